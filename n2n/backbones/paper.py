@@ -1,0 +1,231 @@
+"""The ten networks of Table I in Januszek, Parshikov and Roust, "Mini-project 1: PyTorch implementation of
+Noise2Noise model" (EE-559, EPFL, 2022), after Lehtinen et al., "Noise2Noise" (ICML 2018).
+
+Every network takes N×C×H×W in [0, 1] and gives the same shape. The defaults are the paper's; each argument is kept as an
+attribute of the same name, so that a checkpoint can say how its network was built.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from n2n.errors import InputError
+
+
+class Model1(nn.Module):
+    """Linear(width → hidden), Linear(hidden → width) along the width axis, without activation.
+
+    The one network of the table that is bound to an image width: its weights are one per column.
+
+    Args:
+        width: W of every image, in pixels.
+        hidden: features between the two layers.
+        bias: whether the layers have biases.
+
+    Raises:
+        InputError: from ``forward``, if the images are not ``width`` pixels wide.
+    """
+
+    def __init__(self, width: int = 32, hidden: int = 128, bias: bool = True) -> None:
+        super().__init__()
+        self.width, self.hidden, self.bias = width, hidden, bias
+        self.encode = nn.Linear(width, hidden, bias=bias)
+        self.decode = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×width."""
+        if x.shape[-1] != self.width:
+            raise InputError(
+                f"Model1 is bound to images {self.width} pixels wide and got {x.shape[-1]}: set its width to "
+                "that of the training images, or choose a convolutional backbone, which takes any size"
+            )
+        out: Tensor = self.decode(self.encode(x))
+        return out
+
+
+def _activation(negative_slope: float) -> nn.Module:
+    """ReLU where the slope is 0 (exactly the paper's layer, and faster), LeakyReLU elsewhere."""
+    return nn.ReLU() if negative_slope == 0 else nn.LeakyReLU(negative_slope)
+
+
+class Model2(nn.Module):
+    """Conv(C → hidden), activation, transposed Conv(hidden → C), ReLU; kernels 3×3, padding 3.
+
+    Args:
+        channels: C of the images.
+        hidden: channels between the two layers.
+        bias: whether the convolutions have biases.
+        negative_slope: of the activation in the middle; 0 is a ReLU.
+        batch_norm: whether BatchNorm follows the first convolution.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        hidden: int = 32,
+        bias: bool = True,
+        negative_slope: float = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels, self.hidden, self.bias = channels, hidden, bias
+        self.negative_slope, self.batch_norm = negative_slope, batch_norm
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
+            *([nn.BatchNorm2d(hidden)] if batch_norm else []),
+            _activation(negative_slope),
+            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        out: Tensor = self.layers(x)
+        return out
+
+
+class Model2v1(Model2):
+    """Model2 without biases."""
+
+    def __init__(self, channels: int = 3, hidden: int = 32, bias: bool = False) -> None:
+        super().__init__(channels, hidden, bias)
+
+
+class Model2v2(Model2):
+    """Model2v1 with a LeakyReLU in the middle (0.01 is PyTorch's slope, the paper names none)."""
+
+    def __init__(
+        self, channels: int = 3, hidden: int = 32, bias: bool = False, negative_slope: float = 0.01
+    ) -> None:
+        super().__init__(channels, hidden, bias, negative_slope)
+
+
+class Model3(Model2):
+    """Model2 with BatchNorm after the first convolution."""
+
+    def __init__(self, channels: int = 3, hidden: int = 32, bias: bool = True, batch_norm: bool = True) -> None:
+        super().__init__(channels, hidden, bias, batch_norm=batch_norm)
+
+
+class Model4(Model2):
+    """Model2 with 64 hidden channels."""
+
+    def __init__(self, channels: int = 3, hidden: int = 64, bias: bool = True) -> None:
+        super().__init__(channels, hidden, bias)
+
+
+class Model5(Model2):
+    """Model2 with 128 hidden channels."""
+
+    def __init__(self, channels: int = 3, hidden: int = 128, bias: bool = True) -> None:
+        super().__init__(channels, hidden, bias)
+
+
+class Model6(nn.Module):
+    """Conv(C → 32), Conv(32 → 128), transposed Conv(128 → 32), transposed Conv(32 → C), each 3×3 with padding 3 and ReLU.
+
+    Args:
+        channels: C of the images.
+        hidden: channels after the first and the third layer.
+        inner: channels in the middle.
+        bias: whether the convolutions have biases.
+    """
+
+    def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = True) -> None:
+        super().__init__()
+        self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        out: Tensor = self.layers(x)
+        return out
+
+
+class ModelPooling(nn.Module):
+    """Conv(C → 32), max-pooling by 2, Conv(32 → 128), back by three transposed convolutions; ReLU last.
+
+    Conv(C → hidden), ReLU, MaxPool2, Conv(hidden → inner), ReLU, ConvT(inner → hidden), ReLU,
+    ConvT(hidden → hidden, 2×2, stride 2), ConvT(hidden → C), ReLU; all but the fourth 3×3 with padding 3. An image of odd
+    size is extended by a repeated row or column, which is cut off again.
+
+    Args:
+        channels: C of the images.
+        hidden: channels after the first convolution.
+        inner: channels at half the resolution.
+        bias: whether the convolutions have biases.
+    """
+
+    def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = False) -> None:
+        super().__init__()
+        self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden, hidden, 2, stride=2, bias=bias),
+            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        H, W = x.shape[-2:]
+        if H % 2 or W % 2:
+            x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")
+        out: Tensor = self.layers(x)
+        return out[..., :H, :W]
+
+
+class ModelFinal(nn.Module):
+    """The paper's final network: six 3×3 convolutions, hidden widths 64-48-48-48-64, ReLU between, LeakyReLU last.
+
+    The slope of the last activation is negative, so that an output below zero comes back above it: the paper's grid search
+    over slopes chose it.
+
+    Args:
+        channels: C of the images.
+        widths: channels after each convolution but the last; as many as wanted. The authors' published weights have
+            64-48-48-64.
+        bias: whether the convolutions have biases.
+        negative_slope: of the last activation.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        widths: Sequence[int] = (64, 48, 48, 48, 64),
+        bias: bool = True,
+        negative_slope: float = -0.1,
+    ) -> None:
+        super().__init__()
+        self.channels, self.widths, self.bias = channels, list(widths), bias
+        self.negative_slope = negative_slope
+        layers: list[nn.Module] = []
+        before = channels
+        for width in self.widths:
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=bias), nn.ReLU()]
+            before = width
+        layers += [nn.Conv2d(before, channels, 3, padding=1, bias=bias), nn.LeakyReLU(negative_slope)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        out: Tensor = self.layers(x)
+        return out

@@ -1,0 +1,66 @@
+"""What makes a view noisy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n2n.errors import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PixelSampling:
+    """The noise of the paper's data: a pixel stands for the cell it was picked from.
+
+    A square crop of a photograph is cut into square cells. A noisy view takes one pixel of each cell, chosen uniformly and
+    independently; the clean image is the mean of each cell, rounded. The pick has the mean as its expectation, so the
+    noise has zero mean, is white in space, and depends on the signal: none in flat areas, much at edges.
+
+    Args:
+        crop: side of the crop in pixels of the photograph.
+        cell: side of a cell in pixels of the photograph; a view is ``crop // cell`` pixels wide.
+
+    Raises:
+        InputError: if the cells do not fill the crop.
+    """
+
+    crop: int = 256
+    cell: int = 8
+
+    def __post_init__(self) -> None:
+        if self.cell < 1 or self.crop < self.cell or self.crop % self.cell:
+            raise InputError(f"crop is {self.crop} and cell is {self.cell}: crop must be a multiple of cell")
+
+    @property
+    def size(self) -> int:
+        """Side of a view in pixels."""
+        return self.crop // self.cell
+
+    def corners(self, photo: Pixels, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw ``count`` crops of an H×W×C photograph; returns their upper left corners, count×2."""
+        room = np.array(photo.shape[:2]) - self.crop + 1
+        return rng.integers(0, room, size=(count, 2))
+
+    def noisy(self, photo: Pixels, corners: NDArray[np.int64], rng: np.random.Generator) -> Pixels:
+        """Draw one noisy view of each crop: H×W×C photograph, N×2 corners -> N×C×size×size."""
+        N, W, s = len(corners), photo.shape[1], self.size
+        # One random number a cell gives both coordinates of its pick.
+        picks = rng.integers(0, self.cell * self.cell, size=(N, s, s), dtype=np.int32)
+        steps = np.arange(s, dtype=np.int32) * self.cell
+        rows = corners[:, 0, None, None].astype(np.int32) + steps[:, None] + picks // self.cell
+        columns = corners[:, 1, None, None].astype(np.int32) + steps[None, :] + picks % self.cell
+        view = photo.reshape(-1, photo.shape[2])[rows * np.int32(W) + columns]
+        return np.moveaxis(view, 3, 1)
+
+    def clean(self, photo: Pixels, corners: NDArray[np.int64]) -> Pixels:
+        """Average each cell of each crop, rounded: H×W×C photograph, N×2 corners -> N×C×size×size."""
+        s, c, C = self.size, self.cell, photo.shape[2]
+        images = np.empty((len(corners), C, s, s), np.uint8)
+        for image, (top, left) in zip(images, corners, strict=True):
+            cells = photo[top : top + self.crop, left : left + self.crop].reshape(s, c, s, c, C)
+            image[:] = np.rint(cells.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8).transpose(2, 0, 1)
+        return images

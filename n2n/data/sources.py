@@ -1,0 +1,24 @@
+"""What a source of pairs is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from n2n.data.store import PairStore
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Gives the pairs to train on and the pairs to validate on.
+
+    A class of your own with these two methods is chosen by its import path (``class_path``), with no registration. Both
+    raise :class:`n2n.errors.InputError` for what the user can mend. What has to be made first (files in a cache, say) is
+    made by the first call: one process a machine calls before the others do.
+    """
+
+    def train_pairs(self) -> PairStore:
+        """Open the training pairs: two noisy views of each image."""
+
+    def val_pairs(self) -> PairStore:
+        """Open the validation pairs: a noisy view of each image, and the clean image."""

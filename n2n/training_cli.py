@@ -1,0 +1,210 @@
+"""``n2n fit`` and ``n2n validate``: LightningCLI with n2n's defaults and one-line errors."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
+
+from n2n.callbacks import ImagePanel
+from n2n.data.datamodule import PairDataModule
+from n2n.errors import InputError
+from n2n.module import DenoisingModule
+from n2n.torch_file import load_torch_file
+
+LOGGER = "lightning.pytorch.loggers.TensorBoardLogger"
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line, without the pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise InputError."""
+        raise InputError(" ".join(message.split())) from None
+
+
+def has_fast_bf16(accelerator: str) -> bool:
+    """Return whether the hardware multiplies bfloat16 itself; elsewhere it would be emulated, and slow.
+
+    Args:
+        accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator not in ("auto", "cpu"):
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None
+
+
+def checkpoint_config(path: str) -> dict[str, Any]:
+    """Read from a checkpoint how its network and its data were configured.
+
+    Raises:
+        InputError: if the file is not a checkpoint of n2n.
+    """
+    wanted = "a checkpoint written by n2n fit"
+    content = load_torch_file(Path(path), wanted)
+    if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
+        raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
+    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
+    return {
+        key: {name: value for name, value in part.items() if name != "_instantiator"}
+        for key, part in config.items()
+        if part
+    }
+
+
+def option(args: list[str], name: str) -> str | None:
+    """Return the last value of an option in command line arguments, or None."""
+    value = None
+    for i, argument in enumerate(args):
+        if argument == name and i + 1 < len(args):
+            value = args[i + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI for one subcommand, ``fit`` or ``validate``.
+
+    Args:
+        args: the subcommand and its arguments.
+    """
+
+    config: Namespace
+
+    def __init__(self, args: list[str]) -> None:
+        self._command = args[0]
+        super().__init__(
+            DenoisingModule,
+            PairDataModule,
+            # Validation writes nothing.
+            save_config_callback=SaveConfigCallback if args[0] == "fit" else None,
+            seed_everything_default=0,
+            # The paper's number of epochs; Lightning's own default is 1000.
+            trainer_defaults={"max_epochs": 30},
+            parser_class=OneLineParser,
+            parser_kwargs={"prog": "n2n"},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # one is parsed, so one is built
+        """Return the one subcommand, with the arguments that are not the user's to give."""
+        skip = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "verbose", "weights_only"}
+        return {self._command: skip}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what n2n has beside the Trainer, the module and the data."""
+        parser.set_defaults(
+            {
+                "model.backbone": {"class_path": "n2n.backbones.ModelFinal"},
+                "data.source": {"class_path": "n2n.data.DeadLeaves"},
+            }
+        )
+        if self._command != "fit":
+            return
+        parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/psnr_per_image",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_lightning_class_args(ImagePanel, "panel")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the command line, on top of what the checkpoint says of its network and data."""
+        assert isinstance(args, list)
+        ckpt_path = option(args, "--ckpt_path")
+        if ckpt_path is not None:
+            # As the first configuration: whatever the user says beside it wins.
+            args = [args[0], "--config", yaml.safe_dump(checkpoint_config(ckpt_path)), *args[1:]]
+        elif self._command == "validate":
+            raise InputError("validate needs a checkpoint: add --ckpt_path, such as the best.ckpt of a run")
+        try:
+            self.config = parser.parse_args(args)
+        except InputError as error:
+            raise InputError(self._with_suggestion(str(error))) from None
+
+    def _with_suggestion(self, message: str) -> str:
+        """Add the option that was probably meant to a message about one that does not exist."""
+        wrong = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        known = self._subcommand_parsers[self._command]._option_string_actions
+        close = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
+        hint = f"did you mean {close[0]}?" if close else f"n2n {self._command} --help lists the options"
+        return f"{message} ({hint})"
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
+
+    def before_instantiate_classes(self) -> None:
+        """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
+        trainer = self.config[self._command].trainer
+        if trainer.precision is None:
+            trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
+        if self._command != "fit":
+            trainer.logger = False
+        elif trainer.logger in (None, True):
+            folder = Path(trainer.default_root_dir or ".") / "lightning_logs"
+            init_args = Namespace(save_dir=str(folder), name=self.config.fit.name, default_hp_metric=False)
+            trainer.logger = Namespace(class_path=LOGGER, init_args=init_args)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
+        """Add the callbacks that make sense with the Trainer that is asked for."""
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        if config["logger"]:
+            callbacks = [*callbacks, LearningRateMonitor()]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Load checkpoints without running code that may be in them."""
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def before_fit(self) -> None:
+        """Note when training started."""
+        self._started = time.monotonic()
+
+    def after_fit(self) -> None:
+        """Say where the checkpoint is, how good it is, and how to use it."""
+        if self.trainer.interrupted or self.trainer.fast_dev_run:
+            return
+        metrics = self.trainer.callback_metrics
+        seconds = time.monotonic() - self._started
+        rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
+        checkpoint = self.trainer.checkpoint_callback
+        if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+            return
+        best = Path(checkpoint.best_model_path)
+        with contextlib.suppress(ValueError):
+            best = best.relative_to(Path.cwd())
+        score, noisy = checkpoint.best_model_score, metrics.get("val/psnr_noisy_per_image")
+        if score is not None and noisy is not None and checkpoint.monitor == "val/psnr_per_image":
+            rank_zero_info(
+                f"Best PSNR: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
+                f"so the gain is {score - noisy:.2f} dB."
+            )
+        quoted = shlex.quote(str(best))
+        rank_zero_info(f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/")
