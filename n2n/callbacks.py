@@ -59,4 +59,4 @@ class ImagePanel(Callback):
         picture = panel(noisy, outputs[: self.images], clean)
         if picture.shape[0] not in (1, 3):
             picture = picture[:1]
-        trainer.logger.experiment.add_image("val/noisy, denoised, clean", picture, trainer.global_step)
+        trainer.logger.experiment.add_image("val/noisy_denoised_clean", picture, trainer.global_step)

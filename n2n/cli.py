@@ -34,6 +34,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+# Warnings that tell n2n's user nothing, each with its reason.
+_NO_NEWS = (
+    "Checkpoint directory .* exists and is not empty",  # it is a resumed run's own
+    "The number of training batches .* is smaller than",  # nothing is logged by the step
+    "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
+    "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
+)
+
+
 class _Quiet(logging.Filter):
     """Drops Lightning's advertising from its log."""
 
@@ -44,15 +54,12 @@ class _Quiet(logging.Filter):
 def _train(args: list[str]) -> None:
     # Imported here, so that predicting and asking for help do not wait for Lightning.
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
     from n2n.training_cli import TrainingCLI
 
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Quiet())
-    # The resuming user's folder is meant to have checkpoints in it.
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", UserWarning)
-    # Short epochs are common here, and nothing is logged by the step.
-    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than", PossibleUserWarning)
+    for message in _NO_NEWS:
+        warnings.filterwarnings("ignore", message)
     try:
         TrainingCLI(resolve_configs(args))
     except MisconfigurationException as error:

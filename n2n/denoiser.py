@@ -44,7 +44,9 @@ class Denoiser:
         if tile < _GRID or overlap < 0 or tile % _GRID or overlap % _GRID:
             raise InputError(f"tile is {tile} and overlap {overlap}: expected multiples of {_GRID}, tile at least {_GRID}")
         self.channels, self.tile, self.overlap = channels, tile, overlap
-        self.backbone = backbone.eval().requires_grad_(False).to(self.device)
+        backbone = backbone.eval().requires_grad_(False)
+        # As in training: convolutions run faster in this order.
+        self.backbone = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> Denoiser:
@@ -92,7 +94,7 @@ class Denoiser:
         raise InputError(f"the network was trained on images of {self.channels} channels and got {C}")
 
     def _forward(self, noisy: Tensor) -> Tensor:
-        denoised: Tensor = self.backbone(noisy)
+        denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))
         return denoised
 
     def _tiled(self, noisy: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:

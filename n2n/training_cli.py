@@ -28,7 +28,10 @@ LOGGER = "lightning.pytorch.loggers.TensorBoardLogger"
 
 
 class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line, without the pages of usage."""
+    """A parser whose errors are one line, without the pages of usage, and that completes no misspelt option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""

@@ -155,7 +155,7 @@ class DeadLeaves:
         self,
         pairs: int = 50_000,
         val_pairs: int = 1_000,
-        crops_per_image: int = 50,
+        crops_per_image: int = 25,
         size: int = 512,
         channels: Literal[1, 3] = 3,
         crop: int = 256,

@@ -45,7 +45,7 @@ class Photographs:
         root: str | list[str],
         val_root: str | list[str] | None = None,
         val_fraction: float = 0.05,
-        crops_per_photo: int = 66,
+        crops_per_photo: int = 70,
         max_pairs: int | None = None,
         val_crops_per_photo: int = 20,
         channels: Literal[1, 3] = 3,
