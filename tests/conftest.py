@@ -1,0 +1,63 @@
+"""Data for the tests: tiny files in the course's format, small photographs, and a trained checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from n2n.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder with an empty cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
+
+
+def write_course(folder: Path, pairs: int = 60, size: tuple[int, int, int] = (3, 32, 32)) -> Path:
+    """Write both files: smooth clean images, and views with Gaussian noise."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(40, 215, (pairs, size[0], 4, 4))).float()
+    clean = torch.nn.functional.interpolate(coarse, size[1:], mode="bilinear")
+
+    def view(sigma: float) -> torch.Tensor:
+        noise = torch.from_numpy(rng.normal(0, sigma, clean.shape)).float()
+        return (clean + noise).round().clamp(0, 255).to(torch.uint8)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save((view(20), view(20)), folder / "train_data.pkl")
+    torch.save((view(20)[:20], view(0)[:20]), folder / "val_data.pkl")
+    return folder
+
+
+def write_photos(folder: Path, count: int = 4, size: tuple[int, int] = (80, 90)) -> Path:
+    """Write PNG photographs of random blocks."""
+    rng = np.random.default_rng(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        small.resize(size[::-1]).save(folder / f"{i}.png")
+    return folder
+
+
+def fit(*options: str, root: Path) -> int:
+    """Train the smallest network for one epoch on the course's files in ``root``."""
+    return main(
+        ["fit", "--config", "table1/model2.yaml", "--config", "data/ee559", "--data.source.root", str(root)]
+        + ["--data.batch_size", "20", "--name", "run", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+        + ["--trainer.enable_progress_bar", "false", *options]
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train once for all tests that need a checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    root = write_course(folder / "data")
+    assert fit("--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "5", root=root) == 0
+    return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from n2n import Denoiser, __version__
+from n2n.cli import main
+from tests.conftest import fit, write_course, write_photos
+
+
+def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
+    run = checkpoint.parent.parent
+    assert {path.name for path in checkpoint.parent.iterdir()} == {"best.ckpt", "last.ckpt"}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["seed_everything"] == 0
+    assert config["trainer"]["precision"] in ("bf16-mixed", "32-true")
+    events = EventAccumulator(str(run))
+    events.Reload()
+    names = {"psnr", "psnr_per_image", "psnr_noisy", "psnr_noisy_per_image", "loss", "ssim"}
+    assert {f"val/{name}" for name in names} | {"train/loss", "lr-Adam"} <= set(events.Tags()["scalars"])
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
+    images = events.Images("val/noisy_denoised_clean")
+    assert [image.step for image in images] == [3, 15]
+    # Sigma 20 is 22.1 dB.
+    assert events.Scalars("val/psnr_noisy")[0].value == pytest.approx(22.1, abs=0.3)
+
+
+def test_checkpoint_holds_plain_values_only(checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["hyper_parameters"]["backbone"]["class_path"] == "n2n.backbones.Model2"
+    assert content["n2n"]["image_channels"] == 3
+
+
+def test_fit_ends_with_a_command_that_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_photos(tmp_path / "noisy", 1)
+    assert fit(root=write_course(tmp_path / "data")) == 0
+    command = re.search(r"n2n (predict .*)", caplog.text)
+    assert command is not None
+    assert main(command[1].split()) == 0
+    assert (tmp_path / "denoised" / "0.png").is_file()
+
+
+def test_validate_needs_the_checkpoint_alone(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "--ckpt_path", str(checkpoint)]) == 0
+    shown = capsys.readouterr().out
+    score = re.search(r"val/psnr_per_image\s+([\d.]+)", shown)
+    kept = torch.load(checkpoint, weights_only=True)["callbacks"]
+    (best,) = [state["best_model_score"] for state in kept.values() if "best_model_score" in state]
+    assert score is not None
+    assert float(score[1]) == pytest.approx(float(best), abs=1e-3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    assert fit("--trainer.max_epochs", "2", "--name", "whole", root=root) == 0
+    assert fit("--name", "part", root=root) == 0
+    part = "lightning_logs/part/version_0/checkpoints/last.ckpt"
+    assert fit("--trainer.max_epochs", "2", "--name", "rest", "--ckpt_path", part, root=root) == 0
+    whole, rest = (
+        torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "rest")
+    )
+    assert all(torch.equal(whole[key], rest[key]) for key in whole)
+
+
+def test_own_backbone_and_own_loss_by_path(tmp_path: Path) -> None:
+    options = ["--model.backbone", "tests.networks.Residual", "--model.backbone.hidden", "4"]
+    assert fit(*options, "--model.loss", "torch.nn.L1Loss", root=write_course(tmp_path / "data")) == 0
+    denoiser = Denoiser.from_checkpoint("lightning_logs/run/version_0/checkpoints/best.ckpt")
+    assert type(denoiser.backbone).__name__ == "Residual"
+
+
+@pytest.mark.parametrize("size", [(33, 47), (1, 1), (600, 20)])
+def test_predict_keeps_name_and_size(checkpoint: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    write_photos(tmp_path / "in" / "deeper", 2, size)
+    command = ["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out", "--device", "cpu"]
+    assert main(command) == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "deeper").iterdir()) == ["0.png", "1.png"]
+    with Image.open(tmp_path / "out" / "deeper" / "0.png") as image:
+        assert image.size == size[::-1]
+        assert image.mode == "RGB"
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_predict_removes_noise(checkpoint: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    noisy = np.clip(128 + rng.normal(0, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(noisy).save("noisy.png")
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "noisy.png", "--output", "clean.png"]) == 0
+    denoised = np.asarray(Image.open("clean.png")).astype(float)
+    assert denoised.std() < 0.8 * noisy.std()
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "bad.png").write_text("no image")
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out"]) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+    assert "bad.png is not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fit --config nonsense", "final.yaml"),
+        ("fit --config", "final.yaml"),
+        ("fit --trainer.max_epoch 3", "did you mean --trainer.max_epochs?"),
+        ("fit --data.source torch.nn.ReLU", "does not implement protocol PairSource"),
+        ("fit --data.batch_size 0", "batch_size is 0"),
+        ("fit --config data/ee559 --trainer.accelerator cpu", "train_data.pkl is not there"),
+        ("fit --config data/photos --trainer.accelerator cpu", "photos is not a folder"),
+        ("validate", "add --ckpt_path"),
+        ("validate --ckpt_path none.ckpt", "none.ckpt is not there"),
+        ("predict --input a --output b", "--ckpt_path"),
+        ("predict --ckpt_path a --input none --output b", "none is not there"),
+    ],
+)
+def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"n2n {command.split()[0]}: error:")
+    assert message in last
+    assert not Path("lightning_logs").exists()
+
+
+def test_backbone_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_course(tmp_path / "data")
+    assert fit("--model.backbone.channels", "1", root=root) == 2
+    assert "cannot take images of 3×32×32" in capsys.readouterr().err
+    assert fit("--model.backbone", "n2n.backbones.Model1", "--model.backbone.width", "16", root=root) == 2
+    assert "bound to images 16 pixels wide" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert f"n2n {__version__}" in shown
+    assert "quick.yaml" in shown
