@@ -24,7 +24,9 @@ def panel(noisy: Tensor, denoised: Tensor, clean: Tensor, least_width: int = 128
     Returns:
         C×(rows)×(columns) in [0, 1], with a white line between images.
     """
-    row = torch.cat([F.pad(x.float().clamp(0.0, 1.0), (1, 1, 1, 1), value=1.0) for x in (noisy, denoised, clean)], dim=3)
+    row = torch.cat(
+        [F.pad(x.float().clamp(0.0, 1.0), (1, 1, 1, 1), value=1.0) for x in (noisy, denoised, clean)], dim=3
+    )
     picture = torch.cat(list(row), dim=1)
     factor = max(1, -(-least_width // noisy.shape[-1]))
     return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)

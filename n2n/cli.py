@@ -53,7 +53,7 @@ class _Quiet(logging.Filter):
 
 def _train(args: list[str]) -> None:
     # Imported here, so that predicting and asking for help do not wait for Lightning.
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from n2n.training_cli import TrainingCLI
 

@@ -42,7 +42,9 @@ class Denoiser:
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if tile < _GRID or overlap < 0 or tile % _GRID or overlap % _GRID:
-            raise InputError(f"tile is {tile} and overlap {overlap}: expected multiples of {_GRID}, tile at least {_GRID}")
+            raise InputError(
+                f"tile is {tile} and overlap {overlap}: expected multiples of {_GRID}, tile at least {_GRID}"
+            )
         self.channels, self.tile, self.overlap = channels, tile, overlap
         backbone = backbone.eval().requires_grad_(False)
         # As in training: convolutions run faster in this order.
@@ -85,13 +87,14 @@ class Denoiser:
             InputError: if the network cannot take images of this many channels or this size.
         """
         N, C, H, W = noisy.shape
-        if self.channels in (None, C):
+        channels = self.channels or C
+        if channels == C:
             return self._tiled(noisy, self._forward)
         if C == 1:
-            return self._tiled(noisy, lambda x: self._forward(x.expand(-1, self.channels, -1, -1)).mean(1, keepdim=True))
-        if self.channels == 1:
+            return self._tiled(noisy, lambda x: self._forward(x.expand(-1, channels, -1, -1)).mean(1, keepdim=True))
+        if channels == 1:
             return self._tiled(noisy.reshape(N * C, 1, H, W), self._forward).reshape(N, C, H, W)
-        raise InputError(f"the network was trained on images of {self.channels} channels and got {C}")
+        raise InputError(f"the network was trained on images of {channels} channels and got {C}")
 
     def _forward(self, noisy: Tensor) -> Tensor:
         denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))

@@ -52,7 +52,10 @@ class DenoisingModule(L.LightningModule):
         if isinstance(self.hparams.get("backbone"), nn.Module):
             # Built in Python, not by the command line: keep what rebuilds the backbone, as the command line does.
             self.hparams.clear()
-            hparams = {"backbone": describe(backbone), "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+            hparams = {
+                "backbone": describe(backbone),
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            }
             self.save_hyperparameters(hparams)
         # In channels_last order convolutions run 1.5 times as fast on CPUs, and on GPUs in half precision.
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,7 +128,7 @@ class DenoisingModule(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Score one batch of noisy and clean images; returns the denoised ones, not clipped."""
         noisy, clean = batch
-        denoised = self(noisy).float()
+        denoised: Tensor = self(noisy).float()
         self.log("val/loss", self.loss(denoised, clean), batch_size=len(noisy), sync_dist=True)
         for name, metric in self.val_metrics.items():
             assert isinstance(metric, Metric)

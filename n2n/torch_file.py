@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-
 from n2n.errors import InputError
 
 
@@ -40,7 +39,9 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise InputError(f"{path} holds more than tensors and plain values, and none of it was run: expected {wanted}") from None
+        raise InputError(
+            f"{path} holds more than tensors and plain values, and none of it was run: expected {wanted}"
+        ) from None
     # Damaged files fail in many ways inside torch.load; all mean the same to the user.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

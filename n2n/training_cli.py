@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, dict_to_namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
@@ -45,7 +45,7 @@ def has_fast_bf16(accelerator: str) -> bool:
         accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator not in ("auto", "cpu"):
         return False
     try:
@@ -111,7 +111,15 @@ class TrainingCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # one is parsed, so one is built
         """Return the one subcommand, with the arguments that are not the user's to give."""
-        skip = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "verbose", "weights_only"}
+        skip = {
+            "model",
+            "datamodule",
+            "dataloaders",
+            "train_dataloaders",
+            "val_dataloaders",
+            "verbose",
+            "weights_only",
+        }
         return {self._command: skip}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -171,8 +179,8 @@ class TrainingCLI(LightningCLI):
             trainer.logger = False
         elif trainer.logger in (None, True):
             folder = Path(trainer.default_root_dir or ".") / "lightning_logs"
-            init_args = Namespace(save_dir=str(folder), name=self.config.fit.name, default_hp_metric=False)
-            trainer.logger = Namespace(class_path=LOGGER, init_args=init_args)
+            init_args = {"save_dir": str(folder), "name": self.config.fit.name, "default_hp_metric": False}
+            trainer.logger = dict_to_namespace({"class_path": LOGGER, "init_args": init_args})
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
         """Add the callbacks that make sense with the Trainer that is asked for."""
@@ -192,7 +200,7 @@ class TrainingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the checkpoint is, how good it is, and how to use it."""
-        if self.trainer.interrupted or self.trainer.fast_dev_run:
+        if self.trainer.interrupted or self.config.fit.trainer.fast_dev_run:
             return
         metrics = self.trainer.callback_metrics
         seconds = time.monotonic() - self._started
@@ -210,4 +218,6 @@ class TrainingCLI(LightningCLI):
                 f"so the gain is {score - noisy:.2f} dB."
             )
         quoted = shlex.quote(str(best))
-        rank_zero_info(f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/")
+        rank_zero_info(
+            f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
+        )

@@ -47,11 +47,12 @@ def write_photos(folder: Path, count: int = 4, size: tuple[int, int] = (80, 90))
 
 def fit(*options: str, root: Path) -> int:
     """Train the smallest network for one epoch on the course's files in ``root``."""
-    return main(
-        ["fit", "--config", "table1/model2.yaml", "--config", "data/ee559", "--data.source.root", str(root)]
-        + ["--data.batch_size", "20", "--name", "run", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
-        + ["--trainer.enable_progress_bar", "false", *options]
+    options = (
+        *("--config", "table1/model2.yaml", "--config", "data/ee559", "--data.source.root", str(root)),
+        *("--data.batch_size", "20", "--name", "run", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
+        *("--trainer.enable_progress_bar", "false", *options),
     )
+    return main(["fit", *options])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 
 from n2n import Denoiser, __version__
 from n2n.cli import main
@@ -85,7 +87,17 @@ def test_own_backbone_and_own_loss_by_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(33, 47), (1, 1), (600, 20)])
 def test_predict_keeps_name_and_size(checkpoint: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     write_photos(tmp_path / "in" / "deeper", 2, size)
-    command = ["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out", "--device", "cpu"]
+    command = [
+        "predict",
+        "--ckpt_path",
+        str(checkpoint),
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--device",
+        "cpu",
+    ]
     assert main(command) == 0
     assert sorted(path.name for path in (tmp_path / "out" / "deeper").iterdir()) == ["0.png", "1.png"]
     with Image.open(tmp_path / "out" / "deeper" / "0.png") as image:

@@ -97,9 +97,7 @@ class Model2v1(Model2):
 class Model2v2(Model2):
     """Model2v1 with a LeakyReLU in the middle (0.01 is PyTorch's slope, the paper names none)."""
 
-    def __init__(
-        self, channels: int = 3, hidden: int = 32, bias: bool = False, negative_slope: float = 0.01
-    ) -> None:
+    def __init__(self, channels: int = 3, hidden: int = 32, bias: bool = False, negative_slope: float = 0.01) -> None:
         super().__init__(channels, hidden, bias, negative_slope)
 
 

@@ -60,5 +60,7 @@ def build(spec: dict[str, Any]) -> nn.Module:
     except (ArgumentError, TypeError, KeyError) as error:
         name = spec.get("class_path") if isinstance(spec, dict) else spec
         reason = " ".join(str(error).split())
-        raise InputError(f"cannot build the backbone {name} ({reason}): is the package that defines it installed?") from None
+        raise InputError(
+            f"cannot build the backbone {name} ({reason}): is the package that defines it installed?"
+        ) from None
     return backbone

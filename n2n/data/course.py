@@ -47,9 +47,7 @@ class CourseFiles:
         val_file: name of the validation file.
     """
 
-    def __init__(
-        self, root: str = ".", train_file: str = "train_data.pkl", val_file: str = "val_data.pkl"
-    ) -> None:
+    def __init__(self, root: str = ".", train_file: str = "train_data.pkl", val_file: str = "val_data.pkl") -> None:
         self.root, self.train_file, self.val_file = root, train_file, val_file
 
     def train_pairs(self) -> PairStore:

@@ -94,9 +94,7 @@ class PairDataModule(L.LightningDataModule):
         """Batches of noisy and clean images, uint8."""
         return self._loader(self._val, self.val_batch_size, shuffle=False)
 
-    def on_after_batch_transfer(
-        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
-    ) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Cast and scale a batch on its device: uint8 -> float32 in [0, 1], N×C×H×W."""
         first, second = batch
         return first.float().div_(255), second.float().div_(255)

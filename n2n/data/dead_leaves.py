@@ -4,7 +4,7 @@ Images are covered by occluding shapes whose sizes follow a power law, which giv
 scale invariance of natural images (Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001). Networks that
 were trained on such images alone denoise real photographs well (Achddou, Gousseau and Ladjal, "Synthetic images as a
 regularity prior for image restoration neural networks", SSVM 2021).
-"""  # noqa: D205
+"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from n2n.data.corruption import PixelSampling, Pixels
+from n2n.data.corruption import Pixels, PixelSampling
 from n2n.data.sampling import sample_pairs, spread
 from n2n.data.store import Allocate, PairCache, PairStore
 from n2n.errors import InputError
@@ -69,9 +69,7 @@ def _outline(kind: int, x: float, y: float, r: float, rng: np.random.Generator) 
     return list(zip((x + radii * np.cos(angles)).tolist(), (y + radii * np.sin(angles)).tolist(), strict=True))
 
 
-def _leaves(
-    size: int, rng: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+def _leaves(size: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Paint leaves over each other; returns the leaf seen in each pixel, and the leaves' radii and centres (x, y)."""
     # Scenes differ in how much small detail they have: the smallest radius and the exponent vary from image to image.
     smallest, largest = np.exp(rng.uniform(np.log(2), np.log(14))), rng.uniform(0.3, 0.8) * size

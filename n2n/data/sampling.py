@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from n2n.data.corruption import PixelSampling, Pixels
+from n2n.data.corruption import Pixels, PixelSampling
 
 
 def spread(pairs: int, photographs: int) -> list[int]:

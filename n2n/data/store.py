@@ -38,9 +38,7 @@ class PairStore:
     def __init__(self, first: Tensor, second: Tensor, remark: str = "") -> None:
         for tensor in (first, second):
             if tensor.dtype != torch.uint8 or tensor.ndim != 4 or tensor.numel() == 0:
-                raise InputError(
-                    f"expected uint8 images N×C×H×W, got {tensor.dtype} of shape {tuple(tensor.shape)}"
-                )
+                raise InputError(f"expected uint8 images N×C×H×W, got {tensor.dtype} of shape {tuple(tensor.shape)}")
         if first.shape != second.shape:
             raise InputError(f"the two views differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
         self.first, self.second, self.remark = first, second, remark
@@ -107,7 +105,7 @@ class PairSampler:
         else:
             order = torch.arange(self.pairs)
         mine = order[self.rank :: self.world_size][: self._share]
-        yield from mine.split(self.batch_size)
+        yield from torch.split(mine, self.batch_size)
 
 
 class PairLoader:
@@ -141,7 +139,7 @@ def _checksum(array: NDArray[np.uint8]) -> int:
     flat = array.reshape(-1)
     value = 0
     for start in range(0, flat.size, _BLOCK):
-        value = zlib.crc32(flat[start : start + _BLOCK], value)
+        value = zlib.crc32(flat[start : start + _BLOCK].data, value)
     return value
 
 
@@ -161,9 +159,7 @@ class PairCache:
         folder: the cache folder; the user's own if None.
     """
 
-    def __init__(
-        self, name: str, recipe: Mapping[str, Any], folder: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, name: str, recipe: Mapping[str, Any], folder: str | os.PathLike[str] | None = None) -> None:
         self.recipe = dict(recipe)
         digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = Path(folder).expanduser() if folder is not None else default_cache()

@@ -42,8 +42,20 @@ def time_n2n(folder: Path, name: str, batch_size: int, bf16: bool) -> float:
     source = "--data.source.init_args."
     options = ["--config", "final.yaml", "--config", "data/ee559.yaml", f"{source}root", str(folder)]
     options += ["--model.backbone", f"n2n.backbones.{name}", "--data.batch_size", str(batch_size)]
-    options += ["--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu"]
-    options += ["--trainer.precision", "bf16-mixed" if bf16 else "32-true", "--trainer.default_root_dir", str(folder)]
+    options += [
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.limit_val_batches",
+        "1",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    options += [
+        "--trainer.precision",
+        "bf16-mixed" if bf16 else "32-true",
+        "--trainer.default_root_dir",
+        str(folder),
+    ]
     options += ["--trainer.callbacks+", "tests.benchmarks.training_speed.Stopwatch"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as log:
         status = n2n(["fit", *options])
@@ -59,7 +71,7 @@ def time_plain(first: torch.Tensor, second: torch.Tensor, name: str, batch_size:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     loss_function = nn.MSELoss()
     start = time.perf_counter()
-    for indices in torch.randperm(len(first)).split(batch_size):
+    for indices in torch.split(torch.randperm(len(first)), batch_size):
         noisy, target = first[indices].float().div_(255), second[indices].float().div_(255)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = loss_function(network(noisy.contiguous(memory_format=torch.channels_last)).float(), target)
