@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 import yaml
-from jsonargparse import Namespace, dict_to_namespace
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
@@ -139,7 +139,6 @@ class TrainingCLI(LightningCLI):
                 "checkpoint.monitor": "val/psnr_per_image",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
             }
         )
@@ -180,12 +179,17 @@ class TrainingCLI(LightningCLI):
         elif trainer.logger in (None, True):
             folder = Path(trainer.default_root_dir or ".") / "lightning_logs"
             init_args = {"save_dir": str(folder), "name": self.config.fit.name, "default_hp_metric": False}
-            trainer.logger = dict_to_namespace({"class_path": LOGGER, "init_args": init_args})
+            trainer.logger = Namespace({"class_path": LOGGER, "init_args": Namespace(init_args)})  # type: ignore[no-untyped-call]
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
         """Add the callbacks that make sense with the Trainer that is asked for."""
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        elif self._command == "fit":
+            # A second one, because save_last of the first writes only when the best changes: a run resumed from it
+            # would go back to the best epoch.
+            last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+            callbacks = [*callbacks, last]
         if config["logger"]:
             callbacks = [*callbacks, LearningRateMonitor()]
         return super()._instantiate_trainer(config, callbacks)

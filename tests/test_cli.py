@@ -23,22 +23,23 @@ def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["seed_everything"] == 0
     assert config["trainer"]["precision"] in ("bf16-mixed", "32-true")
-    events = EventAccumulator(str(run))
+    events = EventAccumulator(str(run), size_guidance={"images": 0})
     events.Reload()
     names = {"psnr", "psnr_per_image", "psnr_noisy", "psnr_noisy_per_image", "loss", "ssim"}
     assert {f"val/{name}" for name in names} | {"train/loss", "lr-Adam"} <= set(events.Tags()["scalars"])
     losses = [event.value for event in events.Scalars("train/loss")]
-    assert len(losses) == 5
+    assert len(losses) == 30
     assert losses[-1] < losses[0]
     images = events.Images("val/noisy_denoised_clean")
-    assert [image.step for image in images] == [3, 15]
+    # Epochs 0, 5, ..., 25 and the last, of 15 steps each.
+    assert [image.step for image in images] == [15, 90, 165, 240, 315, 390, 450]
     # Sigma 20 is 22.1 dB.
     assert events.Scalars("val/psnr_noisy")[0].value == pytest.approx(22.1, abs=0.3)
 
 
 def test_checkpoint_holds_plain_values_only(checkpoint: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
-    assert content["hyper_parameters"]["backbone"]["class_path"] == "n2n.backbones.Model2"
+    assert content["hyper_parameters"]["backbone"]["class_path"] == "n2n.backbones.ModelFinal"
     assert content["n2n"]["image_channels"] == 3
 
 
@@ -58,7 +59,7 @@ def test_validate_needs_the_checkpoint_alone(
     shown = capsys.readouterr().out
     score = re.search(r"val/psnr_per_image\s+([\d.]+)", shown)
     kept = torch.load(checkpoint, weights_only=True)["callbacks"]
-    (best,) = [state["best_model_score"] for state in kept.values() if "best_model_score" in state]
+    (best,) = [state["best_model_score"] for state in kept.values() if state.get("monitor")]
     assert score is not None
     assert float(score[1]) == pytest.approx(float(best), abs=1e-3)
     assert list(tmp_path.iterdir()) == []

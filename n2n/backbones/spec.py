@@ -56,7 +56,7 @@ def build(spec: dict[str, Any]) -> nn.Module:
     parser.add_argument("--backbone", type=nn.Module)
     try:
         config = parser.parse_object({"backbone": spec})
-        backbone: nn.Module = parser.instantiate_classes(config).backbone
+        backbone: nn.Module = parser.instantiate(config).backbone
     except (ArgumentError, TypeError, KeyError) as error:
         name = spec.get("class_path") if isinstance(spec, dict) else spec
         reason = " ".join(str(error).split())
