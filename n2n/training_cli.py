@@ -175,7 +175,7 @@ class TrainingCLI(LightningCLI):
         if trainer.precision is None:
             trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
         if self._command != "fit":
-            trainer.logger = False
+            trainer.logger = trainer.enable_checkpointing = False
         elif trainer.logger in (None, True):
             folder = Path(trainer.default_root_dir or ".") / "lightning_logs"
             init_args = {"save_dir": str(folder), "name": self.config.fit.name, "default_hp_metric": False}

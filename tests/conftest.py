@@ -61,6 +61,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     root = write_course(folder / "data")
     options = ("--trainer.max_epochs", "30", "--data.batch_size", "4", "--model.optimizer.lr", "1e-2")
-    options += ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
-    assert fit("--trainer.default_root_dir", str(folder), *options, root=root) == 0
+    network = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
+    assert fit("--trainer.default_root_dir", str(folder), *options, *network, root=root) == 0
     return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"

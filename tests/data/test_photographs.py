@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from n2n.data import DeadLeaves, Photographs, PixelSampling
+from n2n.data.dead_leaves import draw, texture_bank
+from n2n.errors import InputError
+from n2n.metrics import PSNR, PSNRPerImage
+from tests.conftest import write_photos
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "photos"
+SMALL = {"crop": 64, "cell": 8, "crops_per_photo": 5, "val_crops_per_photo": 3}
+
+
+def test_noisy_views_are_pixels_of_their_cells_and_clean_is_their_mean() -> None:
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    sampling = PixelSampling(32, 8)
+    corners = sampling.corners(photo, 6, rng)
+    noisy, clean = sampling.noisy(photo, corners, rng), sampling.clean(photo, corners)
+    for n, (top, left) in enumerate(corners):
+        for i in range(4):
+            for j in range(4):
+                cell = photo[top + 8 * i : top + 8 * i + 8, left + 8 * j : left + 8 * j + 8].reshape(-1, 3)
+                assert (cell == noisy[n, :, i, j]).all(axis=1).any()
+                assert np.abs(cell.mean(axis=0) - clean[n, :, i, j]).max() <= 0.5
+
+
+def test_picks_are_uniform() -> None:
+    photo = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    views = PixelSampling(8, 8).noisy(photo, np.zeros((64_000, 2), np.int64), np.random.default_rng(0))
+    counts = np.bincount(views.ravel(), minlength=64)
+    # 1000 expected of each; 6 standard deviations.
+    assert np.abs(counts - 1000).max() < 6 * 1000**0.5
+
+
+def test_crops_reach_every_edge() -> None:
+    corners = PixelSampling(16, 8).corners(np.zeros((18, 17, 1), np.uint8), 500, np.random.default_rng(0))
+    assert {tuple(corner) for corner in corners.tolist()} == {(y, x) for y in range(3) for x in range(2)}
+
+
+def test_photographs_are_split_counted_and_cached(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 6)
+    write_photos(folder / "small", 1, (30, 90))
+    (folder / "broken.jpg").write_bytes(b"no image")
+    source = Photographs(str(folder), val_root=str(write_photos(tmp_path / "val", 2)), **SMALL)  # type: ignore[arg-type]
+    train, val = source.train_pairs(), source.val_pairs()
+    assert (len(train), len(val), train.shape) == (30, 6, (3, 8, 8))
+    assert "6 photographs used, 1 smaller than 64 px left out, 1 unreadable left out (broken.jpg)" in train.remark
+    again = Photographs(str(folder), **SMALL, seed=1)  # type: ignore[arg-type]
+    assert not torch.equal(again.train_pairs().first[:5], train.first[:5])
+
+
+def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
+    source = Photographs(str(write_photos(tmp_path / "photos", 10)), val_fraction=0.3, **SMALL)  # type: ignore[arg-type]
+    train, val = source._split()
+    assert (len(train), len(val)) == (7, 3)
+    assert not set(train) & set(val)
+
+
+def test_grey_photographs_become_three_channels_or_stay_one(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)).save("grey.png")
+    for channels in (1, 3):
+        train = Photographs(".", val_fraction=0, channels=channels, **SMALL).train_pairs()  # type: ignore[arg-type]
+        assert train.shape[0] == channels
+        assert torch.equal(train.first[:, 0], train.first[:, -1])
+
+
+def test_bound_on_pairs_is_spread_over_all_photographs(tmp_path: Path) -> None:
+    source = Photographs(str(write_photos(tmp_path, 4)), val_fraction=0, max_pairs=10, **SMALL)  # type: ignore[arg-type]
+    assert len(source.train_pairs()) == 10
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 2, (20, 20))
+    with pytest.raises(InputError, match="no photograph to train on"):
+        Photographs("photos", val_fraction=0).train_pairs()
+    assert not any((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not here")
+def test_noise_of_real_photographs_is_the_courses() -> None:
+    source = Photographs("x", val_root=[str(SHARED / "train_a"), str(SHARED / "val")], val_crops_per_photo=2)
+    source._split = lambda: ([], sorted([*(SHARED / "train_a").iterdir(), *(SHARED / "val").iterdir()]))  # type: ignore[method-assign]
+    store = source.val_pairs()
+    noisy, clean = store.first.float() / 255, store.second.float() / 255
+    single, whole = PSNRPerImage(), PSNR()
+    single.update(noisy, clean)
+    whole.update(noisy, clean)
+    # 20.73 and 19.58 dB on 900 other photographs; an image's PSNR varies by 3.6 dB, so the mean of these some 400 by 0.18,
+    # and three times that is allowed.
+    assert single.compute().item() == pytest.approx(20.73, abs=0.55)
+    assert whole.compute().item() == pytest.approx(19.58, abs=0.55)
+    assert abs((noisy - clean).mean().item()) < 1e-3
+
+
+def test_dead_leaves_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    options = {"pairs": 12, "val_pairs": 4, "crops_per_image": 4, "size": 64, "crop": 64}
+    stores = [DeadLeaves(**options, cache_dir=str(tmp_path / name)).train_pairs() for name in "ab"]  # type: ignore[arg-type]
+    assert torch.equal(stores[0].first, stores[1].first)
+    assert not torch.equal(stores[0].first, stores[0].second)
+    other = DeadLeaves(**options, seed=1).train_pairs()  # type: ignore[arg-type]
+    assert not torch.equal(stores[0].first, other.first)
+    grey = DeadLeaves(**options, channels=1).val_pairs()  # type: ignore[arg-type]
+    assert (len(grey), grey.shape) == (4, (1, 8, 8))
+
+
+def test_dead_leaves_look_like_photographs() -> None:
+    textures = texture_bank(0)
+    assert np.abs(textures.std(axis=(1, 2)) - 1).max() < 1e-3
+    images = np.stack([draw(256, np.random.default_rng(i), textures) for i in range(12)]).astype(np.float32) / 255
+    assert 0.3 < images.mean() < 0.7
+    # Edges make differences of neighbours much heavier-tailed than a Gaussian's, whose kurtosis is 3.
+    steps = np.diff(images.mean(axis=3), axis=2)
+    assert (steps**4).mean() / (steps**2).mean() ** 2 > 10
