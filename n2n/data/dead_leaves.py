@@ -109,12 +109,12 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     count, period = len(radii), textures.shape[1]
     # Brightness spreads around the scene's own, more or less from scene to scene; so does the tint.
     light = rng.uniform(0.15, 0.85) + rng.uniform(0.12, 0.42) * rng.standard_normal(count)
-    tint = rng.normal(0, rng.uniform(0.01, 0.12), 3) + rng.normal(0, rng.uniform(0.02, 0.14), (count, 3))
+    tint = rng.normal(0, rng.uniform(0.01, 0.12), 3) + rng.normal(0, rng.uniform(0.03, 0.2), (count, 3))
     base = (np.abs(light)[:, None] + tint - tint @ _LUMA[:, None]).clip(0.0, 1.0).astype(np.float32)
     # Shading: brightness changes linearly across a leaf, mostly by less than a third of the range.
     slope = (rng.normal(0, 0.12, (2, count)) / np.maximum(radii, 8)).astype(np.float32)
     # Texture: of few leaves strong, of most weak.
-    strength = (rng.uniform(0.02, 0.07) * np.exp(rng.normal(0, 0.9, count))).clip(0, 0.25).astype(np.float32)
+    strength = (rng.uniform(0.03, 0.15) * np.exp(rng.normal(0, 0.9, count))).clip(0, 0.25).astype(np.float32)
     kind = rng.integers(0, len(textures), count)
     shift = rng.integers(0, period, (2, count))
     zoom = rng.choice(np.array([1, 1, 2], np.intp), count)
