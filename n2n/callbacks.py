@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from n2n.errors import InputError
+
 
 def panel(noisy: Tensor, denoised: Tensor, clean: Tensor, least_width: int = 128) -> Tensor:
     """Lay images out in rows of noisy | denoised | clean.
@@ -41,6 +43,10 @@ class ImagePanel(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 5, images: int = 8) -> None:
+        if every_n_epochs < 1 or images < 0:
+            raise InputError(
+                f"the panel's every_n_epochs is {every_n_epochs} and images {images}: expected at least 1, and at least 0"
+            )
         self.every_n_epochs, self.images = every_n_epochs, images
 
     def on_validation_batch_end(

@@ -134,6 +134,7 @@ def test_one_bad_file_does_not_stop_the_others(
         ("fit --trainer.max_epoch 3", "did you mean --trainer.max_epochs?"),
         ("fit --data.source torch.nn.ReLU", "does not implement protocol PairSource"),
         ("fit --data.batch_size 0", "batch_size is 0"),
+        ("fit --panel.every_n_epochs 0", "every_n_epochs is 0"),
         ("fit --config data/ee559 --trainer.accelerator cpu", "train_data.pkl is not there"),
         ("fit --config data/photos --trainer.accelerator cpu", "photos is not a folder"),
         ("validate", "add --ckpt_path"),

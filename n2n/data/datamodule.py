@@ -80,8 +80,12 @@ class PairDataModule(L.LightningDataModule):
     def _loader(self, store: PairStore | None, batch_size: int, shuffle: bool) -> PairLoader:
         if store is None:
             raise RuntimeError("setup() comes before the loaders")
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = PairSampler(len(store), batch_size, shuffle, torch.initial_seed() % 2**63, rank, world_size)
+        rank, world_size, seed = 0, 1, torch.initial_seed() % 2**63
+        if self.trainer:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            # Without --seed_everything every process has a seed of its own, and they must share one order.
+            seed = self.trainer.strategy.broadcast(seed)
+        sampler = PairSampler(len(store), batch_size, shuffle, seed, rank, world_size)
         if len(sampler) == 0:
             raise InputError(f"{len(store)} pairs are too few for {world_size} devices: use fewer devices")
         return PairLoader(store, sampler)

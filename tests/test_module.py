@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+
+from n2n import DenoisingModule, PairDataModule, backbones
+from n2n.callbacks import panel
+from n2n.cli import main
+from n2n.data import CourseFiles
+from tests.conftest import fit, write_course
+
+
+def test_python_is_as_good_as_the_command(tmp_path: Path) -> None:
+    data = PairDataModule(CourseFiles(str(write_course(tmp_path / "data"))), batch_size=20)
+    module = DenoisingModule(backbones.ModelFinal(widths=(8,)))
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False)
+    trainer.fit(module, data)
+    trainer.save_checkpoint("own.ckpt")
+    again = DenoisingModule.load_from_checkpoint("own.ckpt", weights_only=True)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in module.state_dict().items())
+    assert again.image_channels == 3
+
+
+@pytest.mark.parametrize(("interval", "last"), [("epoch", 0.25), ("step", 0.5**8)])
+def test_scheduler_steps_by_epoch_or_by_step(tmp_path: Path, interval: str, last: float) -> None:
+    options = ["--model.scheduler", "ExponentialLR", "--model.scheduler.gamma", "0.5", "--trainer.max_epochs", "3"]
+    options += ["--model.scheduler_interval", interval, "--model.optimizer.lr", "1", "--trainer.log_every_n_steps", "1"]
+    # Three epochs of three steps: the last step comes after two epochs, or after eight steps.
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    events = EventAccumulator("lightning_logs/run/version_0")
+    events.Reload()
+    rates = [event.value for event in events.Scalars("lr-Adam")]
+    assert rates[0] == 1
+    assert rates[-1] == pytest.approx(last)
+
+
+def test_training_loss_is_the_mean_squared_error_to_the_other_view(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    # A rate of zero leaves the network as it was, so that the epoch's loss can be computed afterwards.
+    assert fit("--model.optimizer.lr", "0", "--trainer.precision", "32-true", root=root) == 0
+    events = EventAccumulator("lightning_logs/run/version_0")
+    events.Reload()
+    module = DenoisingModule.load_from_checkpoint(
+        "lightning_logs/run/version_0/checkpoints/last.ckpt", map_location="cpu", weights_only=True
+    )
+    first, second = (x.float() / 255 for x in torch.load(root / "train_data.pkl", weights_only=True))
+    with torch.no_grad():
+        loss = (module(first) - second).square().mean().item()
+    assert events.Scalars("train/loss")[0].value == pytest.approx(loss, rel=1e-4)
+
+
+def test_backbone_that_changes_the_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model.backbone", "torch.nn.Upsample", "--model.backbone.scale_factor", "2"]
+    assert fit(*options, root=write_course(tmp_path / "data")) == 2
+    assert "a backbone must keep the shape" in capsys.readouterr().err
+
+
+def test_channels_that_differ_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, grey = write_course(tmp_path / "data"), write_course(tmp_path / "grey", size=(1, 32, 32))
+    options = ["--data.val_source", "n2n.data.CourseFiles", "--data.val_source.root", str(grey)]
+    assert fit(*options, root=root) == 2
+    assert "training images have 3 channels and validation images 1" in capsys.readouterr().err
+
+
+def test_generated_pairs_need_no_file(tmp_path: Path) -> None:
+    sizes = {"pairs": 20, "val_pairs": 10, "crops_per_image": 10, "size": 64, "crop": 64}
+    options = [part for name, value in sizes.items() for part in (f"--data.source.{name}", str(value))]
+    common = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "--config", "quick.yaml", *options, *common]) == 0
+    assert (tmp_path / "lightning_logs" / "quick" / "version_0" / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_panel_shows_every_pixel() -> None:
+    noisy, denoised, clean = torch.rand(3, 2, 3, 8, 8)
+    picture = panel(noisy, denoised * 3 - 1, clean, least_width=16)
+    assert picture.shape == (3, 2 * 10 * 2, 3 * 10 * 2)
+    assert torch.equal(picture[:, 2:18:2, 2:18:2], noisy[0])
+    assert torch.equal(picture[:, 22:38:2, 42:58:2], clean[1])
+    assert picture.min() >= 0
+    assert picture.max() <= 1
