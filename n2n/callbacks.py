@@ -63,8 +63,10 @@ class ImagePanel(Callback):
         due = self.images > 0 and (epoch == last or epoch % self.every_n_epochs == 0)
         if not due or batch_idx > 0 or trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        noisy, clean = (x[: self.images] for x in batch)
-        picture = panel(noisy, outputs[: self.images], clean)
+        # From all over the batch: neighbours are often cut from one photograph.
+        step = max(1, len(outputs) // self.images)
+        noisy, denoised, clean = (x[::step][: self.images] for x in (batch[0], outputs, batch[1]))
+        picture = panel(noisy, denoised, clean)
         if picture.shape[0] not in (1, 3):
             picture = picture[:1]
         trainer.logger.experiment.add_image("val/noisy_denoised_clean", picture, trainer.global_step)
