@@ -1,0 +1,19 @@
+"""Reading and writing image files: the only place that knows file formats and their integers.
+
+PNG and JPEG; TIFF and BigTIFF of one or many pages; arrays in .npy, .npz and zarr.
+"""
+
+from n2n.data.images.base import ImageReader, ImageWriter, Metadata
+from n2n.data.images.files import SUFFIXES, create_image, find_images, open_image, read_image, read_photograph
+
+__all__ = [
+    "SUFFIXES",
+    "ImageReader",
+    "ImageWriter",
+    "Metadata",
+    "create_image",
+    "find_images",
+    "open_image",
+    "read_image",
+    "read_photograph",
+]

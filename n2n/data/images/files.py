@@ -1,0 +1,145 @@
+"""Which file is of which format, and what the rest of n2n calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from n2n.data.images.base import Array, ImageReader, ImageWriter, file_size
+from n2n.errors import InputError
+
+_PICTURES = (".png", ".jpg", ".jpeg")
+_TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+_ARRAYS = (".npy", ".npz")
+_ZARR = ".zarr"
+SUFFIXES = (*_PICTURES, *_TIFFS, *_ARRAYS, _ZARR)
+EXPECTED = "PNG, JPEG, TIFF, .npy, .npz or .zarr"
+
+
+def open_image(path: Path) -> ImageReader:
+    """Open an image of any format, told by its suffix; a folder is a zarr array.
+
+    Raises:
+        InputError: if it is missing, no image, damaged, or claims more than it holds or n2n takes.
+    """
+    suffix = path.suffix.lower()
+    # Each format's library is imported when it is needed.
+    if path.is_dir():
+        from n2n.data.images.zarr_files import ZarrReader, is_zarr
+
+        if is_zarr(path):
+            return ZarrReader(path)
+    file_size(path)
+    if suffix in _TIFFS:
+        from n2n.data.images.tiff_reader import TiffReader
+
+        return TiffReader(path)
+    if suffix in _ARRAYS:
+        from n2n.data.images.arrays import NpyReader, NpzReader
+
+        return NpyReader(path) if suffix == ".npy" else NpzReader(path)
+    if suffix in _PICTURES:
+        from n2n.data.images.pictures import PictureReader
+
+        return PictureReader(path)
+    raise InputError(f"{path} is not an image that n2n reads: expected {EXPECTED}")
+
+
+def create_image(path: Path, like: ImageReader) -> ImageWriter:
+    """Prepare to write an image with the size, pages, channels and dtype of another, in the format of the path's suffix.
+
+    Nothing is written before :meth:`ImageWriter.write`.
+
+    Raises:
+        InputError: if the format cannot hold such an image.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _TIFFS:
+        from n2n.data.images.tiff_writer import TiffWriter
+
+        return TiffWriter(path, like)
+    if suffix in _ARRAYS:
+        from n2n.data.images.arrays import NpyWriter, NpzWriter
+
+        return NpyWriter(path, like) if suffix == ".npy" else NpzWriter(path, like)
+    if suffix in _PICTURES:
+        from n2n.data.images.pictures import PictureWriter
+
+        return PictureWriter(path, like)
+    from n2n.data.images.zarr_files import ZarrReader, ZarrWriter
+
+    if suffix == _ZARR or isinstance(like, ZarrReader):
+        return ZarrWriter(path, like)
+    raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
+
+
+def read_image(path: Path) -> Array:
+    """Read a whole image, pages×H×W×C, in the file's own dtype and values, without opacity.
+
+    Raises:
+        InputError: as :func:`open_image`.
+    """
+    with open_image(path) as image:
+        return np.stack([image.rows(page, 0, image.height) for page in range(image.pages)])
+
+
+def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
+    """Read a photograph as H×W×channels uint8, upright: 3 channels (grey is repeated) or 1 (colour becomes luma).
+
+    16-bit samples are scaled down, floats are taken as [0, 1]; of several pages it is the first.
+
+    Raises:
+        InputError: as :func:`open_image`, and for images of other than 1 or 3 channels.
+    """
+    with open_image(path) as image:
+        rows = image.rows(0, 0, image.height)
+        orientation = image.metadata.exif
+    if rows.shape[2] not in (1, 3):
+        raise InputError(f"{path} has {rows.shape[2]} channels: expected a photograph of 1 or 3")
+    if rows.dtype.kind == "f":
+        rows = np.rint(np.clip(np.nan_to_num(rows), 0, 1) * 255)
+    elif rows.dtype != np.uint8:
+        limits = np.iinfo(rows.dtype)
+        rows = np.rint((rows.astype(np.float32) - limits.min) * (255 / (limits.max - limits.min)))
+    rows = rows.astype(np.uint8)
+    picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
+    if orientation:
+        exif = Image.Exif()
+        exif.load(orientation)
+        picture.info["exif"] = orientation
+        picture.getexif().load(orientation)
+        picture = ImageOps.exif_transpose(picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    return np.asarray(picture).reshape(picture.height, picture.width, channels)
+
+
+def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Give the images in some folders and all their subfolders, in a fixed order; a .zarr folder is one image.
+
+    Hidden files and folders, whose names start with a dot, are left out.
+
+    Raises:
+        InputError: if a folder is not there.
+    """
+    for root in roots:
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder: expected one with images in it ({EXPECTED})")
+        if folder.suffix.lower() == _ZARR:
+            yield folder
+            continue
+        found: list[Path] = []
+        for at, folders, files in os.walk(folder):
+            found += (Path(at, name) for name in (*files, *folders) if _is_image(name, name in folders))
+            folders[:] = [name for name in folders if not name.startswith(".") and not name.lower().endswith(_ZARR)]
+        yield from sorted(found)
+
+
+def _is_image(name: str, is_folder: bool) -> bool:
+    suffix = Path(name).suffix.lower()
+    return not name.startswith(".") and suffix in SUFFIXES and is_folder == (suffix == _ZARR)

@@ -1,0 +1,167 @@
+"""PNG and JPEG files, which are decoded and encoded whole."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, file_size
+from n2n.errors import InputError
+
+_FORMATS = ("PNG", "JPEG")
+# Quality 95 without colour subsampling: the file must not put noise back that the network took out.
+JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
+# A PNG file starts with its signature and its header chunk: length, name, width, height, bit depth, colour type, ...
+_PNG_HEADER = struct.Struct(">8x4x4sIIBB")
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a PNG or JPEG file without decoding it.
+
+    Raises:
+        InputError: if it is missing, another kind of file, damaged, or claims more than ``MAX_PIXELS`` pixels.
+    """
+    if file_size(path) == 0:
+        raise InputError(f"{path} is empty (0 bytes): expected a PNG or JPEG image")
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that n2n reads: expected PNG or JPEG") from None
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path} claims over {MAX_PIXELS:,} pixels, more than n2n takes from one PNG or JPEG image: cut it up, or save it "
+            "as TIFF"
+        ) from None
+    # Pillow raises many kinds for damaged files (OSError, SyntaxError, ValueError, struct.error, ...).
+    except Exception as error:
+        raise InputError(f"{path} is damaged ({error}): expected a whole PNG or JPEG image") from None
+
+
+def _is_deep(path: Path) -> bool:
+    """Whether this is a PNG file of 16 bits, of which Pillow keeps but 8 in colour images."""
+    with path.open("rb") as file:
+        start = file.read(_PNG_HEADER.size)
+    if len(start) < _PNG_HEADER.size or not start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    name, _, _, depth, _ = _PNG_HEADER.unpack(start)
+    return bool(name == b"IHDR" and depth == 16)
+
+
+class PictureReader(ImageReader):
+    """A PNG or JPEG file.
+
+    Palette and CMYK images become RGB, 1-bit images grey; opacity is an extra sample. The orientation in the EXIF block is
+    kept there, and the pixels are as stored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._image = open_picture(path)
+        try:
+            self._describe()
+            self._check()
+        except BaseException:
+            self._image.close()
+            raise
+
+    def _describe(self) -> None:
+        image = self._image
+        self._deep = _is_deep(self.path)
+        self._mode = "L" if image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") else "RGB"
+        if image.has_transparency_data:
+            self._mode = {"L": "LA", "RGB": "RGBA"}[self._mode]
+        if self._deep:
+            # Pillow gives LA of 16 bits as RGBA: the colour type is the file's own.
+            with self.path.open("rb") as file:
+                colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))[4]
+            self._mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(colour, "RGB")
+        self.pages, (self.width, self.height) = 1, image.size
+        self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")
+        self.dtype = np.dtype(np.uint16 if self._deep else np.uint8)
+        samples = self.channels + self.extra
+        self.shape = (self.height, self.width, *((samples,) if samples > 1 else ()))
+        self._block = self.height
+        info = image.info
+        # A profile of inks describes no RGB.
+        icc = info.get("icc_profile") if image.mode != "CMYK" else None
+        self.metadata = Metadata(icc or None, info.get("exif") or None, info.get("dpi"))
+
+    def _decode(self, page: int, start: int, stop: int) -> Array:
+        if self._deep:
+            import imagecodecs
+
+            samples = imagecodecs.png_decode(self.path.read_bytes())
+            # What is transparent in the file by a colour of its own comes with an opacity that it does not state.
+            return np.asarray(samples).reshape(self.height, self.width, -1)[..., : self.channels + self.extra]
+        image = self._image
+        if self.extra and image.mode == "1":
+            image = image.convert("L")
+        if image.mode != self._mode:
+            image = image.convert(self._mode)
+        return np.asarray(image).reshape(self.height, self.width, -1)
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._image.close()
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _encode_deep(samples: Array, metadata: Metadata) -> bytes:
+    """Encode a PNG file of 16 bits, which Pillow cannot in colour."""
+    import imagecodecs
+
+    encoded: bytes = imagecodecs.png_encode(np.ascontiguousarray(samples), level=6)
+    chunks = b""
+    if metadata.icc:
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+    if metadata.dpi:
+        per_metre = [round(dots / 0.0254) for dots in metadata.dpi]
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if metadata.exif:
+        chunks += _chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    header = 8 + 12 + 13  # signature, and the header chunk, which comes first
+    return encoded[:header] + chunks + encoded[header:]
+
+
+class PictureWriter(ImageWriter):
+    """Writes a PNG or JPEG file, by the path's suffix."""
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        self._png = path.suffix.lower() == ".png"
+        kind = "PNG" if self._png else "JPEG"
+        allowed = ("uint8", "uint16") if self._png else ("uint8",)
+        if str(like.dtype) not in allowed:
+            raise self._refuse(f"{kind} cannot hold {like.dtype} values", "a .tif file")
+        if like.pages > 1:
+            raise self._refuse(f"{kind} cannot hold {like.pages} pages", "a .tif file")
+        if like.channels not in (1, 3) or like.extra > self._png:
+            extra = f" and {like.extra} of opacity" if like.extra else ""
+            raise self._refuse(f"{kind} cannot hold {like.channels} channels{extra}", "a .tif file")
+        if like.height * like.width > MAX_PIXELS or (not self._png and max(like.height, like.width) > 65500):
+            raise self._refuse(f"{kind} is no format for {like.width}×{like.height} pixels", "a .tif file")
+
+    def _write(self, path: Path, strips: Iterator[Array]) -> None:
+        like, metadata = self.like, self.like.metadata
+        samples = np.empty((like.height, like.width, like.channels + like.extra), like.dtype)
+        row = 0
+        for strip in strips:
+            samples[row : row + len(strip)] = strip
+            row += len(strip)
+        samples = samples[..., 0] if samples.shape[2] == 1 else samples
+        if like.dtype == np.uint16:
+            path.write_bytes(_encode_deep(samples, metadata))
+            return
+        named = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
+        options = {} if self._png else JPEG_OPTIONS
+        Image.fromarray(samples).save(path, **options, **{key: value for key, value in named.items() if value})

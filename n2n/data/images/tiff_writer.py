@@ -1,0 +1,177 @@
+"""Writing TIFF files strip by strip or tile by tile, like the file that they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from n2n.data.images.base import Array, ImageWriter, regroup
+from n2n.data.images.pictures import JPEG_OPTIONS
+from n2n.data.images.tiff_reader import TiffReader
+
+_NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
+_ENCODERS: dict[int, Callable[[Any], bytes]] = {
+    _LZW: imagecodecs.lzw_encode,
+    _DEFLATE: imagecodecs.zlib_encode,
+    32946: imagecodecs.zlib_encode,
+    34925: imagecodecs.lzma_encode,
+    50000: imagecodecs.zstd_encode,
+}
+_HORIZONTAL, _FLOATING = 2, 3
+# What tags mean beside the pixels, so that it stays true of the denoised ones: orientation, page name and number, artist,
+# copyright, date, XMP, IPTC, GeoTIFF's, GDAL's.
+_KEPT_TAGS = (
+    *(274, 285, 297, 306, 315, 700, 33432, 33550, 33723, 33922, 34264, 34735, 34736, 34737),
+    *(42112, 42113),
+)
+_IMAGEJ = 50839
+# Bytes of a strip where the other file's strips cannot be kept, before compression.
+_STRIP = 2**18
+# Classic TIFF addresses 4 GiB; what is over that with the tags is BigTIFF.
+_CLASSIC = 2**32 - 2**25
+_LEVEL = int(JPEG_OPTIONS["quality"])
+
+
+class TiffWriter(ImageWriter):
+    """Writes TIFF, or BigTIFF where the other file is or the pixels need it.
+
+    Kept from a TIFF file: compression, predictor, strips or tiles, resolution, colour profile, and the description of every
+    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie side by side (never in planes).
+    """
+
+    def _write(self, path: Path, strips: Iterator[Array]) -> None:
+        like = self.like
+        source = like if isinstance(like, TiffReader) else None
+        samples = like.channels + like.extra
+        size = like.pages * like.height * like.width * samples * like.dtype.itemsize
+        big = size > _CLASSIC or (source is not None and source.tiff.is_bigtiff)
+        options, encode, heights, tile = self._storage(source, samples)
+        if samples > 1:
+            options["planarconfig"] = "contig"
+        colour = like.channels == 3 and not (source is not None and int(source.first.photometric) <= 1)
+        options["photometric"] = ("ycbcr" if "subsampling" in options else "rgb") if colour else "minisblack"
+        if source is not None and int(source.first.photometric) == 0 and not source.converted:
+            options["photometric"] = "miniswhite"
+        extra = like.extra + (0 if colour else like.channels - 1)
+        options["extrasamples"] = [self._extra_kind(source, i - extra) for i in range(extra)] or None
+        shape = (like.height, like.width, *((samples,) if samples > 1 else ()))
+        with tifffile.TiffWriter(path, bigtiff=big, byteorder="<", ome=False, shaped=False) as tiff:
+            for page in range(like.pages):
+                pieces = self._pieces(regroup(strips, heights), encode, tile)
+                tiff.write(
+                    pieces, shape=shape, dtype=like.dtype, metadata=None, contiguous=False, software=False, maxworkers=1,
+                    **options, **self._tags(source, page),
+                )  # fmt: skip
+
+    def _storage(
+        self, source: TiffReader | None, samples: int
+    ) -> tuple[dict[str, Any], Callable[[Array], bytes], list[int], tuple[int, int] | None]:
+        """Choose how the samples are laid out: options of the file, an encoder of pieces, their heights, and the tile."""
+        like = self.like
+        row = like.width * samples * like.dtype.itemsize
+        rows, tile, compression, predictor = max(1, min(like.height, _STRIP // row)), None, _NONE, 1
+        if source is not None:
+            first = source.first
+            compression, predictor = int(first.compression), int(first.predictor)
+            if first.is_tiled and first.tilelength % 16 == 0 and first.tilewidth % 16 == 0:
+                tile = (first.tilelength, first.tilewidth)
+                rows = first.tilelength
+            elif not first.is_tiled and first.rowsperstrip * row <= 16 * _STRIP:
+                rows = min(like.height, first.rowsperstrip)
+        options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": rows}
+        heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
+        jpeg = compression == _JPEG and like.dtype == np.uint8 and samples in (1, 3)
+        if compression not in (_NONE, *_ENCODERS) and not jpeg:
+            compression = _DEFLATE  # of the kinds that n2n reads and does not write
+        if compression == _NONE:
+            return options, _plain, heights, tile
+        options["compression"] = compression
+        if jpeg:
+            if samples == 3:
+                options["subsampling"] = (1, 1)
+            return options, _jpeg, heights, tile
+        floating = like.dtype.kind == "f"
+        if predictor != 1:
+            predictor = _FLOATING if floating else _HORIZONTAL
+            options["predictor"] = predictor
+        encoder = _ENCODERS[compression]
+
+        def encode(piece: Array) -> bytes:
+            if predictor == _HORIZONTAL:
+                piece = imagecodecs.delta_encode(piece, axis=-2)
+            elif predictor == _FLOATING:
+                piece = imagecodecs.floatpred_encode(piece, axis=-2)
+            return bytes(encoder(np.ascontiguousarray(piece)))
+
+        return options, encode, heights, tile
+
+    def _pieces(
+        self, strips: Iterator[Array], encode: Callable[[Array], bytes], tile: tuple[int, int] | None
+    ) -> Iterator[bytes]:
+        little = self.like.dtype.newbyteorder("<")
+        for strip in strips:
+            rows = np.ascontiguousarray(strip, little)
+            if tile is None:
+                yield encode(rows)
+                continue
+            high, wide = tile
+            for left in range(0, rows.shape[1], wide):
+                piece = rows[:, left : left + wide]
+                missing = ((0, high - piece.shape[0]), (0, wide - piece.shape[1]), (0, 0))
+                yield encode(np.pad(piece, missing, mode="edge") if any(map(any, missing)) else np.ascontiguousarray(piece))
+
+    def _extra_kind(self, source: TiffReader | None, index: int) -> int:
+        """Return what an extra sample is, counted from the last: 1 or 2 for opacity, 0 for anything."""
+        if source is not None:
+            kinds = tuple(int(kind) for kind in source.first.extrasamples)
+            return kinds[index] if len(kinds) >= -index else 0
+        return 2 if self.like.extra else 0
+
+    def _tags(self, source: TiffReader | None, page: int) -> dict[str, Any]:
+        """Return description, resolution, colour profile and other tags of one page."""
+        like = self.like
+        if source is None:
+            dpi = like.metadata.dpi
+            tags: dict[str, Any] = {"iccprofile": like.metadata.icc}
+            return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
+        # A stack with one directory has one description, which is its first page's.
+        own = source.page_tags(page)
+        if own is None:
+            return {}
+        description = own.valueof(270)
+        if isinstance(description, str) and description.startswith('{"shape"') and not source.is_plain:
+            description = None  # tifffile's own note on a layout that this file has no longer
+        elif isinstance(description, str):
+            # The other file's name and identity are not this one's; without them OME readers take the file at hand.
+            description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
+        extratags = []
+        for code in _KEPT_TAGS:
+            tag = own.get(code)
+            if tag is not None:
+                value = tag.value
+                extratags.append((code, int(tag.dtype), tag.count, value, False))
+        labels = own.valueof(_IMAGEJ)
+        if isinstance(labels, dict):
+            extratags += tifffile.imagej_metadata_tag(labels, "<")
+        tags = {"description": description, "extratags": extratags, "iccprofile": like.metadata.icc}
+        x, y = own.valueof(282), own.valueof(283)
+        if isinstance(x, tuple) and isinstance(y, tuple):
+            tags |= {"resolution": (x, y), "resolutionunit": int(own.valueof(296, 2))}
+        return tags
+
+
+def _plain(piece: Array) -> bytes:
+    return piece.tobytes()
+
+
+def _jpeg(piece: Array) -> bytes:
+    if piece.shape[-1] == 1:
+        return bytes(imagecodecs.jpeg_encode(piece[..., 0], level=_LEVEL))
+    options = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "444"}
+    return bytes(imagecodecs.jpeg_encode(piece, level=_LEVEL, **options))

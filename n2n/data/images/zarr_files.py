@@ -1,0 +1,97 @@
+"""zarr arrays, read and written by chunks; the package ``zarr`` is needed for them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from n2n.data.images.arrays import layout
+from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.errors import InputError
+
+# Rows of a chunk where the other file does not say; and its columns.
+_CHUNK = 512
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a zarr array or group."""
+    marks = (".zarray", ".zgroup", "zarr.json")
+    return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / mark).is_file() for mark in marks))
+
+
+def _zarr(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError:
+        raise InputError(f"{path} is zarr, which needs a package more: pip install 'n2n[zarr]'") from None
+    return zarr
+
+
+class ZarrReader(ImageReader):
+    """A zarr array, read by rows of chunks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        zarr = _zarr(path)
+        try:
+            node = zarr.open(path, mode="r")
+        except Exception as error:  # hostile metadata fails in JSON, in codecs, ...
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path} is not a zarr array ({reason}): expected one") from None
+        if not isinstance(node, zarr.Array):
+            inside = ", ".join(sorted(name for name, _ in node.arrays())[:5]) or "none"
+            raise InputError(f"{path} is a zarr group (arrays in it: {inside}): name the array, {path.name}/ARRAY")
+        self.array = node
+        self.shape = tuple(node.shape)
+        self.dtype = np.dtype(node.dtype).newbyteorder("=")
+        self.pages, self.height, self.width, self.channels = layout(self.shape, path)
+        self._rows_axis = len(self.shape) - (2 if self._is_flat() else 3)
+        stored = node.shards or node.chunks
+        self._block = min(self.height, stored[self._rows_axis])
+        self._check()
+        # A chunk of several pages is unpacked as often as it has pages.
+        whole = np.prod([float(size) for size in stored]) * self.dtype.itemsize
+        if whole > 2**30:
+            raise InputError(f"{path} is stored in chunks of {whole / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones")
+
+    def _is_flat(self) -> bool:
+        return len(self.shape) == 2 or not 1 <= self.shape[-1] <= 4
+
+    def _decode(self, page: int, start: int, stop: int) -> Array:
+        leading = np.unravel_index(page, self.shape[: self._rows_axis]) if self._rows_axis else ()
+        rows = np.asarray(self.array[(*(int(i) for i in leading), slice(start, stop))])
+        return rows.reshape(stop - start, self.width, self.channels).astype(self.dtype, copy=False)
+
+
+class ZarrWriter(ImageWriter):
+    """Writes a zarr array, with the chunks, compressors and attributes of the other if that is one."""
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        self._zarr = _zarr(path)
+        if layout(like.shape, like.path) != (like.pages, like.height, like.width, like.channels + like.extra):
+            raise self._refuse(f"an array cannot say that it has {like.channels} channels", "a TIFF file")
+
+    def _write(self, path: Path, strips: Iterator[Array]) -> None:
+        like, shape = self.like, self.like.shape
+        flat = len(shape) == 2 or not 1 <= shape[-1] <= 4
+        lead = len(shape) - (2 if flat else 3)
+        options: dict[str, Any] = {"chunks": (*(1,) * lead, min(_CHUNK, like.height), min(_CHUNK, like.width), *shape[lead + 2 :])}
+        if isinstance(like, ZarrReader):
+            source = like.array
+            options = {"chunks": source.chunks, "shards": source.shards, "compressors": source.compressors,
+                       "filters": source.filters, "fill_value": source.fill_value, "attributes": dict(source.attrs),
+                       "zarr_format": source.metadata.zarr_format}  # fmt: skip
+            if source.metadata.zarr_format == 3:
+                options["dimension_names"] = source.metadata.dimension_names
+        array = self._zarr.create_array(path, shape=shape, dtype=like.dtype, **options)
+        block = min(like.height, (array.shards or array.chunks)[lead])
+        tops = range(0, like.height, block)
+        for page in range(like.pages):
+            leading = tuple(int(i) for i in np.unravel_index(page, shape[:lead])) if lead else ()
+            strip_heights = (min(block, like.height - top) for top in tops)
+            for top, strip in zip(tops, regroup(strips, strip_heights), strict=True):
+                array[(*leading, slice(top, top + len(strip)))] = strip[..., 0] if flat else strip
