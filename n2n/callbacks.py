@@ -2,40 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from n2n.data.datamodule import PairDataModule
+from n2n.data.store import Batch
 from n2n.errors import InputError
 
 
-def panel(noisy: Tensor, denoised: Tensor, clean: Tensor, least_width: int = 128) -> Tensor:
-    """Lay images out in rows of noisy | denoised | clean.
+def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
+    """Lay images out side by side, one column for each kind (noisy, denoised, clean), one row for each image.
 
     Args:
-        noisy: N×C×H×W in [0, 1].
-        denoised: of the same shape; clipped to [0, 1] here.
-        clean: of the same shape.
+        columns: N×C×H×W in [0, 1], all of one shape; clipped to [0, 1] here.
         least_width: smaller images are enlarged to it by whole factors, pixel by pixel, so that the noise can be seen.
+        most: of larger images this many pixels are cut out of the centre.
 
     Returns:
         C×(rows)×(columns) in [0, 1], with a white line between images.
     """
-    row = torch.cat(
-        [F.pad(x.float().clamp(0.0, 1.0), (1, 1, 1, 1), value=1.0) for x in (noisy, denoised, clean)], dim=3
-    )
+    H, W = columns[0].shape[-2:]
+    top, left = max(0, H - most) // 2, max(0, W - most) // 2
+    cut = [x[..., top : top + most, left : left + most].float().clamp(0.0, 1.0) for x in columns]
+    row = torch.cat([F.pad(x, (1, 1, 1, 1), value=1.0) for x in cut], dim=3)
     picture = torch.cat(list(row), dim=1)
-    factor = max(1, -(-least_width // noisy.shape[-1]))
+    factor = max(1, -(-least_width // W))
     return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint: by PSNR per image where there are clean images, else by what comes nearest to it.
+
+    Args:
+        monitor: the figure to choose by. None for ``val/psnr_per_image``; without clean images ``val/mse_blind``, the
+            estimate of the squared error from pairs; without pairs ``val/loss``.
+        mode: whether the largest ("max") or the smallest ("min") is the best.
+        filename: of the checkpoint, without suffix.
+        save_top_k: how many to keep.
+        **kwargs: as for Lightning's ``ModelCheckpoint``.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "max",
+        filename: str = "best",
+        save_top_k: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        kwargs = {"enable_version_counter": False} | kwargs
+        super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Choose the figure, now that the data is known, and before a resumed run brings the best one so far."""
+        if self.monitor is None:
+            data = getattr(trainer, "datamodule", None)
+            self.monitor = "val/psnr_per_image"
+            if isinstance(data, PairDataModule) and not data.has_clean:
+                self.monitor = "val/mse_blind" if data.has_pairs else "val/loss"
+                self.mode, self.kth_value = "min", torch.tensor(torch.inf)
+        super().setup(trainer, pl_module, stage)
+
+
 class ImagePanel(Callback):
-    """Puts validation images, noisy | denoised | clean, into TensorBoard every few epochs.
+    """Puts validation images, noisy | denoised | clean (where there is one), into TensorBoard every few epochs.
 
     Args:
         every_n_epochs: epochs between panels; the first and the last epoch have one too.
@@ -54,7 +90,7 @@ class ImagePanel(Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: tuple[Tensor, Tensor],
+        batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -65,8 +101,9 @@ class ImagePanel(Callback):
             return
         # From all over the batch: neighbours are often cut from one photograph.
         step = max(1, len(outputs) // self.images)
-        noisy, denoised, clean = (x[::step][: self.images] for x in (batch[0], outputs, batch[1]))
-        picture = panel(noisy, denoised, clean)
+        columns = [batch.noisy, outputs] + ([batch.clean] if batch.clean is not None else [])
+        picture = panel(*(x[::step][: self.images] for x in columns))
         if picture.shape[0] not in (1, 3):
             picture = picture[:1]
-        trainer.logger.experiment.add_image("val/noisy_denoised_clean", picture, trainer.global_step)
+        name = "val/noisy_denoised" + ("_clean" if batch.clean is not None else "")
+        trainer.logger.experiment.add_image(name, picture, trainer.global_step)

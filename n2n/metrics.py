@@ -1,6 +1,8 @@
-"""PSNR as the paper defines it, over a whole set and image by image."""
+"""PSNR as the paper defines it, over a whole set and image by image, and without clean images."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,41 +33,47 @@ def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
     return (images.float().clamp(0.0, 1.0) - clean.float()).square().flatten(1).mean(dim=1)
 
 
-class _MeanOverImages(Metric):
-    """Sums something over images, so that batch sizes and devices do not matter."""
+def _megapixels(images: Tensor) -> float:
+    """Size of each of N×C×H×W images; in millions, to stay where float32 is exact enough."""
+    return images[0].numel() / 1e6
+
+
+class _Mean(Metric):
+    """Sums something up, so that batch sizes and devices do not matter."""
 
     full_state_update = False
     is_differentiable = False
     higher_is_better = True
     total: Tensor
-    images: Tensor
+    weight: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("images", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("weight", default=torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def _add(self, values: Tensor) -> None:
-        self.total += values.sum()
-        self.images += values.numel()
+    def _add(self, values: Tensor, weight: float) -> None:
+        self.total += values.sum() * weight
+        self.weight += values.numel() * weight
 
 
-class PSNR(_MeanOverImages):
+class PSNR(_Mean):
     """PSNR in dB of one mean squared error over all pixels of all images: the paper's formula.
 
-    ``update`` takes images and clean images, N×C×H×W in [0, 1], all of one size; images outside the range are clipped.
+    ``update`` takes images and clean images, N×C×H×W in [0, 1]; images outside the range are clipped. Every pixel counts the
+    same, so larger images count more.
     """
 
     def update(self, images: Tensor, clean: Tensor) -> None:
         """Add a batch."""
-        self._add(squared_error_per_image(images, clean))
+        self._add(squared_error_per_image(images, clean), _megapixels(images))
 
     def compute(self) -> Tensor:
         """Return the PSNR in dB of everything added."""
-        return psnr_from_mse(self.total / self.images)
+        return psnr_from_mse(self.total / self.weight)
 
 
-class PSNRPerImage(_MeanOverImages):
+class PSNRPerImage(_Mean):
     """Mean over images of each image's PSNR in dB: what the figures in the paper's Table I are.
 
     Takes what :class:`PSNR` takes. The two differ by about 1 dB on the paper's data, since flat images, which are nearly
@@ -74,8 +82,102 @@ class PSNRPerImage(_MeanOverImages):
 
     def update(self, images: Tensor, clean: Tensor) -> None:
         """Add a batch."""
-        self._add(psnr_from_mse(squared_error_per_image(images, clean)))
+        self._add(psnr_from_mse(squared_error_per_image(images, clean)), 1.0)
 
     def compute(self) -> Tensor:
         """Return the mean PSNR in dB of the images added."""
-        return self.total / self.images
+        return self.total / self.weight
+
+
+class BlindEstimate(NamedTuple):
+    """What :class:`BlindPSNR` found.
+
+    Attributes:
+        mse: estimated mean squared error to the clean images; by chance it may be negative where the error is small.
+        psnr: PSNR in dB of that error; NaN where it is not positive.
+        low: lower end of the 95 % interval of the PSNR; NaN where one image says nothing on the spread.
+        high: upper end of it; infinite where an error of zero cannot be excluded.
+        noisy: PSNR in dB of the noisy views, from their difference.
+    """
+
+    mse: Tensor
+    psnr: Tensor
+    low: Tensor
+    high: Tensor
+    noisy: Tensor
+
+    def __str__(self) -> str:
+        """Say the PSNR, or why it cannot be said."""
+        psnr, low, high = (float(value) for value in (self.psnr, self.low, self.high))
+        if not self.mse > 0:
+            return (
+                "cannot be estimated: the estimated error is not positive, so it is lost in the noise of too few pixels"
+            )
+        if low != low:
+            return f"about {psnr:.2f} dB (from one image, so with no interval)"
+        if high - low > WIDE:
+            upper = "unbounded" if high == float("inf") else f"{high:.2f} dB"
+            return f"too uncertain to say (95 % interval from {low:.2f} dB to {upper}): hold out more images"
+        return f"{psnr:.2f} dB (95 % interval {low:.2f} to {high:.2f} dB)"
+
+
+# Width in dB of an interval beyond which its middle says nothing.
+WIDE = 2.0
+_RESAMPLES = 1000
+
+
+class BlindPSNR(Metric):
+    """PSNR in dB over the whole set, with no clean image.
+
+    For two views x₁, x₂ of one image with independent zero-mean noise, and any φ,
+    ½(‖φ(x₁) − x₂‖² + ‖φ(x₂) − x₁‖²) − ½‖x₁ − x₂‖² is an unbiased estimate of the mean squared error of the two outputs,
+    whatever the variances of the noises: each view's noise is independent of the other's output, so the cross terms vanish.
+    It estimates what :class:`PSNR` measures. The 95 % interval is a percentile bootstrap over images, weighted by size.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    errors: list[Tensor]
+    noises: list[Tensor]
+    sizes: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("errors", default=[], dist_reduce_fx="cat")
+        self.add_state("noises", default=[], dist_reduce_fx="cat")
+        self.add_state("sizes", default=[], dist_reduce_fx="cat")
+
+    def update(self, first: Tensor, second: Tensor, denoised_first: Tensor, denoised_second: Tensor) -> None:
+        """Add a batch of both views and what the network made of each, N×C×H×W in [0, 1]; only outputs are clipped."""
+        # The scored output is clipped like that of PSNR; a view must not be, which would bias its noise.
+        one = squared_error_per_image(denoised_first, second)
+        other = squared_error_per_image(denoised_second, first)
+        noise = (first.float() - second.float()).square().flatten(1).mean(dim=1) / 2
+        self.errors.append((one + other) / 2 - noise)
+        self.noises.append(noise)
+        self.sizes.append(torch.full_like(noise, _megapixels(first)))
+
+    def compute(self) -> BlindEstimate:
+        """Return the estimate of everything added."""
+        errors, noises, sizes = (_cat(values).double().cpu() for values in (self.errors, self.noises, self.sizes))
+        mse = (errors * sizes).sum() / sizes.sum()
+        noisy = psnr_from_mse((noises * sizes).sum() / sizes.sum())
+        nan = torch.tensor(float("nan"))
+        if len(errors) < 2:
+            return BlindEstimate(mse, psnr_from_mse(mse) if mse > 0 else nan, nan, nan, noisy)
+        # A seed of its own: the interval does not change from one look to the next, nor disturb other random numbers.
+        generator = torch.Generator().manual_seed(0)
+        means = []
+        for _ in range(_RESAMPLES):
+            pick = torch.randint(len(errors), (len(errors),), generator=generator)
+            means.append((errors[pick] * sizes[pick]).sum() / sizes[pick].sum())
+        best, worst = torch.quantile(torch.stack(means), torch.tensor([0.025, 0.975], dtype=torch.float64))
+        high = psnr_from_mse(best) if best > 0 else torch.tensor(float("inf"))
+        low = psnr_from_mse(worst) if worst > 0 else nan
+        return BlindEstimate(mse, psnr_from_mse(mse) if mse > 0 else nan, low, high, noisy)
+
+
+def _cat(values: list[Tensor] | Tensor) -> Tensor:
+    """Join what was added; after the processes were joined it is one tensor already."""
+    return values if isinstance(values, Tensor) else torch.cat(values)

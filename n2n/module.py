@@ -9,21 +9,23 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.backbones.spec import describe
+from n2n.data.store import Batch
 from n2n.errors import InputError
-from n2n.metrics import PSNR, PSNRPerImage
+from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
 
 # Side of the window of SSIM's Gaussian; smaller images have no SSIM (Wang et al. 2004).
 _SSIM_WINDOW = 11
 
 
 class DenoisingModule(L.LightningModule):
-    """Trains a backbone on pairs of noisy images (Noise2Noise) and validates it against clean ones.
+    """Trains a backbone on pairs of noisy images (Noise2Noise) and validates it, against clean images if there are any.
 
     For independent zero-mean noises, the expected squared error to the other noisy view is the one to the clean image plus
     a constant (Lehtinen et al. 2018), so minimising the one minimises the other. Nothing is clipped before the loss:
@@ -31,7 +33,8 @@ class DenoisingModule(L.LightningModule):
 
     Args:
         backbone: maps N×C×H×W in [0, 1] to the same shape.
-        loss: of the output and the target.
+        loss: of the output and the target. If it has an attribute ``progress``, that is set before each step to how far the
+            training is, 0 to 1.
         optimizer: from the parameters.
         scheduler: of the learning rate, from the optimiser; None for a constant rate.
         scheduler_interval: whether the scheduler steps after each epoch or after each training step.
@@ -70,7 +73,10 @@ class DenoisingModule(L.LightningModule):
                 "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=_SSIM_WINDOW),
             }
         )
+        self.blind_psnr = BlindPSNR()
+        self.blind_estimate: BlindEstimate | None = None
         self.image_channels: int | None = None
+        self.image_format: dict[str, Any] = {}
         self._loss_sum: Tensor | None = None
         self._steps = 0
 
@@ -105,11 +111,25 @@ class DenoisingModule(L.LightningModule):
         finally:
             self.train()
         self.image_channels = shape[0]
+        self.image_format = getattr(datamodule, "image_format", {})
+        suited, loss = getattr(datamodule, "suited_loss", None), type(self.loss)
+        if stage == "fit" and suited is not None and loss.__name__ != suited.rpartition(".")[2]:
+            rank_zero_warn(
+                f"the noise of this source has no zero mean, so {loss.__name__} does not lead to the clean image: "
+                f"use --model.loss {suited}"
+            )
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch of noisy views."""
-        noisy, target = batch
-        loss: Tensor = self.loss(self(noisy).float(), target)
+        assert batch.target is not None
+        epochs = self.trainer.max_epochs or 0
+        if hasattr(self.loss, "progress") and epochs > 0:
+            epoch = self.current_epoch + batch_idx / self.trainer.num_training_batches
+            self.loss.progress = epoch / epochs  # type: ignore[assignment]
+        denoised = self(batch.noisy).float()
+        loss: Tensor = self.loss(denoised, batch.target)
+        if batch.regularizer is not None:
+            loss = loss + batch.regularizer(self, denoised, batch.target)
         # Summed on the device and logged once an epoch: logging each step would cost more than the step's own overhead.
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
@@ -125,11 +145,24 @@ class DenoisingModule(L.LightningModule):
         if self._loss_sum is not None:
             self.log("train/loss", self._loss_sum / self._steps, prog_bar=True, sync_dist=True)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Score one batch of noisy and clean images; returns the denoised ones, not clipped."""
-        noisy, clean = batch
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Score one batch against clean images, against other noisy views, or both; returns the denoised ones, not clipped."""
+        noisy, other, clean = batch.noisy, batch.target, batch.clean
         denoised: Tensor = self(noisy).float()
-        self.log("val/loss", self.loss(denoised, clean), batch_size=len(noisy), sync_dist=True)
+        reference = other if clean is None else clean
+        self.log("val/loss", self.loss(denoised, reference), batch_size=len(noisy), sync_dist=True)
+        if clean is not None:
+            self._score(noisy, denoised, clean)
+        if other is not None and batch.independent:
+            # Both directions: a mean of twice as many outputs, and the identity behind the blind estimate needs both.
+            denoised_other = self(other).float()
+            self.blind_psnr.update(noisy, other, denoised, denoised_other)
+            if clean is not None:
+                self._score(other, denoised_other, clean)
+        return denoised
+
+    def _score(self, noisy: Tensor, denoised: Tensor, clean: Tensor) -> None:
+        """Update the metrics against clean images."""
         for name, metric in self.val_metrics.items():
             assert isinstance(metric, Metric)
             if name == "ssim" and min(noisy.shape[-2:]) < _SSIM_WINDOW:
@@ -137,7 +170,24 @@ class DenoisingModule(L.LightningModule):
             # SSIM clips like PSNR: what is scored is the picture that the user gets.
             metric.update(noisy if "noisy" in name else denoised.clamp(0.0, 1.0), clean)
             self.log(f"val/{name}", metric, batch_size=len(noisy), prog_bar=name == "psnr_per_image")
-        return denoised
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the PSNR without clean images, where it can be said, and what checkpoints are chosen by without them."""
+        if not self.blind_psnr.update_called:
+            return
+        self.blind_estimate = estimate = self.blind_psnr.compute()
+        self.blind_psnr.reset()
+        self.log("val/mse_blind", estimate.mse.float())
+        figures = {
+            "psnr_noisy_blind": estimate.noisy,
+            "psnr_blind": estimate.psnr,
+            "psnr_blind_low": estimate.low,
+            "psnr_blind_high": estimate.high,
+        }
+        for name, value in figures.items():
+            # Not a number where nothing can be said; a curve shows a gap there.
+            if torch.isfinite(value):
+                self.log(f"val/{name}", value.float(), prog_bar=name == "psnr_blind")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the scheduler that the configuration names."""
@@ -155,8 +205,19 @@ class DenoisingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs to know about the images, as plain values."""
-        checkpoint["n2n"] = {"image_channels": self.image_channels}
+        figures = {
+            name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")
+        }
+        blind = str(self.blind_estimate) if self.blind_estimate is not None else None
+        checkpoint["n2n"] = {
+            "image_channels": self.image_channels,
+            **self.image_format,
+            "figures": figures,
+            "psnr_blind": blind,
+        }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take back what ``on_save_checkpoint`` added."""
-        self.image_channels = checkpoint.get("n2n", {}).get("image_channels")
+        kept = checkpoint.get("n2n", {})
+        self.image_channels = kept.get("image_channels")
+        self.image_format = {name: kept[name] for name in ("range", "dtype") if name in kept}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,24 +18,14 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelChec
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from n2n.callbacks import ImagePanel
+from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
+from n2n.parser import OneLineParser, with_suggestion
 from n2n.torch_file import load_torch_file
 
 LOGGER = "lightning.pytorch.loggers.TensorBoardLogger"
-
-
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line, without the pages of usage, and that completes no misspelt option."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise InputError."""
-        raise InputError(" ".join(message.split())) from None
 
 
 def has_fast_bf16(accelerator: str) -> bool:
@@ -55,8 +45,8 @@ def has_fast_bf16(accelerator: str) -> bool:
     return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None
 
 
-def checkpoint_config(path: str) -> dict[str, Any]:
-    """Read from a checkpoint how its network and its data were configured.
+def _load(path: str) -> dict[str, Any]:
+    """Read a checkpoint.
 
     Raises:
         InputError: if the file is not a checkpoint of n2n.
@@ -65,12 +55,40 @@ def checkpoint_config(path: str) -> dict[str, Any]:
     content = load_torch_file(Path(path), wanted)
     if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
         raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
+    return content
+
+
+def checkpoint_config(path: str) -> dict[str, Any]:
+    """Read from a checkpoint how its network and its data were configured.
+
+    Raises:
+        InputError: if the file is not a checkpoint of n2n.
+    """
+    content = _load(path)
     config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
     return {
         key: {name: value for name, value in part.items() if name != "_instantiator"}
         for key, part in config.items()
         if part
     }
+
+
+def describe_figures(kept: Mapping[str, Any]) -> str:
+    """Say how good a checkpoint is on its validation set, from what ``checkpoint["n2n"]`` keeps of that."""
+    figures = kept["figures"]
+    lines = []
+    if "val/psnr_per_image" in figures:
+        score, noisy = figures["val/psnr_per_image"], figures["val/psnr_noisy_per_image"]
+        lines.append(
+            f"Best PSNR: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
+            f"so the gain is {score - noisy:.2f} dB."
+        )
+    if kept.get("psnr_blind"):
+        line = f"PSNR without clean images: {kept['psnr_blind']}; that of the noisy input is "
+        line += f"{figures['val/psnr_noisy_blind']:.2f} dB"
+        line += f", and against the clean images over all pixels it is {figures['val/psnr']:.2f} dB." if lines else "."
+        lines.append(line)
+    return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
 
 
 def option(args: list[str], name: str) -> str | None:
@@ -133,15 +151,7 @@ class TrainingCLI(LightningCLI):
         if self._command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val/psnr_per_image",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.enable_version_counter": False,
-            }
-        )
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ImagePanel, "panel")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -156,15 +166,9 @@ class TrainingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
-            raise InputError(self._with_suggestion(str(error))) from None
-
-    def _with_suggestion(self, message: str) -> str:
-        """Add the option that was probably meant to a message about one that does not exist."""
-        wrong = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        known = self._subcommand_parsers[self._command]._option_string_actions
-        close = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
-        hint = f"did you mean {close[0]}?" if close else f"n2n {self._command} --help lists the options"
-        return f"{message} ({hint})"
+            raise InputError(
+                with_suggestion(str(error), self._subcommand_parsers[self._command], self._command)
+            ) from None
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
@@ -206,7 +210,6 @@ class TrainingCLI(LightningCLI):
         """Say where the checkpoint is, how good it is, and how to use it."""
         if self.trainer.interrupted or self.config.fit.trainer.fast_dev_run:
             return
-        metrics = self.trainer.callback_metrics
         seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
         checkpoint = self.trainer.checkpoint_callback
@@ -215,12 +218,7 @@ class TrainingCLI(LightningCLI):
         best = Path(checkpoint.best_model_path)
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
-        score, noisy = checkpoint.best_model_score, metrics.get("val/psnr_noisy_per_image")
-        if score is not None and noisy is not None and checkpoint.monitor == "val/psnr_per_image":
-            rank_zero_info(
-                f"Best PSNR: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
-                f"so the gain is {score - noisy:.2f} dB."
-            )
+        rank_zero_info(describe_figures(_load(str(best))["n2n"]))
         quoted = shlex.quote(str(best))
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"

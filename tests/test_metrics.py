@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from n2n.metrics import PSNR, PSNRPerImage, psnr_from_mse
+from n2n.metrics import PSNR, BlindPSNR, PSNRPerImage, psnr_from_mse
 
 
 def test_psnr_is_the_papers_formula() -> None:
@@ -39,3 +39,72 @@ def test_what_is_scored_is_clipped() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="images are"):
         PSNR().update(torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4))
+
+
+def noisy_pairs(
+    images: int, first_sigma: float, second_sigma: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(images, 3, 64, 64, generator=generator)
+    first, second = (
+        clean + sigma * torch.randn(clean.shape, generator=generator) for sigma in (first_sigma, second_sigma)
+    )
+    return clean, first, second
+
+
+def test_blind_psnr_is_the_true_one_also_for_unequal_noise() -> None:
+    clean, first, second = noisy_pairs(40, 0.1, 0.2)
+    denoised = [0.3 * clean.mean((2, 3), keepdim=True) + 0.6 * x for x in (first, second)]
+    blind, true = BlindPSNR(), PSNR()
+    for part in range(0, 40, 7):
+        blind.update(*(x[part : part + 7] for x in (first, second, *denoised)))
+    for x in denoised:
+        true.update(x, clean)
+    estimate = blind.compute()
+    assert estimate.psnr.item() == pytest.approx(true.compute().item(), abs=0.02)
+    assert estimate.low < true.compute() < estimate.high
+    assert estimate.high - estimate.low < 0.5
+    # Mean of the two variances: 0.025.
+    assert estimate.noisy.item() == pytest.approx(-10 * math.log10(0.025), abs=0.05)
+    assert str(estimate).startswith(f"{estimate.psnr:.2f} dB (95 % interval {estimate.low:.2f} to")
+
+
+def test_blind_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(1)
+    covered = 0
+    for _ in range(60):
+        clean = torch.full((20, 1, 16, 16), 0.5)
+        first, second = (clean + 0.1 * torch.randn(clean.shape, generator=generator) for _ in range(2))
+        blind = BlindPSNR()
+        # The error varies from image to image.
+        bias = torch.rand(20, 1, 1, 1, generator=generator) * 0.2
+        blind.update(first, second, clean + bias, clean + bias)
+        estimate = blind.compute()
+        # Of what the images are drawn from: the mean of the square of a uniform number.
+        covered += bool(estimate.low < -10 * math.log10(0.04 / 3) < estimate.high)
+    # 57 expected; the bootstrap is a little short at 20 images.
+    assert covered >= 51
+
+
+def test_blind_psnr_says_when_it_cannot_say() -> None:
+    clean, first, second = noisy_pairs(3, 0.5, 0.5)
+    perfect = BlindPSNR()
+    perfect.update(first, second, clean, clean)
+    assert perfect.compute().high == float("inf")
+    assert "dB" not in str(perfect.compute()) or "too uncertain" in str(perfect.compute())
+    worse = BlindPSNR()
+    # Outputs with the other view's noise in them are no outputs of a network: the estimate is negative.
+    worse.update(first, second, second, first)
+    assert "the estimated error is not positive" in str(worse.compute())
+    single = BlindPSNR()
+    single.update(first[:1], second[:1], clean[:1] + 0.3, clean[:1] + 0.3)
+    assert "from one image, so with no interval" in str(single.compute())
+
+
+def test_larger_images_count_more_for_the_whole() -> None:
+    whole, single = PSNR(), PSNRPerImage()
+    for side, error in ((10, 0.1), (20, 0.2)):
+        for metric in (whole, single):
+            metric.update(torch.full((1, 1, side, side), error), torch.zeros(1, 1, side, side))
+    assert whole.compute().item() == pytest.approx(-10 * math.log10((0.01 + 4 * 0.04) / 5), abs=1e-4)
+    assert single.compute().item() == pytest.approx((20 - 10 * math.log10(0.04)) / 2, abs=1e-4)

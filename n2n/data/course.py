@@ -7,13 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from n2n.data.store import PairStore
+from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 from n2n.torch_file import load_torch_file
 
 
-def load_pairs(path: Path) -> PairStore:
+def load_pairs(path: Path, clean: bool) -> PairStore:
     """Map a file in the course's format: a ``torch.save`` of a tuple of two uint8 tensors N×C×H×W.
+
+    Args:
+        path: the file.
+        clean: whether the second tensor holds clean images, or another noisy view of each.
 
     No code in the file runs, and no memory is taken by what it claims: the tensors are mapped from it.
 
@@ -33,7 +37,8 @@ def load_pairs(path: Path) -> PairStore:
         if not tensor.is_contiguous() or tensor.layout != torch.strided:
             raise InputError(f"{path} holds a tensor that is not stored in full: expected {wanted}")
     try:
-        return PairStore(*content)
+        first, second = content
+        return PairStore(first, None, second) if clean else PairStore(first, second)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -50,10 +55,10 @@ class CourseFiles:
     def __init__(self, root: str = ".", train_file: str = "train_data.pkl", val_file: str = "val_data.pkl") -> None:
         self.root, self.train_file, self.val_file = root, train_file, val_file
 
-    def train_pairs(self) -> PairStore:
+    def train_pairs(self) -> Store:
         """Map the training file."""
-        return load_pairs(Path(self.root).expanduser() / self.train_file)
+        return load_pairs(Path(self.root).expanduser() / self.train_file, clean=False)
 
-    def val_pairs(self) -> PairStore:
+    def val_pairs(self) -> Store:
         """Map the validation file."""
-        return load_pairs(Path(self.root).expanduser() / self.val_file)
+        return load_pairs(Path(self.root).expanduser() / self.val_file, clean=True)

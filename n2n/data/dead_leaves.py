@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling
 from n2n.data.sampling import sample_pairs, spread
-from n2n.data.store import Allocate, PairCache, PairStore
+from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 
 # Rec. 601, Pillow's own conversion from colour to grey.
@@ -184,7 +185,7 @@ class DeadLeaves:
         """Return all that the pixels of the pairs depend on."""
         return {
             "source": "dead leaves",
-            "version": 1,
+            "version": 2,
             "clean": clean,
             "pairs": count,
             "crops_per_image": self.crops_per_image,
@@ -194,30 +195,29 @@ class DeadLeaves:
             **asdict(self.sampling),
         }
 
-    def _build(self, count: int, clean: bool, allocate: Allocate) -> str:
+    def _build(self, count: int, clean: bool, allocate: Allocate) -> dict[str, Any]:
         images = -(-count // self.crops_per_image)
-        pairs = allocate(count, self.channels, self.sampling.size, self.sampling.size)
+        pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
         _ = self._textures  # drawn here, once, rather than by several threads
         sample_pairs(
             pairs,
             lambda i: self.photograph(i, clean),
             spread(count, images),
             self.sampling,
-            clean,
             (self.seed, int(clean)),
             f"Drawing {'validation' if clean else 'training'} pairs",
         )
-        return f"{count} pairs from {images} generated images"
+        return {"remarks": [f"{count} pairs from {images} generated images"]}
 
     def _pairs(self, count: int, clean: bool) -> PairStore:
         name = f"dead-leaves-{'val' if clean else 'train'}"
-        cache = PairCache(name, self._recipe(count, clean), self.cache_dir)
-        return cache.open(lambda allocate: self._build(count, clean, allocate))
+        cache = Cache(name, self._recipe(count, clean), self.cache_dir)
+        return PairStore.from_cache(cache.open(lambda allocate: self._build(count, clean, allocate)), clean)
 
-    def train_pairs(self) -> PairStore:
+    def train_pairs(self) -> Store:
         """Map the training pairs, drawn first if they are not in the cache."""
         return self._pairs(self.pairs, clean=False)
 
-    def val_pairs(self) -> PairStore:
+    def val_pairs(self) -> Store:
         """Map the validation pairs, drawn first if they are not in the cache."""
         return self._pairs(self.val_count, clean=True)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
 from n2n.data.sampling import sample_pairs, spread
-from n2n.data.store import Allocate, PairCache, PairStore
+from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 
 
@@ -79,7 +80,7 @@ class Photographs:
         """Return all that the pixels of the pairs depend on."""
         return {
             "source": "photographs",
-            "version": 1,
+            "version": 2,
             "clean": clean,
             "files": [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files],
             "crops": [self.val_crops_per_photo, None] if clean else [self.crops_per_photo, self.max_pairs],
@@ -110,7 +111,7 @@ class Photographs:
             remark += f", {len(unreadable)} unreadable left out ({names})"
         return usable, remark
 
-    def _build(self, files: Sequence[Path], clean: bool, allocate: Allocate) -> str:
+    def _build(self, files: Sequence[Path], clean: bool, allocate: Allocate) -> dict[str, Any]:
         photos, remark = self._usable(files)
         if not photos:
             folders = ", ".join((self.val_root if clean else None) or self.root)
@@ -122,29 +123,27 @@ class Photographs:
         count = len(photos) * (self.val_crops_per_photo if clean else self.crops_per_photo)
         if not clean and self.max_pairs is not None:
             count = min(count, self.max_pairs)
-        pairs = allocate(count, self.channels, self.sampling.size, self.sampling.size)
+        pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
         sample_pairs(
             pairs,
             lambda i: read_photograph(photos[i], self.channels),
             spread(count, len(photos)),
             self.sampling,
-            clean,
             (self.seed, int(clean)),
             f"Sampling {'validation' if clean else 'training'} pairs",
         )
-        return f"{remark}, {count} pairs"
+        return {"remarks": [f"{remark}, {count} pairs"]}
 
     def _pairs(self, clean: bool) -> PairStore:
         files = self._split()[clean]
         name = f"photographs-{'val' if clean else 'train'}"
-        return PairCache(name, self._recipe(files, clean), self.cache_dir).open(
-            lambda allocate: self._build(files, clean, allocate)
-        )
+        cache = Cache(name, self._recipe(files, clean), self.cache_dir)
+        return PairStore.from_cache(cache.open(lambda allocate: self._build(files, clean, allocate)), clean)
 
-    def train_pairs(self) -> PairStore:
+    def train_pairs(self) -> Store:
         """Map the training pairs, made first if they are not in the cache."""
         return self._pairs(clean=False)
 
-    def val_pairs(self) -> PairStore:
+    def val_pairs(self) -> Store:
         """Map the validation pairs, made first if they are not in the cache."""
         return self._pairs(clean=True)

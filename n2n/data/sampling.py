@@ -24,7 +24,6 @@ def sample_pairs(
     photograph: Callable[[int], Pixels],
     crops: Sequence[int],
     sampling: PixelSampling,
-    clean: bool,
     seed: Sequence[int],
     title: str,
 ) -> None:
@@ -33,11 +32,11 @@ def sample_pairs(
     The result depends on the arguments alone, not on the number of threads: every photograph has its own random numbers.
 
     Args:
-        pairs: the array to fill, 2×N×C×size×size, N being the sum of ``crops``.
+        pairs: the array to fill, 2×N×C×size×size for two noisy views, 3×N×C×size×size for these and the clean image; N is
+            the sum of ``crops``.
         photograph: gives the i-th photograph, H×W×C uint8.
         crops: number of crops of each photograph.
         sampling: the noise.
-        clean: whether the second image of a pair is the clean one (validation) or another noisy view (training).
         seed: of the crops and the noise.
         title: of the progress bar.
     """
@@ -49,7 +48,9 @@ def sample_pairs(
         corners = sampling.corners(photo, crops[i], rng)
         to = slice(ends[i] - crops[i], ends[i])
         pairs[0, to] = sampling.noisy(photo, corners, rng)
-        pairs[1, to] = sampling.clean(photo, corners) if clean else sampling.noisy(photo, corners, rng)
+        pairs[1, to] = sampling.noisy(photo, corners, rng)
+        if len(pairs) == 3:
+            pairs[2, to] = sampling.clean(photo, corners)
         return crops[i]
 
     # Threads, not processes: NumPy and Pillow release the interpreter for most of this, and a caller's script needs

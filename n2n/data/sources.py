@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from n2n.data.store import PairStore
+    from n2n.data.store import Store
 
 
 @runtime_checkable
@@ -17,8 +17,8 @@ class PairSource(Protocol):
     made by the first call: one process a machine calls before the others do.
     """
 
-    def train_pairs(self) -> PairStore:
+    def train_pairs(self) -> Store:
         """Open the training pairs: two noisy views of each image."""
 
-    def val_pairs(self) -> PairStore:
-        """Open the validation pairs: a noisy view of each image, and the clean image."""
+    def val_pairs(self) -> Store:
+        """Open what to validate on: a noisy view of each image, and the clean image or another noisy view, or both."""

@@ -1,47 +1,143 @@
-"""The memory-mapped store of pairs, its cache on disk, and the batches cut from it."""
+"""Stores of images, and the batches cut from them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from n2n.data.cache import Kept
 from n2n.errors import InputError
 
-# Bytes read at a time for the checksum: large enough to run at memory speed, small enough to stay in cache.
-_BLOCK = 1 << 22
+
+class RawBatch(NamedTuple):
+    """A batch as it leaves the store: N×C×H×W in the images' own dtype and range.
+
+    Attributes:
+        first: one noisy view of each image, or whatever the store's ``draw`` makes views of.
+        second: another noisy view; None where there is none, or where ``draw`` makes it.
+        clean: the clean images, where they are known.
+        seed: of the random numbers that ``draw`` may need.
+    """
+
+    first: Tensor
+    second: Tensor | None
+    clean: Tensor | None
+    seed: int
+
+
+class Batch(NamedTuple):
+    """A batch on its device, float32 with the images' range mapped to [0, 1], nothing clipped.
+
+    Attributes:
+        noisy: N×C×H×W, what the network sees.
+        target: another noisy view of the same images; None only where ``clean`` is known.
+        clean: the clean images, or None.
+        regularizer: a further term of the training loss, or None. It is called with the network, its output for
+            ``noisy``, and ``target``.
+        independent: whether ``target`` shows the same as ``noisy`` but for independent noise, as PSNR without clean images
+            needs.
+    """
+
+    noisy: Tensor
+    target: Tensor | None
+    clean: Tensor | None = None
+    regularizer: Regularizer | None = None
+    independent: bool = True
+
+
+Regularizer = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+
+
+class Draw(Protocol):
+    """Makes noisy views on the device, anew at each step.
+
+    Attributes:
+        from_clean: whether the images are clean, so that the batch has clean images.
+        suited_loss: import path of the loss that the noise needs, where it has no zero mean; else None.
+    """
+
+    from_clean: bool
+    suited_loss: str | None
+
+    def __call__(self, images: Tensor, clean: Tensor | None, generator: torch.Generator, progress: float) -> Batch:
+        """Draw views of N×C×H×W images in [0, 1]; ``progress`` runs from 0 to 1 over the training."""
+
+
+class Store(Protocol):
+    """Images to train or to validate on.
+
+    Attributes:
+        remarks: lines for the user on where the images came from and what is wrong with them.
+        range: values of the files that become 0 and 1.
+        dtype: name of the files' NumPy dtype.
+        draw: makes noisy views of ``RawBatch.first``; None where the store itself has them.
+        one_by_one: whether images differ in size, so that each is a batch of its own.
+    """
+
+    remarks: Sequence[str]
+    range: tuple[float, float]
+    dtype: str
+    draw: Draw | None
+    one_by_one: bool
+
+    def __len__(self) -> int:
+        """Return the number of pairs an epoch."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of what the network sees; of the first image where they differ in size."""
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether the clean images are known, in the store or because ``draw`` starts from them."""
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two views of each image, with independent noise."""
+
+    def batch(self, indices: Tensor, seed: int) -> RawBatch:
+        """Cut a batch out, in one go, by int64 indices; ``seed`` decides whatever is random about it."""
 
 
 class PairStore:
-    """N pairs of images of one size, uint8, usually memory-mapped.
+    """Images of one size that are views of each other, uint8, usually memory-mapped.
 
     Args:
-        first: the first view of each pair, N×C×H×W uint8 (noisy).
-        second: the other view, of the same shape (noisy for training, clean for validation).
-        remark: a line for the user on where the pairs came from.
+        first: a noisy view of each image, N×C×H×W uint8.
+        second: another noisy view, of the same shape, or None.
+        clean: the clean images, of the same shape, or None.
+        remarks: lines for the user on where the images came from.
 
     Raises:
-        InputError: if the two are not uint8 N×C×H×W of one shape, or hold nothing.
+        InputError: if they are not uint8 N×C×H×W of one shape, or hold nothing.
     """
 
-    def __init__(self, first: Tensor, second: Tensor, remark: str = "") -> None:
-        for tensor in (first, second):
+    range = (0.0, 255.0)
+    dtype = "uint8"
+    draw: Draw | None = None
+    one_by_one = False
+
+    def __init__(
+        self, first: Tensor, second: Tensor | None, clean: Tensor | None = None, remarks: Sequence[str] = ()
+    ) -> None:
+        for tensor in (first, second, clean):
+            if tensor is None:
+                continue
             if tensor.dtype != torch.uint8 or tensor.ndim != 4 or tensor.numel() == 0:
                 raise InputError(f"expected uint8 images N×C×H×W, got {tensor.dtype} of shape {tuple(tensor.shape)}")
-        if first.shape != second.shape:
-            raise InputError(f"the two views differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
-        self.first, self.second, self.remark = first, second, remark
+            if tensor.shape != first.shape:
+                raise InputError(f"the two views differ in shape: {tuple(first.shape)} and {tuple(tensor.shape)}")
+        self.first, self.second, self.clean, self.remarks = first, second, clean, remarks
+
+    @classmethod
+    def from_cache(cls, kept: Kept, clean: bool) -> PairStore:
+        """Open V×N×C×H×W views; the last of them is the clean one if ``clean``."""
+        views = torch.from_numpy(kept.array)
+        return cls(views[0], views[1], views[2] if clean else None, kept.note["remarks"])
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -53,9 +149,26 @@ class PairStore:
         C, H, W = self.first.shape[1:]
         return C, H, W
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut pairs out by index, in one go: int64 N -> two uint8 N×C×H×W."""
-        return self.first[indices], self.second[indices]
+    @property
+    def has_clean(self) -> bool:
+        """Whether the clean images are known."""
+        return self.clean is not None
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two noisy views of each image."""
+        return self.second is not None
+
+    def batch(self, indices: Tensor, seed: int) -> RawBatch:
+        """Cut pairs out by index: int64 N -> uint8 N×C×H×W each; nothing is random."""
+        second = None if self.second is None else self.second[indices]
+        clean = None if self.clean is None else self.clean[indices]
+        return RawBatch(self.first[indices], second, clean, seed)
+
+
+def _mix(*numbers: int) -> int:
+    """Make one seed of several numbers, below 2^63."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 class PairSampler:
@@ -84,6 +197,10 @@ class PairSampler:
         """Choose the order of an epoch."""
         self.epoch = epoch
 
+    def batch_seed(self, i: int) -> int:
+        """Return a seed for the i-th batch of the epoch: another one for each process, epoch and batch."""
+        return _mix(self.seed, self.epoch, self.rank, i)
+
     @property
     def _share(self) -> int:
         """Pairs of this process."""
@@ -99,8 +216,7 @@ class PairSampler:
         """Give the indices of one batch after another, int64."""
         if self.shuffle:
             # Seeded by both numbers, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
-            entropy = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(entropy) >> 1)
+            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(self.pairs, generator=generator)
         else:
             order = torch.arange(self.pairs)
@@ -109,134 +225,25 @@ class PairSampler:
 
 
 class PairLoader:
-    """Batches of uint8 pairs cut from a store; what the Trainer iterates over.
+    """Batches cut from a store; what the Trainer iterates over.
 
-    Not a ``torch.utils.data.DataLoader``: a batch is two indexed reads, so workers would add copies and save nothing.
+    Not a ``torch.utils.data.DataLoader``: a batch is a few indexed reads, so workers would add copies and save nothing.
+
+    Args:
+        store: of the images.
+        sampler: says which of them make which batch.
     """
 
     batch_sampler: None = None  # Lightning looks here, too, in whatever has a sampler
 
-    def __init__(self, store: PairStore, sampler: PairSampler) -> None:
+    def __init__(self, store: Store, sampler: PairSampler) -> None:
         self.store, self.sampler = store, sampler
 
     def __len__(self) -> int:
         """Return the number of batches."""
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give two uint8 N×C×H×W a batch."""
-        return map(self.store.batch, self.sampler)
-
-
-def default_cache() -> Path:
-    """Return the user's cache folder for n2n; the environment variable ``N2N_CACHE`` names another."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("N2N_CACHE") or user_cache_dir("n2n"))
-
-
-def _checksum(array: NDArray[np.uint8]) -> int:
-    flat = array.reshape(-1)
-    value = 0
-    for start in range(0, flat.size, _BLOCK):
-        value = zlib.crc32(flat[start : start + _BLOCK].data, value)
-    return value
-
-
-Allocate = Callable[[int, int, int, int], NDArray[np.uint8]]
-
-
-class PairCache:
-    """A store of pairs on disk, made once and found again under a name that changes with its recipe.
-
-    A folder ``<name>-<digest>`` holds ``pairs.npy`` (uint8, 2×N×C×H×W) and ``recipe.json``. It is written under another
-    name and renamed when whole, so an interrupted build leaves no half store, and two processes that build the same
-    one do not disturb each other.
-
-    Args:
-        name: what the pairs are, for people who look into the cache folder.
-        recipe: everything that the pixels depend on, as plain JSON values.
-        folder: the cache folder; the user's own if None.
-    """
-
-    def __init__(self, name: str, recipe: Mapping[str, Any], folder: str | os.PathLike[str] | None = None) -> None:
-        self.recipe = dict(recipe)
-        digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = Path(folder).expanduser() if folder is not None else default_cache()
-        self.path = self.folder / f"{name}-{digest}"
-
-    def _map(self) -> NDArray[np.uint8] | None:
-        """Map the pairs, or return None if they are missing or are not pairs."""
-        try:
-            # "c": writable in memory, never on disk; torch warns about read-only arrays.
-            pairs = np.load(self.path / "pairs.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        return pairs if pairs.dtype == np.uint8 and pairs.ndim == 5 and len(pairs) == 2 else None
-
-    def remark(self) -> str | None:
-        """Return what ``build`` had to say, or None if the store is missing or damaged; reads all of it once."""
-        pairs = self._map()
-        try:
-            note = json.loads((self.path / "recipe.json").read_text())
-            whole = pairs is not None and note["crc32"] == _checksum(pairs)
-            return str(note["remark"]) if whole else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def open(self, build: Callable[[Allocate], str]) -> PairStore:
-        """Map the store; make it first, unless it is there and whole.
-
-        Args:
-            build: calls the function it is given once, with N, C, H, W, fills the 2×N×C×H×W array that it returns, and
-                returns a line on what it did, which the store then carries as its ``remark``.
-
-        Raises:
-            InputError: if the cache folder cannot be written or has not enough room.
-        """
-        remark = self.remark()
-        try:
-            if remark is None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-") as name:
-                    remark = self._write(Path(name), build)
-                    self._install(Path(name))
-        except OSError as error:
-            raise InputError(
-                f"cannot keep the pairs in {self.folder} ({error.strerror or error}): name a folder that can be "
-                "written with the environment variable N2N_CACHE"
-            ) from error
-        pairs = self._map()
-        if pairs is None:
-            raise InputError(f"the pairs in {self.path} vanished while they were opened: start again")
-        return PairStore(torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1]), remark)
-
-    def _write(self, folder: Path, build: Callable[[Allocate], str]) -> str:
-        made: list[NDArray[np.uint8]] = []
-
-        def allocate(N: int, C: int, H: int, W: int) -> NDArray[np.uint8]:
-            size, free = 2 * N * C * H * W, shutil.disk_usage(folder).free
-            if free < size:
-                raise InputError(
-                    f"the pairs need {size / 1e6:.0f} MB and {self.folder} has {free / 1e6:.0f} MB free: "
-                    "free some, or name another folder with the environment variable N2N_CACHE"
-                )
-            made.append(np.lib.format.open_memmap(folder / "pairs.npy", "w+", np.uint8, (2, N, C, H, W)))
-            return made[0]
-
-        remark = build(allocate)
-        (pairs,) = made
-        pairs.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
-        note = {"recipe": self.recipe, "remark": remark, "crc32": _checksum(pairs)}
-        (folder / "recipe.json").write_text(json.dumps(note, indent=1))
-        return remark
-
-    def _install(self, folder: Path) -> None:
-        whole = folder / "whole"
-        whole.mkdir()
-        for file in ("pairs.npy", "recipe.json"):
-            (folder / file).rename(whole / file)
-        if self.path.exists():
-            # Damaged, or made meanwhile by another process; move it aside, since a folder cannot be renamed over one.
-            self.path.rename(folder / "replaced")
-        whole.rename(self.path)
+    def __iter__(self) -> Iterator[RawBatch]:
+        """Give one batch after another."""
+        for i, indices in enumerate(self.sampler):
+            yield self.store.batch(indices, self.sampler.batch_seed(i))

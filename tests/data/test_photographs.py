@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from n2n.data import DeadLeaves, Photographs, PixelSampling
+from n2n.data import DeadLeaves, PairSource, PairStore, Photographs, PixelSampling
 from n2n.data.dead_leaves import draw, texture_bank
 from n2n.errors import InputError
 from n2n.metrics import PSNR, PSNRPerImage
@@ -15,6 +15,12 @@ from tests.conftest import write_photos
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "photos"
 SMALL = {"crop": 64, "cell": 8, "crops_per_photo": 5, "val_crops_per_photo": 3}
+
+
+def pairs(source: PairSource, clean: bool = False) -> PairStore:
+    store = source.val_pairs() if clean else source.train_pairs()
+    assert isinstance(store, PairStore)
+    return store
 
 
 def test_noisy_views_are_pixels_of_their_cells_and_clean_is_their_mean() -> None:
@@ -49,11 +55,12 @@ def test_photographs_are_split_counted_and_cached(tmp_path: Path) -> None:
     write_photos(folder / "small", 1, (30, 90))
     (folder / "broken.jpg").write_bytes(b"no image")
     source = Photographs(str(folder), val_root=str(write_photos(tmp_path / "val", 2)), **SMALL)  # type: ignore[arg-type]
-    train, val = source.train_pairs(), source.val_pairs()
+    train, val = pairs(source), pairs(source, clean=True)
     assert (len(train), len(val), train.shape) == (30, 6, (3, 8, 8))
-    assert "6 photographs used, 1 smaller than 64 px left out, 1 unreadable left out (broken.jpg)" in train.remark
+    assert "6 photographs used, 1 smaller than 64 px left out, 1 unreadable left out (broken.jpg)" in train.remarks[0]
+    assert (train.has_clean, val.has_clean, val.has_pairs) == (False, True, True)
     again = Photographs(str(folder), **SMALL, seed=1)  # type: ignore[arg-type]
-    assert not torch.equal(again.train_pairs().first[:5], train.first[:5])
+    assert not torch.equal(pairs(again).first[:5], train.first[:5])
 
 
 def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
@@ -66,7 +73,7 @@ def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
 def test_grey_photographs_become_three_channels_or_stay_one(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)).save("grey.png")
     for channels in (1, 3):
-        train = Photographs(".", val_fraction=0, channels=channels, **SMALL).train_pairs()  # type: ignore[arg-type]
+        train = pairs(Photographs(".", val_fraction=0, channels=channels, **SMALL))  # type: ignore[arg-type]
         assert train.shape[0] == channels
         assert torch.equal(train.first[:, 0], train.first[:, -1])
 
@@ -87,8 +94,9 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
 def test_noise_of_real_photographs_is_the_courses() -> None:
     source = Photographs("x", val_root=[str(SHARED / "train_a"), str(SHARED / "val")], val_crops_per_photo=2)
     source._split = lambda: ([], sorted([*(SHARED / "train_a").iterdir(), *(SHARED / "val").iterdir()]))  # type: ignore[method-assign]
-    store = source.val_pairs()
-    noisy, clean = store.first.float() / 255, store.second.float() / 255
+    store = pairs(source, clean=True)
+    assert store.clean is not None
+    noisy, clean = store.first.float() / 255, store.clean.float() / 255
     single, whole = PSNRPerImage(), PSNR()
     single.update(noisy, clean)
     whole.update(noisy, clean)
@@ -101,10 +109,12 @@ def test_noise_of_real_photographs_is_the_courses() -> None:
 
 def test_dead_leaves_depend_on_the_seed_alone(tmp_path: Path) -> None:
     options = {"pairs": 12, "val_pairs": 4, "crops_per_image": 4, "size": 64, "crop": 64}
-    stores = [DeadLeaves(**options, cache_dir=str(tmp_path / name)).train_pairs() for name in "ab"]  # type: ignore[arg-type]
+    stores = [pairs(DeadLeaves(**options, cache_dir=str(tmp_path / name))) for name in "ab"]  # type: ignore[arg-type]
+    second = stores[0].second
+    assert second is not None
     assert torch.equal(stores[0].first, stores[1].first)
-    assert not torch.equal(stores[0].first, stores[0].second)
-    other = DeadLeaves(**options, seed=1).train_pairs()  # type: ignore[arg-type]
+    assert not torch.equal(stores[0].first, second)
+    other = pairs(DeadLeaves(**options, seed=1))  # type: ignore[arg-type]
     assert not torch.equal(stores[0].first, other.first)
     grey = DeadLeaves(**options, channels=1).val_pairs()  # type: ignore[arg-type]
     assert (len(grey), grey.shape) == (4, (1, 8, 8))

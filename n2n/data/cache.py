@@ -1,0 +1,140 @@
+"""Arrays that are made once, kept in the user's cache folder, and mapped into memory from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from n2n.errors import InputError
+
+# Bytes read at a time for the checksum: large enough to run at memory speed, small enough to stay in cache.
+_BLOCK = 1 << 22
+
+
+def default_cache() -> Path:
+    """Return the user's cache folder for n2n; the environment variable ``N2N_CACHE`` names another."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("N2N_CACHE") or user_cache_dir("n2n"))
+
+
+def _checksum(array: NDArray[Any]) -> int:
+    flat = array.reshape(-1).view(np.uint8)
+    value = 0
+    for start in range(0, flat.size, _BLOCK):
+        value = zlib.crc32(flat[start : start + _BLOCK].data, value)
+    return value
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the cache keeps under one name.
+
+    Attributes:
+        array: mapped from disk; writable in memory, never on disk.
+        note: what ``build`` returned: plain JSON values, among them ``remarks``, lines for the user.
+    """
+
+    array: NDArray[Any]
+    note: dict[str, Any]
+
+
+Allocate = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
+Build = Callable[[Allocate], dict[str, Any]]
+
+
+class Cache:
+    """An array on disk, made once and found again under a name that changes with its recipe.
+
+    A folder ``<name>-<digest>`` holds ``array.npy`` and ``recipe.json``. It is written under another name and renamed when
+    whole, so an interrupted build leaves no half array, and two processes that build the same one do not disturb each other.
+
+    Args:
+        name: what the array is, for people who look into the cache folder.
+        recipe: everything that the values depend on, as plain JSON values.
+        folder: the cache folder; the user's own if None.
+    """
+
+    def __init__(self, name: str, recipe: Mapping[str, Any], folder: str | os.PathLike[str] | None = None) -> None:
+        self.recipe = dict(recipe)
+        digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder = Path(folder).expanduser() if folder is not None else default_cache()
+        self.path = self.folder / f"{name}-{digest}"
+
+    def find(self) -> Kept | None:
+        """Map the array, or return None if it is missing or damaged; reads all of it once."""
+        try:
+            # "c": writable in memory, never on disk; torch warns about read-only arrays.
+            array = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
+            content = json.loads((self.path / "recipe.json").read_text())
+            note = dict(content["note"])
+            return Kept(array, note) if content["crc32"] == _checksum(array) else None
+        except (OSError, ValueError, EOFError, KeyError, TypeError):
+            return None
+
+    def open(self, build: Build) -> Kept:
+        """Map the array; make it first, unless it is there and whole.
+
+        Args:
+            build: calls the function it is given once, with a shape and a dtype, fills the array that it returns, and
+                returns what is to be known about it as plain JSON values.
+
+        Raises:
+            InputError: if the cache folder cannot be written or has not enough room.
+        """
+        kept = self.find()
+        if kept is not None:
+            return kept
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-") as name:
+                note = self._write(Path(name), build)
+                self._install(Path(name))
+                array = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
+        except OSError as error:
+            raise InputError(
+                f"cannot keep the images in {self.folder} ({error.strerror or error}): name a folder that can be "
+                "written with the environment variable N2N_CACHE"
+            ) from error
+        return Kept(array, note)
+
+    def _write(self, folder: Path, build: Build) -> dict[str, Any]:
+        made: list[NDArray[Any]] = []
+
+        def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+            size, free = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, shutil.disk_usage(folder).free
+            if free < size:
+                raise InputError(
+                    f"the images need {size / 1e6:.0f} MB and {self.folder} has {free / 1e6:.0f} MB free: "
+                    "free some, or name another folder with the environment variable N2N_CACHE"
+                )
+            made.append(np.lib.format.open_memmap(folder / "array.npy", "w+", dtype, shape))
+            return made[0]
+
+        note = build(allocate)
+        (array,) = made
+        array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
+        content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array)}
+        (folder / "recipe.json").write_text(json.dumps(content, indent=1))
+        return note
+
+    def _install(self, folder: Path) -> None:
+        whole = folder / "whole"
+        whole.mkdir()
+        for file in ("array.npy", "recipe.json"):
+            (folder / file).rename(whole / file)
+        if self.path.exists():
+            # Damaged, or made meanwhile by another process; move it aside, since a folder cannot be renamed over one.
+            self.path.rename(folder / "replaced")
+        whole.rename(self.path)

@@ -1,0 +1,282 @@
+"""Images of any size and dtype in one flat array, and the patches cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from n2n.data.store import Draw, RawBatch
+from n2n.errors import InputError
+
+# Pairs of one held-out scene that are validated on, and the side in pixels above which their centre is cut out: enough to
+# know the error, without spending more time on it than on training.
+_VAL_PAIRS = 4
+_VAL_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene in the flat array: captures of one size.
+
+    Attributes:
+        name: for the user.
+        height: of every capture, in pixels.
+        width: of every capture.
+        starts: index of the first pixel of each capture.
+        clean: that of the clean image, or None.
+        rows: the rows that belong to this part of the data (all of them, unless a scene is split), as (first, end).
+    """
+
+    name: str
+    height: int
+    width: int
+    starts: tuple[int, ...]
+    clean: int | None
+    rows: tuple[int, int]
+
+
+class _Captures:
+    """What the two stores share: the flat array and its meaning.
+
+    Args:
+        pixels: T×C, the pixels of all captures one after another, row by row.
+        scenes: where each of them lies.
+        value_range: values that become 0 and 1.
+        draw: makes noisy views; None where the captures are noisy views of each other.
+        remarks: lines for the user.
+    """
+
+    def __init__(
+        self,
+        pixels: NDArray[Any],
+        scenes: Sequence[Scene],
+        value_range: tuple[float, float],
+        draw: Draw | None = None,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        self.pixels, self.scenes, self.range, self.draw, self.remarks = pixels, scenes, value_range, draw, remarks
+        self.dtype = str(pixels.dtype)
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether the clean image of every scene is known."""
+        if self.draw is not None and self.draw.from_clean:
+            return True
+        return all(scene.clean is not None for scene in self.scenes)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two captures of each scene, or ``draw`` makes two views of a clean image."""
+        if self.draw is not None:
+            return self.draw.from_clean and self.draw.suited_loss is None
+        return all(len(scene.starts) > 1 for scene in self.scenes)
+
+
+def _images(pixels: NDArray[Any]) -> Tensor:
+    """N×H×W×C pixels as an N×C×H×W tensor in channels_last order, which is what the network wants."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+class PatchStore(_Captures):
+    """Random patches of the training scenes; every epoch draws other ones, and other pairs of captures.
+
+    Every scene gets the share of patches that its area calls for.
+
+    Args:
+        pixels: as for all captures.
+        scenes: as for all captures; each has at least one patch of room, and two captures if pairs are wanted.
+        value_range: as for all captures.
+        patch: side of a patch in pixels.
+        patches: how many make an epoch.
+        flips: whether patches are flipped and turned by quarters at random, both views alike.
+        window: how many frames apart the captures of a pair may be; None for any two, 0 for no pairs but single captures.
+        draw: as for all captures.
+        scale: by how much ``draw`` makes images smaller.
+        remarks: as for all captures.
+    """
+
+    one_by_one = False
+
+    def __init__(
+        self,
+        pixels: NDArray[Any],
+        scenes: Sequence[Scene],
+        value_range: tuple[float, float],
+        patch: int,
+        patches: int,
+        flips: bool = True,
+        window: int | None = None,
+        draw: Draw | None = None,
+        scale: int = 1,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        super().__init__(pixels, scenes, value_range, draw, remarks)
+        self.patch, self.patches, self.window, self.scale = patch, patches, window, scale
+        areas = np.array([(s.rows[1] - s.rows[0]) * s.width for s in scenes], np.float64)
+        # The scene of each index: shares in proportion to area, rounded so that they add up.
+        ends = np.rint(np.cumsum(areas) / areas.sum() * patches).astype(np.int64)
+        self._scene = np.repeat(np.arange(len(scenes)), np.diff(ends, prepend=0))
+        self._width = np.array([s.width for s in scenes])
+        self._top = np.array([s.rows[0] for s in scenes])
+        self._room = np.array([[s.rows[1] - s.rows[0] - patch + 1, s.width - patch + 1] for s in scenes])
+        self._count = np.array([len(s.starts) for s in scenes])
+        self._first = np.cumsum(self._count) - self._count
+        self._starts = np.concatenate([np.array(s.starts, np.int64) for s in scenes])
+        # Row and column of each pixel of a patch in the eight orientations.
+        y, x = np.mgrid[:patch, :patch]
+        grids = [np.rot90(turned, k) for turned in (np.stack([y, x], 2), np.stack([x, y], 2)) for k in (0, 1, 2, 3)]
+        self._grid = np.stack(grids if flips else grids[:1]).astype(np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of patches an epoch."""
+        return self.patches
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether the patches are clean; the clean images of noisy scenes are there to validate against."""
+        return self.draw is not None and self.draw.from_clean
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of what the network sees."""
+        side = self.patch // self.scale
+        return self.pixels.shape[1], side, side
+
+    def batch(self, indices: Tensor, seed: int) -> RawBatch:
+        """Cut patches at random places out of the scenes that the indices stand for."""
+        rng = np.random.default_rng(seed)
+        scene = self._scene[indices.numpy()]
+        count, width = self._count[scene], self._width[scene]
+        corner = rng.integers(0, self._room[scene]) + np.stack([self._top[scene], np.zeros_like(scene)], 1)
+        grid = self._grid[rng.integers(0, len(self._grid), len(scene))]
+        places = (
+            (corner[:, 0, None, None] + grid[..., 0]) * width[:, None, None] + corner[:, 1, None, None] + grid[..., 1]
+        )
+
+        def cut(start: NDArray[np.int64]) -> Tensor:
+            return _images(self.pixels[start[:, None, None] + places])
+
+        one = rng.integers(0, count)
+        first = cut(self._starts[self._first[scene] + one])
+        second = None
+        if self.window != 0:
+            reach = count if self.window is None else self.window
+            low, high = np.maximum(0, one - reach), np.minimum(count - 1, one + reach)
+            # Any of them but the first itself.
+            other = rng.integers(low, high)
+            other += other >= one
+            second = cut(self._starts[self._first[scene] + other])
+        return RawBatch(first, second, None, seed)
+
+
+class SceneStore(_Captures):
+    """Held-out scenes to validate on, whole; of very large ones the centre.
+
+    Args:
+        pixels: as for all captures.
+        scenes: as for all captures.
+        value_range: as for all captures.
+        window: as for :class:`PatchStore`.
+        draw: as for all captures.
+        scale: by how much ``draw`` makes images smaller; their sides are cut to multiples of it.
+        remarks: as for all captures.
+    """
+
+    one_by_one = True
+
+    def __init__(
+        self,
+        pixels: NDArray[Any],
+        scenes: Sequence[Scene],
+        value_range: tuple[float, float],
+        window: int | None = None,
+        draw: Draw | None = None,
+        scale: int = 1,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        super().__init__(pixels, scenes, value_range, draw, remarks)
+        self.scale = scale
+        self.items: list[tuple[Scene, int, int | None]] = []
+        for scene in scenes:
+            captures = len(scene.starts)
+            if window == 0 or captures == 1:
+                self.items.append((scene, 0, None))
+                continue
+            # Neighbours, spread over the captures; no capture is used twice.
+            pairs = min(captures // 2, _VAL_PAIRS)
+            for first in (np.arange(pairs) * captures // pairs).tolist():
+                self.items.append((scene, first, first + 1))
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.items)
+
+    def _box(self, scene: Scene) -> tuple[int, int, int, int]:
+        """Return top, bottom, left and right of what is validated on."""
+        top, bottom, left, right = *scene.rows, 0, scene.width
+        side = _VAL_SIDE * self.scale
+        if bottom - top > side:
+            top += (bottom - top - side) // 2
+        if right - left > side:
+            left += (right - left - side) // 2
+        height = min(bottom - top, side) // self.scale * self.scale
+        width = min(right - left, side) // self.scale * self.scale
+        return top, top + height, left, left + width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of the first image as the network sees it."""
+        top, bottom, left, right = self._box(self.scenes[0])
+        return self.pixels.shape[1], (bottom - top) // self.scale, (right - left) // self.scale
+
+    def batch(self, indices: Tensor, seed: int) -> RawBatch:
+        """Give one image, by its index; what ``draw`` adds to it is the same in every epoch."""
+        (index,) = indices.tolist()
+        scene, first, second = self.items[index]
+        top, bottom, left, right = self._box(scene)
+
+        def cut(start: int | None) -> Tensor | None:
+            if start is None:
+                return None
+            whole = self.pixels[start : start + scene.height * scene.width]
+            return _images(whole.reshape(1, scene.height, scene.width, -1)[:, top:bottom, left:right])
+
+        image = cut(scene.starts[first])
+        assert image is not None
+        return RawBatch(image, None if second is None else cut(scene.starts[second]), cut(scene.clean), index)
+
+
+def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
+    """Hold scenes out for validation: whole ones, never patches of one that is trained on.
+
+    Of a single scene the last rows are held out, since there is no other.
+
+    Returns:
+        The scenes to train on, those to validate on, and a line for the user where that needs one.
+
+    Raises:
+        InputError: if the fraction is not at least 0 and less than 1.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"val_fraction is {fraction}: expected at least 0 and less than 1")
+    if fraction == 0:
+        return list(scenes), [], ""
+    if len(scenes) == 1:
+        (scene,) = scenes
+        cut = round(scene.height * (1 - fraction))
+        upper = Scene(scene.name, scene.height, scene.width, scene.starts, scene.clean, (0, cut))
+        lower = Scene(scene.name, scene.height, scene.width, scene.starts, scene.clean, (cut, scene.height))
+        return (
+            [upper],
+            [lower],
+            f"there is one scene only: its last {scene.height - cut} rows are held out for validation",
+        )
+    held = max(1, round(fraction * len(scenes)))
+    order = np.random.default_rng([seed, 3]).permutation(len(scenes))
+    return [scenes[i] for i in sorted(order[held:])], [scenes[i] for i in sorted(order[:held])], ""

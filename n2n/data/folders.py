@@ -1,0 +1,158 @@
+"""Sources of pairs that lie in folders, one capture a file."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from n2n.data.frames import Frame, SceneFiles, some
+from n2n.data.images import find_images
+from n2n.data.scenes import SceneSource
+from n2n.errors import InputError
+
+
+def by_stem(root: str | Path) -> dict[str, Path]:
+    """Find the images in a folder by their paths in it, without suffix."""
+    folder = Path(root).expanduser()
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in find_images([folder])}
+
+
+class Folders(SceneSource):
+    """Folders of matching files: ``a/x.png`` and ``b/x.png`` are two captures of one scene.
+
+    Args:
+        roots: the folders, two or more; files match by their path in the folder, whatever their suffix.
+        clean: a folder of clean images of the same names, to validate against; never trained on.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "folders"
+
+    def __init__(self, roots: list[str], clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if len(roots) < 2 or len({Path(root).expanduser().resolve() for root in roots}) < len(roots):
+            raise InputError(f"roots is {', '.join(roots)}: expected two different folders of matching files, or more")
+        self.roots, self.clean = roots, clean
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Match the files of the folders by name."""
+        folders = [by_stem(root) for root in self.roots]
+        clean = by_stem(self.clean) if self.clean is not None else {}
+        names = sorted({name for folder in folders for name in folder})
+        matching = {name: [Frame(folder[name]) for folder in folders if name in folder] for name in names}
+        scenes = [
+            SceneFiles(name, tuple(frames), Frame(clean[name]) if name in clean else None)
+            for name, frames in matching.items()
+            if len(frames) > 1
+        ]
+        single = [name for name, frames in matching.items() if len(frames) == 1]
+        if not scenes:
+            raise InputError(
+                f"no file name is in two of the folders {', '.join(self.roots)} ({len(single)} image files in all): expected "
+                "matching names, such as a/x.png and b/x.png"
+            )
+        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
+        if single:
+            lines.append(
+                f"warning: {len(single)} files have no match in another folder and are left out: {some(single)}"
+            )
+        return scenes, lines
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Turn a naming pattern, such as ``{scene}_{capture}.png``, into a regular expression.
+
+    Raises:
+        InputError: if it has not ``{scene}`` and ``{capture}``, once each.
+    """
+    parts = re.split(r"(\{\w*\})", pattern)
+    if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
+        raise InputError(
+            f"pattern is {pattern!r}: expected {{scene}} and {{capture}} in it once, as in {{scene}}_{{capture}}"
+        )
+    # The capture is as short as can be: of a_b_1 it is 1, and a_b the scene.
+    groups = {"{scene}": "(?P<scene>.+)", "{capture}": "(?P<capture>[^/]+?)"}
+    return re.compile("".join(groups.get(p, "[^/]+?" if re.fullmatch(r"\{\w*\}", p) else re.escape(p)) for p in parts))
+
+
+class Captures(SceneSource):
+    """One folder in which the names say what belongs together: ``cell_1.png``, ``cell_2.png``, ``nerve_1.png``, ...
+
+    Args:
+        root: the folder; subfolders too.
+        pattern: of the file names, with ``{scene}`` and ``{capture}`` in it, and ``{}`` for what does not matter. With a
+            slash it is matched to the path in the folder (``{scene}/{capture}``), without one to the name, and without a
+            suffix to any suffix.
+        clean: a folder of clean images, named like the scenes or by the same pattern; to validate against, never trained on.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "captures"
+
+    def __init__(self, root: str, pattern: str = "{scene}_{capture}", clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.pattern, self.clean = root, pattern, clean
+        self._expression = compile_pattern(pattern)
+
+    def _scene(self, path: PurePath) -> str | None:
+        """Return the scene that a path in the folder belongs to, or None if it does not fit the pattern."""
+        suffix = PurePath(self.pattern).suffix
+        whole = path if suffix and "{" not in suffix else path.with_suffix("")
+        if "/" in self.pattern:
+            found = self._expression.fullmatch(whole.as_posix())
+            return found["scene"] if found else None
+        found = self._expression.fullmatch(whole.name)
+        return (path.parent / found["scene"]).as_posix() if found else None
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Sort the files of the folder by scene."""
+        captures, other = self._sorted(self.root)
+        clean = {}
+        if self.clean is not None:
+            clean = {scene: files[0] for scene, files in self._sorted(self.clean)[0].items()} | by_stem(self.clean)
+        scenes = [
+            SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
+            for name, files in captures.items()
+            if len(files) > 1
+        ]
+        single = [files[0].name for files in captures.values() if len(files) == 1]
+        if not scenes:
+            found = some([*single, *other], 2) or "none"
+            raise InputError(
+                f"no two files in {self.root} are captures of one scene by the pattern {self.pattern!r} "
+                f"({len(single) + len(other)} image files, such as {found}): set the source's pattern"
+            )
+        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
+        if other:
+            lines.append(
+                f"warning: {len(other)} files do not fit the pattern {self.pattern!r} and are left out: {some(other)}"
+            )
+        if single:
+            lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {some(single)}")
+        return scenes, lines
+
+    def _sorted(self, root: str) -> tuple[dict[str, list[Path]], list[str]]:
+        """Return the files of each scene, and the names that fit no scene."""
+        folder = Path(root).expanduser()
+        scenes: dict[str, list[Path]] = defaultdict(list)
+        other = []
+        for file in find_images([folder]):
+            scene = self._scene(file.relative_to(folder))
+            if scene is None:
+                other.append(file.name)
+            else:
+                scenes[scene].append(file)
+        return scenes, other
+
+
+def files_of(roots: Iterable[str]) -> list[Path]:
+    """Return the images that some paths name: files themselves, and all images in folders."""
+    files = []
+    for root in roots:
+        path = Path(root).expanduser()
+        # A zarr array is a folder, and yet one image.
+        files += [path] if path.is_file() or path.suffix.lower() == ".zarr" else list(find_images([path]))
+    return files

@@ -1,0 +1,67 @@
+"""Sources of pairs that lie in stacks: many captures in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from n2n.data.folders import by_stem, files_of
+from n2n.data.frames import Frame, SceneFiles, some
+from n2n.data.images import open_image
+from n2n.data.scenes import SceneSource
+from n2n.errors import InputError
+
+
+class Stack(SceneSource):
+    """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
+
+    Args:
+        root: a stack, a folder of them, or several; each stack is a scene.
+        series: whether the pages are a time series, of which only neighbours in time are taken for captures of one scene;
+            else every two pages are.
+        clean: a folder of clean images named like the stacks, or the one clean image of a single stack; to validate
+            against, never trained on.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "stack"
+
+    def __init__(self, root: str | list[str], series: bool = False, clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.series, self.clean = [root] if isinstance(root, str) else list(root), series, clean
+        self.window = 1 if series else None
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Open the stacks and count their pages."""
+        files = files_of(self.root)
+        clean = self._clean_images(files)
+        scenes, single, unreadable = [], [], []
+        for file in files:
+            try:
+                with open_image(file) as reader:
+                    pages = reader.pages
+            except InputError as error:
+                unreadable.append(str(error))
+                continue
+            if pages < 2:
+                single.append(file.name)
+                continue
+            scenes.append(SceneFiles(file.stem, tuple(Frame(file, page) for page in range(pages)), clean.get(file)))
+        lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages"]
+        if unreadable:
+            lines.append(f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}")
+        if single:
+            lines.append(f"warning: {len(single)} files have one page only and are left out: {some(single)}")
+        if not scenes:
+            raise InputError(
+                f"there is no stack of two pages or more in {', '.join(self.root)} ({'; '.join(lines[1:]) or 'no image files'})"
+            )
+        return scenes, lines
+
+    def _clean_images(self, files: list[Path]) -> dict[Path, Frame]:
+        if self.clean is None:
+            return {}
+        if len(files) == 1 and not Path(self.clean).expanduser().is_dir():
+            return {files[0]: Frame(Path(self.clean).expanduser())}
+        named = by_stem(self.clean)
+        return {file: Frame(named[file.stem]) for file in files if file.stem in named}

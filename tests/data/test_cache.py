@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from n2n.data.cache import Allocate, Cache
+from n2n.errors import InputError
+
+
+def build(allocate: Allocate) -> dict[str, Any]:
+    array = allocate((5, 3, 4), np.uint16)
+    array[:] = np.arange(array.size, dtype=np.uint16).reshape(array.shape)
+    return {"remarks": ["made"]}
+
+
+def never(allocate: Allocate) -> dict[str, Any]:
+    raise AssertionError("made again")
+
+
+def test_cache_is_made_once_and_found_again(tmp_path: Path) -> None:
+    kept = Cache("x", {"a": 1}, tmp_path).open(build)
+    again = Cache("x", {"a": 1}, tmp_path).open(never)
+    assert np.array_equal(kept.array, again.array)
+    assert again.note == {"remarks": ["made"]}
+    assert Cache("x", {"a": 2}, tmp_path).path != Cache("x", {"a": 1}, tmp_path).path
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "note", "remove"])
+def test_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+    cache = Cache("x", {}, tmp_path)
+    whole = cache.open(build).array.copy()
+    file = cache.path / "array.npy"
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[-7] ^= 1
+    file.write_bytes(content[: 150 if damage == "truncate" else None])
+    if damage == "note":
+        (cache.path / "recipe.json").write_text("{")
+    if damage == "remove":
+        file.unlink()
+    assert np.array_equal(Cache("x", {}, tmp_path).open(build).array, whole)
+    assert [path.name for path in tmp_path.iterdir()] == [cache.path.name]
+
+
+def test_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted(allocate: Allocate) -> dict[str, Any]:
+        allocate((5, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Cache("x", {}, tmp_path).open(interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    def huge(allocate: Allocate) -> dict[str, Any]:
+        allocate((10**9, 3, 1000, 1000), np.float32)
+        return {}
+
+    with pytest.raises(InputError, match="MB free"):
+        Cache("x", {}, tmp_path).open(huge)
