@@ -1,12 +1,16 @@
-"""What makes a view noisy."""
+"""Pixel sampling: on photographs in memory, and on the device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
+from n2n.data.corruption.base import Corruption
 from n2n.errors import InputError
 
 Pixels = NDArray[np.uint8]
@@ -64,3 +68,50 @@ class PixelSampling:
             cells = photo[top : top + self.crop, left : left + self.crop].reshape(s, c, s, c, C)
             image[:] = np.rint(cells.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8).transpose(2, 0, 1)
         return images
+
+
+@dataclass(frozen=True)
+class SampleCells(Corruption):
+    """Pixel sampling as :class:`PixelSampling` does it, on the device: a noisy image is ``cell`` times smaller.
+
+    Images are cut into square cells. A noisy image takes one pixel of each cell, all channels together, chosen uniformly
+    and independently; the clean image is the mean of each cell, here not rounded.
+
+    Args:
+        cell: side of a cell in pixels.
+
+    Raises:
+        InputError: for a cell below 1, or images that cells do not fill.
+    """
+
+    cell: int = 8
+
+    def __post_init__(self) -> None:
+        if self.cell < 1:
+            raise InputError(f"cell is {self.cell}: expected at least 1")
+
+    @property
+    def scale(self) -> int:
+        """Noisy images are H/cell×W/cell."""
+        return self.cell
+
+    def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Pick the pixels: N×C×H×W -> N×C×(H/cell)×(W/cell)."""
+        h, w = self._cells(clean)
+        N, C, _, W = clean.shape
+        picks = torch.randint(self.cell**2, (N, 1, h, w), generator=generator, device=clean.device)
+        rows = torch.arange(h, device=clean.device)[:, None] * self.cell + picks // self.cell
+        columns = torch.arange(w, device=clean.device) * self.cell + picks % self.cell
+        places = (rows * W + columns).flatten(2).expand(N, C, h * w)
+        return clean.flatten(2).gather(2, places).view(N, C, h, w)
+
+    def clean(self, images: Tensor) -> Tensor:
+        """Average each cell: N×C×H×W -> N×C×(H/cell)×(W/cell)."""
+        self._cells(images)
+        return F.avg_pool2d(images, self.cell)
+
+    def _cells(self, images: Tensor) -> tuple[int, int]:
+        H, W = images.shape[-2:]
+        if H % self.cell or W % self.cell:
+            raise InputError(f"images are {H}×{W} and cell is {self.cell}: height and width must be multiples of cell")
+        return H // self.cell, W // self.cell

@@ -1,0 +1,75 @@
+"""Noise that leaves some pixels as they are and takes the others away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from n2n.data.corruption.base import Corruption
+from n2n.data.corruption.levels import Level, check_level, draw_level
+
+
+def _chosen(p: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Choose each pixel, all its channels together, with the probability of its image: N×1×1×1 -> N×1×H×W bool."""
+    N, _, H, W = images.shape
+    return torch.rand(N, 1, H, W, generator=generator, device=images.device) < p
+
+
+@dataclass(frozen=True)
+class Bernoulli(Corruption):
+    """Drops pixels at random: x becomes x·m / keep, m being 1 with the probability ``keep`` and else 0.
+
+    The mean is x, thanks to the division, and the variance x²·(1 − keep) / keep, so plain MSE is right. Lehtinen et al.
+    2018 (section 3.2) do not divide and leave missing pixels out of the loss, Σ (m·(f − y))². Both have their minimum at
+    the clean image; theirs has less noise in its gradient, but needs the target's mask beside the target. Their p is the
+    probability of loss, 1 − keep: [0, 0.95] in training and 0.5 in their test, so keep is [0.05, 1] and 0.5.
+
+    Args:
+        keep: probability that a pixel is kept. A number, or a range from which each image draws its own, uniformly.
+
+    Raises:
+        InputError: unless keep is above 0 and at most 1, and a range's ends the right way round.
+    """
+
+    keep: Level = 0.5
+
+    def __post_init__(self) -> None:
+        check_level("keep", self.keep, most=1.0, above=True)
+
+    def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Mask the pixels: N×C×H×W -> the same shape."""
+        keep = draw_level(self.keep, clean, generator)
+        return clean * (_chosen(keep, clean, generator) / keep)
+
+
+@dataclass(frozen=True)
+class Impulse(Corruption):
+    """Replaces pixels by random colours (random-valued impulse noise).
+
+    A replaced pixel is uniform over [0, 1] in each channel, so the mean of a noisy pixel is (1 − p)·x + p/2, not x, and the
+    median is not x either. What is x is the mode: MSE and L1 learn greyish images, and
+    :class:`n2n.losses.AnnealedL0`, which seeks the mode, is the right loss (Lehtinen et al. 2018, section 3.2; they
+    trained with p drawn from [0, 0.95]).
+
+    Args:
+        p: probability that a pixel is replaced. A number, or a range from which each image draws its own, uniformly.
+
+    Raises:
+        InputError: unless p lies in [0, 1], and a range's ends the right way round.
+    """
+
+    p: Level = 0.5
+
+    zero_mean: ClassVar[bool] = False
+    suited_loss: ClassVar[str] = "n2n.losses.AnnealedL0"
+
+    def __post_init__(self) -> None:
+        check_level("p", self.p, most=1.0)
+
+    def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Replace the pixels: N×C×H×W -> the same shape."""
+        replaced = _chosen(draw_level(self.p, clean, generator), clean, generator)
+        return torch.where(replaced, torch.rand(clean.shape, generator=generator, device=clean.device), clean)
