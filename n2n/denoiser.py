@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,12 +16,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from n2n.backbones.spec import build
+from n2n.data.images import ImageReader
+from n2n.data.images.base import DTYPES
 from n2n.errors import InputError
+from n2n.receptive_field import ReceptiveField, measure
+from n2n.tiling import GRID, Tiling, bands
 from n2n.torch_file import load_torch_file
+from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 
 _PREFIX = "backbone."
-# Tiles start at multiples of this, so that networks that pool see the same grid in every tile.
-_GRID = 16
+PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+# Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
+_CPU_TILE, _GPU_TILE = 256, 512
+# Tiles at once on a GPU, fewer where its memory is smaller.
+_GPU_BATCH = 8
+# Rows of a file that are surveyed at once.
+_SURVEY_ROWS = 256
+
+# Arrays of 2, 3 and 4 axes as N×C×H×W, and back.
+_TO_BATCH: dict[int, Callable[[Tensor], Tensor]] = {
+    2: lambda image: image[None, None],
+    3: lambda image: image.movedim(2, 0)[None],
+    4: lambda images: images,
+}
+_FROM_BATCH: dict[int, Callable[[Tensor], Tensor]] = {
+    2: lambda images: images[0, 0],
+    3: lambda images: images[0].movedim(0, 2),
+    4: lambda images: images,
+}
+
+Image = TypeVar("Image", NDArray[Any], Tensor)
 
 
 class Denoiser:
@@ -27,9 +55,20 @@ class Denoiser:
         backbone: maps N×C×H×W in [0, 1] to the same shape.
         channels: C of the images it was trained on; None if unknown.
         device: to run on; a GPU if there is one, else the CPU.
-        tile: side in pixels of the pieces that a large image is denoised in, which bounds the memory.
-        overlap: pixels that a piece sees beyond its edge. The result is that of the whole image wherever this covers the
-            backbone's receptive field (6 px for the paper's final network).
+        precision: "32" (the default), or "bf16" or "16" for autocast, which GPUs run faster; bf16 may move an 8-bit value by
+            one or two.
+        tile: side in pixels of the pieces that a large image is denoised in, which bounds the memory; a multiple of 16. By
+            default 256 on CPUs and 512 on GPUs.
+        overlap: pixels that a piece sees beyond its edge, a multiple of 16; pieces are blended there. By default as many as
+            the backbone looks far, which is measured: then the result is that of the whole image. It is 64 for backbones that
+            look at all of the image.
+        batch: pieces at once. By default 1 on CPUs; on GPUs 8, or as many as fit.
+        ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
+        range: the values of images that mean 0 and 1; by default the training's, as :class:`TrainedRange` tells.
+        trained: what values the network was trained on.
+
+    Raises:
+        InputError: if an argument cannot be used.
     """
 
     def __init__(
@@ -37,22 +76,50 @@ class Denoiser:
         backbone: nn.Module,
         channels: int | None = None,
         device: str | torch.device | None = None,
-        tile: int = 512,
-        overlap: int = 32,
+        precision: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        batch: int | None = None,
+        ensemble: bool = False,
+        range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
+        trained: TrainedRange | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if tile < _GRID or overlap < 0 or tile % _GRID or overlap % _GRID:
+        if (tile is not None and (tile < GRID or tile % GRID)) or (
+            overlap is not None and (overlap < 0 or overlap % GRID)
+        ):
             raise InputError(
-                f"tile is {tile} and overlap {overlap}: expected multiples of {_GRID}, tile at least {_GRID}"
+                f"tile is {tile} and overlap {overlap}: expected multiples of {GRID}, tile at least {GRID}"
             )
-        self.channels, self.tile, self.overlap = channels, tile, overlap
+        if batch is not None and batch < 1:
+            raise InputError(f"batch is {batch}: expected at least 1")
+        if str(precision or "32") not in PRECISIONS:
+            raise InputError(f"precision is {precision}: expected one of {', '.join(PRECISIONS)}")
+        if range is not None and len(range) != 2:
+            raise InputError(f"range is {range}: expected two numbers, low and high")
+        self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
+        self.trained = trained or TrainedRange()
+        self.channels, self.ensemble = channels, ensemble
+        self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
+        on_gpu = self.device.type != "cpu"
+        self.tile, self.overlap = tile or (_GPU_TILE if on_gpu else _CPU_TILE), overlap
+        self.batch = batch or (_GPU_BATCH if on_gpu else 1)
         backbone = backbone.eval().requires_grad_(False)
         # As in training: convolutions run faster in this order.
         self.backbone = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> Denoiser:
-        """Rebuild the denoiser that a run of ``n2n fit`` saved.
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        batch: int | None = None,
+        ensemble: bool = False,
+        range: Sequence[float] | None = None,  # noqa: A002
+    ) -> Denoiser:
+        """Rebuild the denoiser that a run of ``n2n fit`` saved; the arguments after the path are the class's.
 
         Nothing in the file is run but the constructor of the backbone that it names, which must be a
         ``torch.nn.Module`` of an installed package.
@@ -65,20 +132,61 @@ class Denoiser:
         try:
             spec = content["hyper_parameters"]["backbone"]
             weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
-            channels = content["n2n"]["image_channels"]
+            images = content["n2n"]
+            channels, values, dtype = images["image_channels"], images.get("range"), images.get("dtype")
         except (KeyError, TypeError, AttributeError):
             raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}") from None
+        if not (channels is None or (isinstance(channels, int) and channels > 0)):
+            raise InputError(f"{path}: the number of channels is {channels!r:.80}: expected {wanted}")
+        try:
+            trained = TrainedRange.from_plain(values, dtype)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         backbone = build(spec)
         try:
             backbone.load_state_dict(weights)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: the weights do not fit the backbone it names ({reason})") from None
-        return cls(backbone, channels, device)
+        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
 
-    @torch.inference_mode()
+    def __call__(self, noisy: Image) -> Image:
+        """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.
+
+        Args:
+            noisy: H×W, H×W×C (three axes are always one image) or N×C×H×W; uint8, int8, uint16, int16 or any float. Opacity
+                is no channel: take it off before. Which values mean 0 and 1 is told by :meth:`TrainedRange.resolve`, where
+                integers of another dtype than the training's are taken to fill it; values outside are warned about.
+
+        Returns:
+            The denoised images. Integers are rounded and clipped, floats are not clipped.
+
+        Raises:
+            InputError: if the dtype, the number of axes or channels, or NaN or infinite values are not for this network.
+        """
+        tensor = noisy if isinstance(noisy, Tensor) else torch.from_numpy(_native(noisy))
+        if tensor.ndim not in _TO_BATCH or tensor.numel() == 0:
+            raise InputError(f"got an array of shape {tuple(tensor.shape)}: expected H×W, H×W×C or N×C×H×W")
+        # NumPy has no bfloat16.
+        plain = tensor.detach().cpu()
+        values = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+        if str(values.dtype) not in DTYPES:
+            raise InputError(f"got {values.dtype} values: expected one of {', '.join(DTYPES)}")
+        images = _TO_BATCH[tensor.ndim](tensor)
+        self.check_channels(images.shape[1])
+        scale = self.trained.resolve(values.dtype, self.range)
+        survey = Survey.of(values)
+        survey.check()
+        if remark := survey.remark(scale, values.dtype.kind == "f"):
+            warnings.warn(f"the image: {remark}", stacklevel=2)
+        denoised = self._to_values(self.denoise(_to_unit(images.detach(), scale)), values.dtype, scale, survey)
+        denoised = _FROM_BATCH[tensor.ndim](denoised)
+        if isinstance(noisy, Tensor):
+            return denoised.to(noisy.device, noisy.dtype)
+        return np.ascontiguousarray(denoised.numpy()).astype(noisy.dtype, copy=False)
+
     def denoise(self, noisy: Tensor) -> Tensor:
-        """Denoise images, N×C×H×W float32 in [0, 1]; the result is on the CPU and not clipped.
+        """Denoise images, N×C×H×W float in [0, 1]; the result is float32 on the CPU and not clipped.
 
         Grey images (C = 1) for a network of C channels are repeated, and its output averaged; images of several channels for
         a network of grey ones are denoised channel by channel.
@@ -87,33 +195,208 @@ class Denoiser:
             InputError: if the network cannot take images of this many channels or this size.
         """
         N, C, H, W = noisy.shape
-        channels = self.channels or C
-        if channels == C:
-            return self._tiled(noisy, self._forward)
-        if C == 1:
-            return self._tiled(noisy, lambda x: self._forward(x.expand(-1, channels, -1, -1)).mean(1, keepdim=True))
-        if channels == 1:
-            return self._tiled(noisy.reshape(N * C, 1, H, W), self._forward).reshape(N, C, H, W)
-        raise InputError(f"the network was trained on images of {channels} channels and got {C}")
+        self.check_channels(C)
+        denoised = torch.empty(noisy.shape, dtype=torch.float32)
+        # As many small images at once as fill the tiles of one batch.
+        several = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
+        for first in range(0, N, several):
+            some = noisy[first : first + several]
+
+            def read(start: int, stop: int, some: Tensor = some) -> Tensor:
+                return some[:, :, start:stop].to(self.device, torch.float32)
+
+            at = 0
+            for rows in self._bands(read, H, W):
+                denoised[first : first + several, :, at : at + rows.shape[2]] = rows
+                at += rows.shape[2]
+        return denoised
+
+    def check_channels(self, channels: int) -> None:
+        """Refuse images of a number of channels that the network cannot take.
+
+        Raises:
+            InputError: with both numbers.
+        """
+        if self.channels not in (None, 1, channels) and channels != 1:
+            raise InputError(f"the network was trained on images of {self.channels} channels and got {channels}")
+
+    def survey(self, image: ImageReader) -> Survey | None:
+        """Look over an image's values; None if it cannot have any that matter: integers whose range is their dtype's.
+
+        Raises:
+            InputError: if the image is damaged.
+        """
+        if image.dtype.kind != "f" and self.trained.resolve(image.dtype, self.range) == full_range(image.dtype):
+            return None
+        found = Survey()
+        for page in range(image.pages):
+            for top in range(0, image.height, _SURVEY_ROWS):
+                found |= Survey.of(image.rows(page, top, min(top + _SURVEY_ROWS, image.height)))
+        return found
+
+    def remarks(self, image: ImageReader, survey: Survey | None) -> list[str]:
+        """Say, in one line each, what in an image is not what the network was trained on."""
+        scale = self.trained.resolve(image.dtype, self.range)
+        lines = []
+        if (
+            self.range is None
+            and image.dtype != self.trained.dtype
+            and (image.dtype.kind, self.trained.dtype.kind) != ("f", "f")
+        ):
+            lines.append(f"it has {image.dtype} values and the network was trained on {self.trained.dtype}: {scale} was taken "
+                         f"to mean the same as {self.trained.values} there")  # fmt: skip
+        if survey is not None and (line := survey.remark(scale, image.dtype.kind == "f")):
+            lines.append(line)
+        return lines
+
+    def strips(
+        self, image: ImageReader, survey: Survey | None = None, progress: Callable[[int], object] | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """Denoise an open image, however large, holding one row of tiles in memory at a time.
+
+        Args:
+            image: of any number of pages, each denoised by itself.
+            survey: what :meth:`survey` returned for it; asked for here if None.
+            progress: called with the number of rows that were finished.
+
+        Yields:
+            Rows of all pages in order, as :meth:`ImageWriter.write` takes them: rows×W×(C + extra) of the image's dtype.
+            Extra samples, such as opacity, are the image's own.
+
+        Raises:
+            InputError: as :meth:`__call__`, and if the image is damaged.
+        """
+        self.check_channels(image.channels)
+        scale = self.trained.resolve(image.dtype, self.range)
+        survey = survey or self.survey(image)
+        if survey is not None:
+            survey.check()
+        for page in range(image.pages):
+            extras: list[NDArray[Any]] = []
+
+            def read(start: int, stop: int, page: int = page, extras: list[NDArray[Any]] = extras) -> Tensor:
+                samples = image.samples(page, start, stop)
+                if image.extra:
+                    extras.append(samples[..., image.channels :].copy())
+                rows = np.ascontiguousarray(samples[..., : image.channels])
+                return _to_unit(torch.from_numpy(rows).to(self.device).movedim(2, 0)[None], scale)
+
+            for rows in self._bands(read, image.height, image.width):
+                done = self._to_values(rows, image.dtype, scale, survey)[0].movedim(0, 2).cpu().numpy()
+                if image.extra:
+                    alpha = np.concatenate(extras)
+                    done = np.concatenate([done, alpha[: len(done)]], axis=2)
+                    extras[:] = [alpha[len(done) :]]
+                yield done
+                if progress is not None:
+                    progress(len(done))
+
+    @cached_property
+    def _field(self) -> ReceptiveField | None:
+        """What is measured of the network; None if it takes no other images than some of one size."""
+
+        def apply(images: Tensor) -> Tensor:
+            out: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
+            return out
+
+        try:
+            return measure(apply, self.channels or 1, self.device)
+        except (InputError, RuntimeError):
+            return None
+
+    def _bands(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
+        # What fits into one tile needs no measuring, and a network bound to a size takes the image whole or refuses it.
+        if max(H, W) <= self.tile or self._field is None:
+            tiling = Tiling(max(H, W), 0, 0)
+        else:
+            tiling = Tiling.plan(self._field, self.tile, self.overlap)
+        return bands(read, (H, W), tiling, self._forward, self.batch)
 
     def _forward(self, noisy: Tensor) -> Tensor:
-        denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))
-        return denoised
+        """Denoise tiles N×C×h×w of any C that :meth:`check_channels` lets pass."""
+        try:
+            return self._any_channels(noisy)
+        except InputError:
+            raise
+        except torch.OutOfMemoryError:
+            if len(noisy) == 1:
+                size = "×".join(map(str, noisy.shape[2:]))
+                raise InputError(
+                    f"a tile of {size} px does not fit into the memory of {self.device}: give a smaller one"
+                ) from None
+        except RuntimeError as error:
+            size = "×".join(map(str, noisy.shape[1:]))
+            raise InputError(f"the network cannot take images of {size} ({str(error).splitlines()[0]})") from None
+        self.batch = len(noisy) // 2
+        return torch.cat([self._forward(half) for half in noisy.chunk(2)])
 
-    def _tiled(self, noisy: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
-        """Denoise piece by piece; each piece sees ``overlap`` pixels around it, which are cut off again."""
-        H, W = noisy.shape[-2:]
-        denoised = torch.empty_like(noisy, device="cpu")
-        for top in range(0, H, self.tile):
-            for left in range(0, W, self.tile):
-                bottom, right = min(top + self.tile, H), min(left + self.tile, W)
-                y, x = max(0, top - self.overlap), max(0, left - self.overlap)
-                piece = noisy[..., y : bottom + self.overlap, x : right + self.overlap].to(self.device)
-                out = forward(piece)[..., top - y : bottom - y, left - x : right - x]
-                denoised[..., top:bottom, left:right] = out.cpu()
-        return denoised
+    def _any_channels(self, noisy: Tensor) -> Tensor:
+        N, C, h, w = noisy.shape
+        channels = self.channels or C
+        if channels == C:
+            return self._oriented(noisy)
+        if C == 1:
+            return self._oriented(noisy.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
+        return self._oriented(noisy.reshape(N * C, 1, h, w)).reshape(N, C, h, w)
 
-    def __call__(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Denoise one image, H×W×C float32 in [0, 1]; the result is not clipped."""
-        images = torch.from_numpy(np.ascontiguousarray(noisy)).movedim(2, 0)[None]
-        return self.denoise(images)[0].movedim(0, 2).numpy()
+    def _oriented(self, noisy: Tensor) -> Tensor:
+        if not self.ensemble:
+            return self._apply(noisy)
+        h, w = noisy.shape[-2:]
+        # Turned images lie on the network's grid as the image itself does only if they fill it.
+        stride = self._field.stride if self._field is not None else 1
+        if h % stride or w % stride:
+            noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
+        total = torch.zeros_like(noisy)
+        for turns in range(4):
+            for mirrored in (False, True):
+                turned = torch.rot90(noisy.flip(-1) if mirrored else noisy, turns, (-2, -1))
+                back = torch.rot90(self._apply(turned), -turns, (-2, -1))
+                total += back.flip(-1) if mirrored else back
+        return total[..., :h, :w] / 8
+
+    def _apply(self, noisy: Tensor) -> Tensor:
+        autocast: AbstractContextManager[object] = nullcontext()
+        if self._dtype is not None:
+            autocast = torch.autocast(self.device.type, self._dtype)
+        with torch.no_grad(), autocast:
+            denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))
+        return denoised.float()
+
+    def _to_values(self, unit: Tensor, dtype: np.dtype[Any], scale: ValueRange, survey: Survey | None) -> Tensor:
+        """Map [0, 1] back to an image's values, rounded and clipped if they are integers."""
+        values = unit * (scale.high - scale.low) + scale.low
+        wanted: torch.dtype = getattr(torch, str(dtype))
+        if dtype.kind == "f":
+            return values.to(wanted)
+        least, most = (survey.least, survey.most) if survey is not None else (scale.low, scale.high)
+        low, high = scale.limits(dtype, least, most)
+        return values.round_().clamp_(low, high).to(wanted)
+
+
+def _to_unit(images: Tensor, scale: ValueRange) -> Tensor:
+    """Map an image's values to float32, where the range becomes [0, 1]."""
+    # 64-bit values may lie so far from 0 that 32 bits do not tell them apart.
+    wide = images if images.dtype == torch.float64 else images.to(torch.float32)
+    return (wide - scale.low).div_(scale.high - scale.low).to(torch.float32)
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as torch takes it: in the machine's byte order, with no negative strides."""
+    array = np.asarray(array)
+    if str(array.dtype.newbyteorder("=")) not in DTYPES:
+        raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return array if array.flags.writeable else array.copy()
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    """Choose the device, and try it."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for what it does not have
+        raise InputError(
+            f"the device {name} cannot be used ({str(error).splitlines()[0]}): expected cpu, cuda, ..."
+        ) from None
+    return device

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import signal
 import sys
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from tqdm import tqdm
-
-from n2n.data.images import SUFFIXES, find_images, read_picture, write_picture
-from n2n.denoiser import Denoiser
 from n2n.errors import InputError
+
+if TYPE_CHECKING:
+    from n2n.denoiser import Denoiser
+
+_DESCRIPTION = """\
+Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
+
+Every output has the name, format, size, dtype and value range of its input; opacity, resolution, colour profile
+and ImageJ's axes are kept. An image may be larger than memory (TIFF, .npy, .zarr). An array of two axes is H×W;
+of three or more, a last axis of 1 to 4 is the channels, and those before H×W are pages."""
+
+_EPILOG = """\
+A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
+
+examples:
+  n2n predict --ckpt_path best.ckpt --input scans/ --output denoised/
+  n2n predict --ckpt_path best.ckpt --input stack.tif --output clean.tif --range 0 4095 --ensemble"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,40 +39,153 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("n2n predict", description="Denoise images with a checkpoint.", allow_abbrev=False)
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint written by n2n fit")
-    parser.add_argument("--input", type=Path, required=True, help="an image (PNG or JPEG), or a folder of them")
-    parser.add_argument(
+    parser = _Parser(
+        "n2n predict",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="a checkpoint written by n2n fit")
+    files.add_argument(
+        "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of them (subfolders too)"
+    )
+    files.add_argument(
         "--output",
         type=Path,
         required=True,
-        help="the folder to write to, under the names of the inputs; for one image also a file",
+        metavar="PATH",
+        help="the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another "
+        "format",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
+    files.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist, and inputs where --output names them"
+    )
+    result = parser.add_argument_group("result")
+    result.add_argument(
+        "--range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="the values that mean black and white, as in training; by default the training's for images of its dtype, all "
+        "values of other integers, and 0 to 1 for floats where training was on integers",
+    )
+    result.add_argument(
+        "--ensemble", action="store_true", help="average over the 8 flips and rotations: better, and 8 times as long"
+    )
+    speed = parser.add_argument_group("speed and memory (the defaults suit the machine)")
+    speed.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
+    speed.add_argument(
+        "--precision", help="32 (default), or bf16 or 16, which GPUs run faster; bf16 moves 8-bit values by 1 or 2"
+    )
+    speed.add_argument(
+        "--tile",
+        type=int,
+        help="pixels from piece to piece of a large image, a multiple of 16 (256 on CPUs, 512 on GPUs)",
+    )
+    speed.add_argument(
+        "--overlap",
+        type=int,
+        help="pixels that a piece sees beyond its own, a multiple of 16 (as far as the network looks)",
+    )
+    speed.add_argument("--batch", type=int, help="pieces at once (1 on CPUs, 8 or what fits on GPUs)")
     return parser
 
 
-def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
+def _jobs(source: Path, output: Path, overwrite: bool) -> list[tuple[Path, Path]]:
     """Return each input with the output that belongs to it.
 
     Raises:
-        InputError: if there is nothing to denoise, or an output would replace an input.
+        InputError: if there is nothing to denoise, or an output would replace a file, or cannot be where it should.
     """
-    if source.is_dir():
+    from n2n.data.images import SUFFIXES, find_images, is_image
+
+    if not source.exists():
+        raise InputError(f"--input {source} is not there: expected an image or a folder of images")
+    if source.is_dir() and not is_image(source):
         if output.is_file():
             raise InputError(f"--output {output} is a file and --input a folder: name a folder to write to")
-        jobs = [(file, output / file.relative_to(source)) for file in find_images([source])]
-        if not jobs:
-            raise InputError(f"there is no image in {source}: expected PNG or JPEG files")
-    elif source.is_file():
-        as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
-        jobs = [(source, output if as_file else output / source.name)]
+        inside = output.resolve() != source.resolve() and output.resolve().is_relative_to(source.resolve())
+        files = [
+            file for file in find_images([source]) if not (inside and file.resolve().is_relative_to(output.resolve()))
+        ]
+        if not files:
+            raise InputError(f"there is no image in {source}: expected {', '.join(SUFFIXES)} files")
+        jobs = [(file, output / file.relative_to(source)) for file in files]
     else:
-        raise InputError(f"--input {source} is not there: expected an image or a folder of images")
-    for file, target in jobs:
-        if target.exists() and target.samefile(file):
-            raise InputError(f"--output would replace the input {file}: name another folder")
+        as_file = output.suffix.lower() in SUFFIXES and (not output.is_dir() or is_image(output))
+        jobs = [(source, output if as_file else output / source.name)]
+    if not overwrite:
+        for file, target in jobs:
+            if target.exists() and target.samefile(file):
+                raise InputError(f"--output would replace the input {file}: name another folder, or add --overwrite")
+        there = [target for _, target in jobs if target.exists()]
+        if there:
+            more = f" and {len(there) - 1} more" * (len(there) > 1)
+            raise InputError(f"{there[0]}{more} exists already: name another --output, or add --overwrite")
+    for folder in {target.parent for _, target in jobs}:
+        there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not there_is.is_dir():
+            raise InputError(f"--output cannot be in {folder}: {there_is} is a file; name a folder")
+        if not os.access(there_is, os.W_OK):
+            raise InputError(f"--output cannot be in {folder}: {there_is} may not be written to; name another folder")
     return jobs
+
+
+def denoise_file(
+    denoiser: Denoiser,
+    source: Path,
+    target: Path,
+    warn: Callable[[str], object] = warnings.warn,
+    progress: Callable[[float], object] | None = None,
+) -> None:
+    """Denoise one file into another, of which nothing is left if that fails; memory stays flat for TIFF, .npy and .zarr.
+
+    Args:
+        denoiser: to use.
+        source: an image.
+        target: where to write, in the format of its suffix; replaced if it is there.
+        warn: takes a line on what in the image is not what the network was trained on.
+        progress: takes the share of the image that was finished, again and again; the shares add up to 1.
+
+    Raises:
+        InputError: if the image cannot be read, denoised or written; the message names it.
+    """
+    from n2n.data.images import create_image, open_image
+
+    try:
+        with open_image(source) as image:
+            writer = create_image(target, image)
+            denoiser.check_channels(image.channels)
+            survey = denoiser.survey(image)
+            for line in denoiser.remarks(image, survey):
+                warn(f"{source}: {line}")
+            rows = image.pages * image.height
+            writer.write(denoiser.strips(image, survey, progress and (lambda done: progress(done / rows))))
+    except InputError as error:
+        named = any(str(path) in str(error) for path in (source, target))
+        raise (error if named else InputError(f"{source}: {error}")) from None
+    except MemoryError:
+        raise InputError(f"{source} needs more memory than there is: give a smaller --tile, or cut it up") from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a terminated process remove what it had half written, as an interrupted one does."""
+
+    def leave(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not the main thread, which alone may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(args: list[str]) -> int:
@@ -66,20 +197,48 @@ def main(args: list[str]) -> int:
         args: the command line after ``predict``.
     """
     options = _parser().parse_args(args)
-    jobs = _jobs(options.input, options.output)
-    try:
-        denoiser = Denoiser.from_checkpoint(options.ckpt_path, options.device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for devices that it does not have
-        raise InputError(f"--device {options.device} cannot be used ({str(error).splitlines()[0]})") from None
+    # Not before: help need not wait for torch.
+    from tqdm import tqdm
+
+    from n2n.denoiser import Denoiser
+
+    jobs = _jobs(options.input, options.output, options.overwrite)
+    denoiser = Denoiser.from_checkpoint(
+        options.ckpt_path,
+        options.device,
+        options.precision,
+        options.tile,
+        options.overlap,
+        options.batch,
+        options.ensemble,
+        options.range,
+    )
+    # These two tell the log what the one line on a file says.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     failures: list[str] = []
-    for source, target in tqdm(jobs, desc="Denoising", unit="image"):
+    done = 0
+    bar = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+    with _terminable(), tqdm(total=len(jobs), desc="Denoising", bar_format=bar) as shown:
+
+        def warn(line: str) -> None:
+            tqdm.write(f"n2n predict: warning: {line}", file=sys.stderr)
+
         try:
-            picture = read_picture(source)
-            write_picture(target, replace(picture, pixels=denoiser(picture.pixels)))
-        except InputError as error:
-            failures.append(str(error))
+            for number, (source, target) in enumerate(jobs, 1):
+                try:
+                    denoise_file(denoiser, source, target, warn, shown.update)
+                    done += 1
+                except InputError as error:
+                    failures.append(str(error))
+                shown.update(number - shown.n)
+            stopped = False
+        except KeyboardInterrupt:
+            stopped = True
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
-    done = len(jobs) - len(failures)
-    print(f"Denoised {done} of {len(jobs)} image{'s' * (len(jobs) != 1)} to {options.output}", file=sys.stderr)
+    images = f"{done} of {len(jobs)} image{'s' * (len(jobs) != 1)}"
+    print(f"{'Stopped: denoised' if stopped else 'Denoised'} {images} to {options.output}", file=sys.stderr)
+    if stopped:
+        return 130
     return 2 if failures else 0

@@ -26,28 +26,28 @@ def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
     if len(shape) < 2:
         raise InputError(f"{path} holds an array of {len(shape)} axes: expected H×W, H×W×C, N×H×W or N×H×W×C")
     if len(shape) > 2 and 1 <= shape[-1] <= 4:
-        return math.prod(shape[:-3]), *shape[-3:]
-    return math.prod(shape[:-2]), *shape[-2:], 1
+        return math.prod(shape[:-3]), shape[-3], shape[-2], shape[-1]
+    return math.prod(shape[:-2]), shape[-2], shape[-1], 1
 
 
 class RawRows:
     """Samples that lie in a file uncompressed and in order; nothing is mapped, so that memory stays flat.
 
     Args:
-        file: open for reading bytes.
+        file: open for reading bytes, by ``seek`` and ``readinto``.
         offset: of the first sample, in bytes.
         dtype: of the samples as stored.
         row: samples in a row.
     """
 
-    def __init__(self, file: IO[bytes], offset: int, dtype: np.dtype[Any], row: int) -> None:
+    def __init__(self, file: Any, offset: int, dtype: np.dtype[Any], row: int) -> None:
         self._file, self._offset, self._dtype, self._row = file, offset, dtype, row
 
     def read(self, start: int, stop: int) -> Array:
         """Read rows, (stop - start)×(samples in a row)."""
         samples = np.empty((stop - start, self._row), self._dtype)
         self._file.seek(self._offset + start * self._row * self._dtype.itemsize)
-        done = self._file.readinto(samples.view(np.uint8).reshape(-1))  # type: ignore[attr-defined]
+        done = self._file.readinto(samples.view(np.uint8).reshape(-1))
         if done != samples.nbytes:
             raise ValueError("the file ends too early")
         return samples
@@ -88,7 +88,7 @@ class NpyReader(ImageReader):
             self._check()
             # Fortran's order scatters a row over the whole file: the system's mapping reads what it must.
             self._mapped = (
-                np.memmap(self._file, self.stored, "r", offset, self.shape, "F").reshape(  # type: ignore[call-overload]
+                np.memmap(self._file, self.stored, "r", offset, self.shape, "F").reshape(
                     self.pages, self.height, self.width, self.channels
                 )
                 if fortran
@@ -186,7 +186,10 @@ class NpzWriter(_ArrayWriter):
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         name = getattr(self.like, "name", "image.npy")
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w", force_zip64=True) as file:
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open(name, "w", force_zip64=True) as file,
+        ):
             stored = self._header(file)
             for strip in strips:
                 file.write(np.ascontiguousarray(strip, stored).data)

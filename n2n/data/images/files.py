@@ -50,6 +50,15 @@ def open_image(path: Path) -> ImageReader:
     raise InputError(f"{path} is not an image that n2n reads: expected {EXPECTED}")
 
 
+def is_image(path: Path) -> bool:
+    """Whether a path is one image: a file with an image's suffix, or a zarr array or group."""
+    if path.is_dir():
+        from n2n.data.images.zarr_files import is_zarr
+
+        return is_zarr(path)
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def create_image(path: Path, like: ImageReader) -> ImageWriter:
     """Prepare to write an image with the size, pages, channels and dtype of another, in the format of the path's suffix.
 

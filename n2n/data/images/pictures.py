@@ -120,7 +120,7 @@ def _encode_deep(samples: Array, metadata: Metadata) -> bytes:
     """Encode a PNG file of 16 bits, which Pillow cannot in colour."""
     import imagecodecs
 
-    encoded: bytes = imagecodecs.png_encode(np.ascontiguousarray(samples), level=6)
+    encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=6))
     chunks = b""
     if metadata.icc:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
@@ -162,6 +162,6 @@ class PictureWriter(ImageWriter):
         if like.dtype == np.uint16:
             path.write_bytes(_encode_deep(samples, metadata))
             return
-        named = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
+        named: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
         options = {} if self._png else JPEG_OPTIONS
         Image.fromarray(samples).save(path, **options, **{key: value for key, value in named.items() if value})

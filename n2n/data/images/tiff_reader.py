@@ -67,15 +67,21 @@ class TiffReader(ImageReader):
         self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
             a, b = ("×".join(map(str, page.keyframe.shape)) for page in (first, others[0]))
-            raise InputError(f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it")
+            raise InputError(
+                f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it"
+            )
         if first.compression not in COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
-            raise InputError(f"{self.path} is compressed by {kind}, which n2n does not read: save it with LZW or Deflate")
+            raise InputError(
+                f"{self.path} is compressed by {kind}, which n2n does not read: save it with LZW or Deflate"
+            )
         if first.dtype is None:
             raise InputError(f"{self.path} holds {first.bitspersample}-bit samples of a kind that n2n does not read")
         self._planes, depth, self.height, self.width, self._contig = first.shaped
         if depth != 1:
-            raise InputError(f"{self.path} holds volumes in one page, which n2n does not read: save a page for every plane")
+            raise InputError(
+                f"{self.path} holds volumes in one page, which n2n does not read: save a page for every plane"
+            )
         self._find_rows(size)
         self._find_samples()
         samples = self.channels + self.extra
@@ -117,7 +123,9 @@ class TiffReader(ImageReader):
                 raise InputError(f"{self.path} is damaged: page {number + 1} lacks some of its strips or tiles")
             for offset, count in zip(offsets, counts, strict=True):
                 if offset <= 0 or count <= 0 or offset + count > size:
-                    raise InputError(f"{self.path} is cut off or damaged: page {number + 1} has pieces beyond the file's end")
+                    raise InputError(
+                        f"{self.path} is cut off or damaged: page {number + 1} has pieces beyond the file's end"
+                    )
         pieces = (first.tilelength * first.tilewidth) if first.is_tiled else self._block * self.width
         if pieces * self._contig * stored.itemsize > MAX_BLOCK:
             raise InputError(
@@ -139,7 +147,9 @@ class TiffReader(ImageReader):
             self.channels, self.extra = 3, samples - 3
         elif photometric == _INKS:
             if samples < 4 or stored.kind != "u":
-                raise InputError(f"{self.path} holds {samples} inks of {stored}, which n2n does not read: convert it to RGB")
+                raise InputError(
+                    f"{self.path} holds {samples} inks of {stored}, which n2n does not read: convert it to RGB"
+                )
             self.channels, self.extra, self._convert = 3, samples - 4, _inks_to_rgb
         elif photometric == _PALETTE:
             colormap = first.colormap

@@ -16,7 +16,7 @@ from n2n.data.images.pictures import JPEG_OPTIONS
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
-_ENCODERS: dict[int, Callable[[Any], bytes]] = {
+_ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
     _LZW: imagecodecs.lzw_encode,
     _DEFLATE: imagecodecs.zlib_encode,
     32946: imagecodecs.zlib_encode,
@@ -124,7 +124,9 @@ class TiffWriter(ImageWriter):
             for left in range(0, rows.shape[1], wide):
                 piece = rows[:, left : left + wide]
                 missing = ((0, high - piece.shape[0]), (0, wide - piece.shape[1]), (0, 0))
-                yield encode(np.pad(piece, missing, mode="edge") if any(map(any, missing)) else np.ascontiguousarray(piece))
+                yield encode(
+                    np.pad(piece, missing, mode="edge") if any(map(any, missing)) else np.ascontiguousarray(piece)
+                )
 
     def _extra_kind(self, source: TiffReader | None, index: int) -> int:
         """Return what an extra sample is, counted from the last: 1 or 2 for opacity, 0 for anything."""
@@ -173,5 +175,5 @@ def _plain(piece: Array) -> bytes:
 def _jpeg(piece: Array) -> bytes:
     if piece.shape[-1] == 1:
         return bytes(imagecodecs.jpeg_encode(piece[..., 0], level=_LEVEL))
-    options = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "444"}
+    options: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "444"}
     return bytes(imagecodecs.jpeg_encode(piece, level=_LEVEL, **options))

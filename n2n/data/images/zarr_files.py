@@ -55,7 +55,9 @@ class ZarrReader(ImageReader):
         # A chunk of several pages is unpacked as often as it has pages.
         whole = np.prod([float(size) for size in stored]) * self.dtype.itemsize
         if whole > 2**30:
-            raise InputError(f"{path} is stored in chunks of {whole / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones")
+            raise InputError(
+                f"{path} is stored in chunks of {whole / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones"
+            )
 
     def _is_flat(self) -> bool:
         return len(self.shape) == 2 or not 1 <= self.shape[-1] <= 4
@@ -79,7 +81,9 @@ class ZarrWriter(ImageWriter):
         like, shape = self.like, self.like.shape
         flat = len(shape) == 2 or not 1 <= shape[-1] <= 4
         lead = len(shape) - (2 if flat else 3)
-        options: dict[str, Any] = {"chunks": (*(1,) * lead, min(_CHUNK, like.height), min(_CHUNK, like.width), *shape[lead + 2 :])}
+        options: dict[str, Any] = {
+            "chunks": (*(1,) * lead, min(_CHUNK, like.height), min(_CHUNK, like.width), *shape[lead + 2 :])
+        }
         if isinstance(like, ZarrReader):
             source = like.array
             options = {"chunks": source.chunks, "shards": source.shards, "compressors": source.compressors,
