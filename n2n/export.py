@@ -40,6 +40,8 @@ CARD = "model_card.json"
 _OPSET = 18
 # Protocol buffers, which ONNX files are, end at 2 GiB; the rest is for the graph.
 _MOST_BYTES = 2**31 - 2**24
+# Far above any image's; a damaged checkpoint must not take the memory for more.
+_MOST_CHANNELS = 1024
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -225,7 +227,9 @@ def export(
     if file_format == "onnx" and (missing := [name for name in _EXTRA if find_spec(name) is None]):
         raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
-    backbone, channels = denoiser.backbone, denoiser.channels or 3
+    backbone, channels = denoiser.backbone, denoiser.channels
+    if not isinstance(channels, int) or not 1 <= channels <= _MOST_CHANNELS:
+        raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {_MOST_CHANNELS}")
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]
     with _quiet():
