@@ -233,7 +233,7 @@ def export(
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]
     with _quiet():
-        program = trace(backbone, channels, sides)
+        program, sides = trace(backbone, channels, sides)
         write = _write_onnx if file_format == "onnx" else _write_torch
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

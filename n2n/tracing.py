@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,10 +22,12 @@ class Sides:
     Attributes:
         step: H and W must be multiples of it, in pixels.
         width: the one W that it takes; None if any multiple of ``step``.
+        least: H and W must be at least this, in pixels.
     """
 
     step: int = 1
     width: int | None = None
+    least: int = 1
 
     def fit(self, H: int, W: int) -> tuple[int, int]:
         """Return the next larger size that the backbone takes."""
@@ -33,7 +35,8 @@ class Sides:
 
     def __str__(self) -> str:
         multiples = f", H and W multiples of {self.step}" if self.step > 1 else ""
-        return f"H×{self.width or 'W'}{multiples}"
+        least = f", H and W at least {self.least}" if self.least > 1 else ""
+        return f"H×{self.width or 'W'}{multiples}{least}"
 
 
 class _Network(nn.Module):
@@ -49,9 +52,11 @@ class _Network(nn.Module):
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of a message that may have hundreds."""
+    """Return the line that says most of a message that may have hundreds."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    # torch.export's list of the sizes that a graph does not hold for stands below a line that says there is one.
+    listed = [line.removeprefix("- ") for line in lines if line.startswith("- Not all values")]
+    return [*listed, *lines, type(error).__name__][0][:200]
 
 
 def _takes(backbone: nn.Module, shape: tuple[int, ...]) -> bool:
@@ -80,32 +85,48 @@ def find_sides(backbone: nn.Module, channels: int) -> Sides:
     )
 
 
-def trace(backbone: nn.Module, channels: int, sides: Sides) -> ExportedProgram:
+def _axes(sides: Sides) -> dict[int, Any]:
+    """Return what is free in an input N×C×H×W, by axis."""
+
+    def any_of(name: str) -> Any:
+        if sides.step > 1:
+            return sides.step * Dim(f"{name}_steps", min=-(-sides.least // sides.step))
+        return Dim(name, min=sides.least)
+
+    height, width = any_of("height"), any_of("width")
+    return {0: Dim("batch"), 2: height, **({3: width} if sides.width is None else {})}
+
+
+def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedProgram, Sides]:
     """Capture the backbone's graph for every N, H and W that it takes.
+
+    Returns:
+        The graph, and ``sides`` with the least H and W that it holds for: networks that pad by reflection, or pool and
+        interpolate, have one.
 
     Raises:
         InputError: if it cannot be captured, or only for some sizes.
     """
-
-    def any_of(name: str) -> Any:
-        return Dim(name) if sides.step == 1 else sides.step * Dim(f"{name}_steps")
-
-    dynamic = {0: Dim("batch"), 2: any_of("height")}
-    if sides.width is None:
-        dynamic[3] = any_of("width")
     # At least two of everything: the exporter takes a size of one for a constant.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))
-    try:
-        program = torch.export.export(_Network(backbone), (example,), dynamic_shapes=(dynamic,), strict=False)
-    except Exception as error:
+    network, why = _Network(backbone), ""
+    for least in (1, 8, 32):
+        sides = replace(sides, least=least)
+        try:
+            program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
+            break
+        except Exception as error:  # of many kinds
+            # The first try's reason: the later ones' are about sizes that no one asked for.
+            why = why or reason(error)
+    else:
         raise InputError(
-            f"the backbone {type(backbone).__name__} cannot be exported for every batch, height and width "
-            f"({reason(error)}): keep Python branches on sizes and values out of its forward"
-        ) from error
+            f"the backbone {type(backbone).__name__} cannot be exported for every batch, height and width ({why}): keep "
+            "Python branches on sizes and values out of its forward"
+        )
     # What the graph is good for without; the first would be half of a small file, the second names this machine's folders.
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)
-    return program
+    return program, sides

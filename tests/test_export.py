@@ -35,6 +35,13 @@ class Halving(nn.Module):
         return x + torch.as_tensor(self.up(self.down(x).relu()))
 
 
+class Reflecting(Residual):
+    """Padding by reflection needs more pixels than it adds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (4, 4, 4, 4), mode="reflect"))[..., 4:-4, 4:-4]
+
+
 class Undecided(Residual):
     """Branches on the values of the image, which no graph can."""
 
@@ -168,6 +175,7 @@ def test_own_backbones() -> None:
     done = export(save(Halving()), "onnx", Path("halving.onnx"))
     assert done.sides == Sides(step=4)
     assert str(done.sides) == "H×W, H and W multiples of 4"
+    assert str(export(save(Reflecting()), "torch", Path("r.pt2")).sides) == "H×W, H and W at least 8"
     assert runner(done.path)(torch.rand(1, 3, 4, 20)).shape == (1, 3, 4, 20)
     assert export(save(backbones.ModelFinal(5, (4,)), 5), "onnx", Path("five.onnx")).channels == 5
 
