@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
     "validate": "measure a checkpoint on noisy and clean images",
     "predict": "denoise images with a checkpoint",
+    "export": "write a checkpoint as ONNX or torch.export",
 }
 
 
@@ -71,6 +72,10 @@ def _run(args: list[str]) -> int:
         from n2n.predict import main as predict
 
         return predict(args[1:])
+    if args[0] == "export":
+        from n2n.export import main as export
+
+        return export(args[1:])
     _train(args)
     return 0
 
