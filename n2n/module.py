@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,13 +10,13 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
-from n2n.backbones.spec import describe
+from n2n.backbones.spec import build, describe
 from n2n.data.store import Batch
 from n2n.errors import InputError
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
@@ -52,7 +53,8 @@ class DenoisingModule(L.LightningModule):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Attribute .* is an instance of `nn.Module`", UserWarning)
             self.save_hyperparameters()
-        if isinstance(self.hparams.get("backbone"), nn.Module):
+        self._from_config = not isinstance(self.hparams.get("backbone"), nn.Module)
+        if not self._from_config:
             # Built in Python, not by the command line: keep what rebuilds the backbone, as the command line does.
             self.hparams.clear()
             hparams = {
@@ -94,12 +96,32 @@ class DenoisingModule(L.LightningModule):
             )
         return denoised
 
+    def fit_channels(self, channels: int) -> bool:
+        """Build the backbone again, before training, if its ``channels`` are its class's default and the images have others.
+
+        Only a backbone that came from a configuration is built again, and none whose channels were chosen.
+
+        Returns:
+            Whether that was done.
+        """
+        spec = self.hparams["backbone"]
+        default = inspect.signature(type(self.backbone)).parameters.get("channels")
+        configured = spec.get("init_args", {}).get("channels")
+        if not self._from_config or default is None or configured != default.default or configured == channels:
+            return False
+        spec["init_args"]["channels"] = channels
+        self.backbone = build(dict(spec)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rank_zero_info(f"The images have {channels} channel{'s' * (channels != 1)}: so has the backbone now.")
+        return True
+
     def setup(self, stage: str) -> None:
         """Refuse, before the first step, a backbone that cannot take the images or train on them."""
         datamodule = getattr(self.trainer, "datamodule", None)
         shape = getattr(datamodule, "image_shape", None)
         if shape is None:
             return
+        if stage == "fit" and self.image_channels is None:
+            self.fit_channels(shape[0])
         try:
             with torch.no_grad():
                 self.eval()(torch.zeros(1, *shape, device=self.device))

@@ -102,6 +102,18 @@ def option(args: list[str], name: str) -> str | None:
     return value
 
 
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration with the channels that the images turned out to have."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Look at the images, which are open by now, and save."""
+        assert isinstance(pl_module, DenoisingModule)
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, PairDataModule) and pl_module.fit_channels(channels := data.image_shape[0]):
+            self.config.model.backbone.init_args.channels = channels
+        super().setup(trainer, pl_module, stage)
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI for one subcommand, ``fit`` or ``validate``.
 
@@ -117,7 +129,7 @@ class TrainingCLI(LightningCLI):
             DenoisingModule,
             PairDataModule,
             # Validation writes nothing.
-            save_config_callback=SaveConfigCallback if args[0] == "fit" else None,
+            save_config_callback=SaveConfig if args[0] == "fit" else None,
             seed_everything_default=0,
             # The paper's number of epochs; Lightning's own default is 1000.
             trainer_defaults={"max_epochs": 30},
@@ -201,6 +213,12 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Load checkpoints without running code that may be in them."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def after_validate(self) -> None:
+        """Say the PSNR without clean images, which has an interval."""
+        assert isinstance(self.model, DenoisingModule)
+        if self.model.blind_estimate is not None:
+            rank_zero_info(f"PSNR without clean images: {self.model.blind_estimate}")
 
     def before_fit(self) -> None:
         """Note when training started."""

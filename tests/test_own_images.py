@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
@@ -28,11 +29,11 @@ def scene(i: int, side: int = 96) -> NDArray[np.float64]:
     return draw(side, np.random.default_rng(i), TEXTURES)[..., 1] / 255
 
 
-def fit(source: str, *options: str, channels: int = 1) -> int:
+def fit(source: str, *options: str) -> int:
     options = (
         *("--name", "run", "--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[16,16]"),
-        *("--model.backbone.channels", str(channels), "--model.backbone.negative_slope", "1"),
-        *("--data.source", f"n2n.data.{source}", "--data.batch_size", "10", "--model.optimizer.lr", "3e-3"),
+        *("--model.backbone.negative_slope", "1", "--model.optimizer.lr", "3e-3"),
+        *("--data.source", f"n2n.data.{source}", "--data.batch_size", "10"),
         *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", *options),
     )
     return main(["fit", *options])
@@ -93,6 +94,9 @@ def test_range_of_deep_images_is_kept_and_used_again() -> None:
     assert fit("Folders", "--data.source.roots", "[a,b]", *small(100, 1)) == 0
     kept = torch.load(BEST, weights_only=True)["n2n"]
     assert (kept["range"], kept["dtype"], kept["image_channels"]) == ([0.0, 1023.0], "uint16", 1)
+    # The backbone's default is 3 channels; the images have one.
+    config = yaml.safe_load(Path("lightning_logs/run/version_0/config.yaml").read_text())
+    assert config["model"]["backbone"]["init_args"]["channels"] == 1
     assert main(["validate", "--ckpt_path", BEST]) == 0
 
 
@@ -135,7 +139,7 @@ def test_clean_images_are_made_noisy_on_the_fly(capsys: pytest.CaptureFixture[st
     noise = ("--data.source.corruption", "n2n.data.corruption.Gaussian", "--data.source.corruption.sigma", "25")
     options = ("--data.source.root", "clean", *noise, *small())
     for target in ("noisy", "clean"):
-        assert fit("CleanImages", *options, "--data.target", target, "--name", target, channels=3) == 0
+        assert fit("CleanImages", *options, "--data.target", target, "--name", target) == 0
     noisy, clean = (figures(f"lightning_logs/{t}/version_0/checkpoints/best.ckpt") for t in ("noisy", "clean"))
     # Sigma 25 is 20.17 dB.
     assert noisy["val/psnr_noisy_blind"] == pytest.approx(20.17, abs=0.1)
@@ -179,9 +183,9 @@ def test_noise_without_zero_mean_needs_another_loss() -> None:
     noise = ("--data.source.corruption", "n2n.data.corruption.Impulse", "--data.source.corruption.p", "0.2")
     options = ("--data.source.root", "clean", *noise, *small(20, 2))
     with pytest.warns(UserWarning, match=r"use --model.loss n2n.losses.AnnealedL0"):
-        assert fit("CleanImages", *options, channels=3) == 0
+        assert fit("CleanImages", *options) == 0
     # No estimate without clean images from such noise.
     assert not any("blind" in name for name in figures())
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the noise of this source has no zero mean")
-        assert fit("CleanImages", *options, "--model.loss", "n2n.losses.AnnealedL0", "--name", "x", channels=3) == 0
+        assert fit("CleanImages", *options, "--model.loss", "n2n.losses.AnnealedL0", "--name", "x") == 0
