@@ -278,7 +278,7 @@ class Denoiser:
                 samples = image.samples(page, start, stop)
                 if image.extra:
                     extras.append(samples[..., image.channels :].copy())
-                rows = np.ascontiguousarray(samples[..., : image.channels])
+                rows = samples[..., : image.channels].copy()
                 return _to_unit(torch.from_numpy(rows).to(self.device).movedim(2, 0)[None], scale)
 
             for rows in self._bands(read, image.height, image.width):

@@ -1,4 +1,6 @@
-"""A user's own backbone."""
+"""Backbones of users."""
+
+import time
 
 import torch
 from torch import nn
@@ -13,3 +15,18 @@ class Residual(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = x - self.last(self.first(x).relu())
         return out
+
+
+class Mean(nn.Module):
+    """The mean of 3×3 pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(x, 3, 1, 1)
+
+
+class Slow(nn.Module):
+    """Nothing, but slowly."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return x

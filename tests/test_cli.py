@@ -3,11 +3,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
@@ -85,47 +83,6 @@ def test_own_backbone_and_own_loss_by_path(tmp_path: Path) -> None:
     assert type(denoiser.backbone).__name__ == "Residual"
 
 
-@pytest.mark.parametrize("size", [(33, 47), (1, 1), (600, 20)])
-def test_predict_keeps_name_and_size(checkpoint: Path, tmp_path: Path, size: tuple[int, int]) -> None:
-    write_photos(tmp_path / "in" / "deeper", 2, size)
-    command = [
-        "predict",
-        "--ckpt_path",
-        str(checkpoint),
-        "--input",
-        "in",
-        "--output",
-        "out",
-        "--device",
-        "cpu",
-    ]
-    assert main(command) == 0
-    assert sorted(path.name for path in (tmp_path / "out" / "deeper").iterdir()) == ["0.png", "1.png"]
-    with Image.open(tmp_path / "out" / "deeper" / "0.png") as image:
-        assert image.size == size[::-1]
-        assert image.mode == "RGB"
-    assert not (tmp_path / "lightning_logs").exists()
-
-
-def test_predict_removes_noise(checkpoint: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    noisy = np.clip(128 + rng.normal(0, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
-    Image.fromarray(noisy).save("noisy.png")
-    assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "noisy.png", "--output", "clean.png"]) == 0
-    denoised = np.asarray(Image.open("clean.png")).astype(float)
-    assert denoised.std() < 0.8 * noisy.std()
-
-
-def test_one_bad_file_does_not_stop_the_others(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_photos(tmp_path / "in", 2)
-    (tmp_path / "in" / "bad.png").write_text("no image")
-    assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out"]) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
-    assert "bad.png is not an image" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -139,8 +96,6 @@ def test_one_bad_file_does_not_stop_the_others(
         ("fit --config data/photos --trainer.accelerator cpu", "photos is not a folder"),
         ("validate", "add --ckpt_path"),
         ("validate --ckpt_path none.ckpt", "none.ckpt is not there"),
-        ("predict --input a --output b", "--ckpt_path"),
-        ("predict --ckpt_path a --input none --output b", "none is not there"),
     ],
 )
 def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
