@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.store import Draw, RawBatch
-from n2n.errors import InputError
 
 # Pairs of one held-out scene that are validated on, and the side in pixels above which their centre is cut out: enough to
 # know the error, without spending more time on it than on training.
@@ -255,18 +254,15 @@ class SceneStore(_Captures):
 def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
     """Hold scenes out for validation: whole ones, never patches of one that is trained on.
 
-    Of a single scene the last rows are held out, since there is no other.
+    Of a single scene the last rows are held out, since there is no other. A fraction of 0 holds nothing out and 1 all; in
+    between there is at least one scene on either side.
 
     Returns:
         The scenes to train on, those to validate on, and a line for the user where that needs one.
 
-    Raises:
-        InputError: if the fraction is not at least 0 and less than 1.
     """
-    if not 0 <= fraction < 1:
-        raise InputError(f"val_fraction is {fraction}: expected at least 0 and less than 1")
-    if fraction == 0:
-        return list(scenes), [], ""
+    if fraction in (0, 1):
+        return (list(scenes), [], "") if fraction == 0 else ([], list(scenes), "")
     if len(scenes) == 1:
         (scene,) = scenes
         cut = round(scene.height * (1 - fraction))
@@ -277,6 +273,6 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
             [lower],
             f"there is one scene only: its last {scene.height - cut} rows are held out for validation",
         )
-    held = max(1, round(fraction * len(scenes)))
+    held = min(max(1, round(fraction * len(scenes))), len(scenes) - 1)
     order = np.random.default_rng([seed, 3]).permutation(len(scenes))
     return [scenes[i] for i in sorted(order[held:])], [scenes[i] for i in sorted(order[:held])], ""

@@ -28,7 +28,7 @@ class SceneSource(ABC):
         patches: how many of them make an epoch.
         flips: whether patches are flipped and turned at random.
         val_fraction: part of the scenes that is held out for validation; of a single scene, part of its rows. 0 to train on
-            all; the data module then needs a ``val_source``.
+            all; the data module then needs a ``val_source``, which in turn may hold out all, 1.
         seed: decides which scenes are held out.
         cache_dir: where the copy is kept; the user's cache folder if None.
 
@@ -53,8 +53,8 @@ class SceneSource(ABC):
     ) -> None:
         if min(patch, patches) < 1:
             raise InputError(f"patch is {patch} and patches {patches}: expected at least 1")
-        if not 0 <= val_fraction < 1:
-            raise InputError(f"val_fraction is {val_fraction}: expected at least 0 and less than 1")
+        if not 0 <= val_fraction <= 1:
+            raise InputError(f"val_fraction is {val_fraction}: expected 0 to 1")
         if value_range is not None and not value_range[0] < value_range[1]:
             raise InputError(
                 f"value_range is {value_range[0]:g} to {value_range[1]:g}: expected the smaller value first"
@@ -84,7 +84,9 @@ class SceneSource(ABC):
     def train_pairs(self) -> Store:
         """Open the training scenes as random patches."""
         train, _, note = self._parts
-        smallest = min(min(scene.rows[1] - scene.rows[0], scene.width) for scene in train) if train else 0
+        if not train:
+            raise InputError("all scenes are held out for validation: set the source's val_fraction below 1")
+        smallest = min(min(scene.rows[1] - scene.rows[0], scene.width) for scene in train)
         side = self.patch * self.scale
         usable = [scene for scene in train if min(scene.rows[1] - scene.rows[0], scene.width) >= side]
         if not usable:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from n2n.data.captures import PatchStore, Scene, SceneStore, split_scenes
-from n2n.errors import InputError
 
 
 def flat(*shapes: tuple[int, int, int]) -> tuple[np.ndarray, list[Scene]]:
@@ -95,8 +93,9 @@ def test_scenes_are_held_out_whole() -> None:
     assert {scene.name for scene in train} | {scene.name for scene in val} == {str(i) for i in range(10)}
     assert split_scenes(scenes, 0.01, 0)[1]
     assert split_scenes(scenes, 0.3, 1)[1] != val
-    with pytest.raises(InputError, match="val_fraction is 1"):
-        split_scenes(scenes, 1, 0)
+    assert split_scenes(scenes, 0, 0)[:2] == (scenes, [])
+    assert split_scenes(scenes, 1, 0)[:2] == ([], scenes)
+    assert len(split_scenes(scenes, 0.99, 0)[0]) == 1
 
 
 def test_single_scene_is_split_by_rows() -> None:

@@ -165,6 +165,8 @@ def test_grey_and_colour_are_made_alike_when_asked() -> None:
         (lambda: Folders(["a", "b"], patch=0), "patch is 0"),
         (lambda: Folders(["a", "b"], value_range=(5, 1)), "value_range is 5 to 1"),
         (lambda: Folders(["a", "b"], val_fraction=0).val_pairs(), "nothing is held out"),
+        (lambda: Folders(["a", "b"], val_fraction=1).train_pairs(), "all scenes are held out"),
+        (lambda: Folders(["a", "b"], val_fraction=1.2), "val_fraction is 1.2"),
         (lambda: Folders(["d", "e"]).train_pairs(), "none of the 2 files can be read"),
         (lambda: Folders(["a", "a2"]).train_pairs(), "nothing is left to train on"),
         (lambda: Captures("a", "{scene}"), "expected {scene} and {capture}"),
