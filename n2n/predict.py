@@ -157,7 +157,7 @@ def denoise_file(
     try:
         with open_image(source) as image:
             writer = create_image(target, image)
-            denoiser.check_channels(image.channels)
+            denoiser.network.check_channels(image.channels)
             survey = denoiser.survey(image)
             for line in denoiser.remarks(image, survey):
                 warn(f"{source}: {line}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import builtins
+import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,33 @@ def test_zarr_without_its_package_gets_one_line(monkeypatch: pytest.MonkeyPatch)
     Path("in.zarr").mkdir()
     with pytest.raises(InputError, match=r"pip install 'n2n\[zarr\]'"):
         open_image(Path("in.zarr"))
+
+
+@pytest.mark.parametrize("place", ["compressor", "filters"])
+def test_zarr_runs_no_code(place: str) -> None:
+    pytest.importorskip("zarr")
+    Path("in.zarr").mkdir()
+    pickler = {"id": "pickle"}
+    codecs = {"compressor": None, "filters": None} | {place: [pickler] if place == "filters" else pickler}
+    array = {
+        "zarr_format": 2,
+        "shape": [8, 8],
+        "chunks": [8, 8],
+        "dtype": "|u1",
+        "fill_value": 0,
+        "order": "C",
+        **codecs,
+    }
+    Path("in.zarr/.zarray").write_text(json.dumps(array))
+
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return Path.touch, (Path("code-ran"),)
+
+    Path("in.zarr/0.0").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(InputError):
+        read_image(Path("in.zarr"))
+    assert not Path("code-ran").exists()
 
 
 def test_failed_writing_leaves_what_was_there() -> None:
