@@ -14,6 +14,7 @@ from PIL import Image
 
 from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, file_size
+from n2n.data.images.pictures import exif_block
 from n2n.errors import InputError
 
 _JPEG = 7
@@ -22,6 +23,7 @@ _JPEG = 7
 COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
 _ALPHA = (1, 2)
+_ORIENTATION = 274
 _PER_INCH = {2: 1.0, 3: 2.54}
 
 
@@ -92,7 +94,9 @@ class TiffReader(ImageReader):
             *((samples,) if samples > 1 else ()),
         )
         icc = first.tags.valueof(34675) if self._convert is None else None
-        self.metadata = Metadata(icc if isinstance(icc, bytes) else None, None, self._dpi())
+        turned = first.tags.valueof(_ORIENTATION)
+        exif = exif_block(int(turned)) if isinstance(turned, int) else None
+        self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
         self._check()
 
     def _find_rows(self, size: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array, ImageWriter, regroup
-from n2n.data.images.pictures import JPEG_OPTIONS
+from n2n.data.images.pictures import JPEG_OPTIONS, orientation
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
@@ -141,6 +141,8 @@ class TiffWriter(ImageWriter):
         if source is None:
             dpi = like.metadata.dpi
             tags: dict[str, Any] = {"iccprofile": like.metadata.icc}
+            if (turned := orientation(like.metadata.exif)) != 1:
+                tags["extratags"] = [(_KEPT_TAGS[0], "H", 1, turned, False)]
             return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
         # A stack with one directory has one description, which is its first page's.
         own = source.page_tags(page)
