@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from n2n.data.images import create_image, find_images, open_image, read_image
 from n2n.data.images.base import replacing
@@ -169,3 +171,28 @@ def test_images_are_found_in_order_and_others_are_not() -> None:
     assert [path.name for path in find_images(["."])] == ["b.jpg", "c.jpeg", "b.PNG", "d.npy", "s.tiff", "z.zarr"]
     with pytest.raises(InputError, match="is not a folder"):
         list(find_images(["none"]))
+
+
+@pytest.mark.parametrize("name", ["x.tif", "y.tif", "z.tif", "x.png", "x.jpg", "x.npy", "x.npz"])
+def test_damaged_bytes_give_an_image_or_one_line(name: str) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    np.save("x.npy", pixels)
+    np.savez_compressed("x.npz", pixels)
+    options: dict[str, Any] = {"y.tif": {"compression": "lzw", "tile": (16, 16)}, "z.tif": {"compression": "zlib"}}
+    if name.endswith("tif"):
+        tifffile.imwrite(name, pixels, photometric="rgb", resolution=(3, 3), **options.get(name, {}))
+    elif not name.startswith("x.np"):
+        Image.fromarray(pixels).save(name)
+    whole = Path(name).read_bytes()
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in rng.integers(0, [64, 400, len(data)][rng.integers(3)], rng.integers(1, 5)):
+            data[at % len(data)] = rng.integers(256)
+        Path(name).write_bytes(data)
+        try:
+            with open_image(Path(name)) as image:
+                if image.pages * image.height * image.width < 10**6:
+                    copy(name, f"out-{name}")
+        except InputError as error:
+            assert "\n" not in str(error)
