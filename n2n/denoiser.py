@@ -81,12 +81,9 @@ class Denoiser:
         range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
         trained: TrainedRange | None = None,
     ) -> None:
-        if (tile is not None and (tile < GRID or tile % GRID)) or (
-            overlap is not None and (overlap < 0 or overlap % GRID)
-        ):
-            raise InputError(
-                f"tile is {tile} and overlap {overlap}: expected multiples of {GRID}, tile at least {GRID}"
-            )
+        for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
+            if size is not None and (size < least or size % GRID):
+                raise InputError(f"{name} is {size}: expected a multiple of {GRID}, at least {least}")
         if batch is not None and batch < 1:
             raise InputError(f"batch is {batch}: expected at least 1")
         if range is not None and len(range) != 2:

@@ -133,6 +133,6 @@ def _device(name: str | torch.device | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for what it does not have
         raise InputError(
-            f"the device {name} cannot be used ({str(error).splitlines()[0]}): expected cpu, cuda, ..."
+            f"the device {name} cannot be used ({str(error).splitlines()[0][:100]}): expected cpu, cuda, ..."
         ) from None
     return device
