@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +17,12 @@ from n2n.backbones.spec import build
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES
 from n2n.errors import InputError
-from n2n.receptive_field import ReceptiveField, measure
 from n2n.tiling import GRID, Tiling, bands
 from n2n.torch_file import load_torch_file
+from n2n.trained_network import TrainedNetwork
 from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 
 _PREFIX = "backbone."
-PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 # Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
 _CPU_TILE, _GPU_TILE = 256, 512
 # Tiles at once on a GPU, fewer where its memory is smaller.
@@ -84,28 +81,24 @@ class Denoiser:
         range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
         trained: TrainedRange | None = None,
     ) -> None:
-        if (tile is not None and (tile < GRID or tile % GRID)) or (
-            overlap is not None and (overlap < 0 or overlap % GRID)
-        ):
-            raise InputError(
-                f"tile is {tile} and overlap {overlap}: expected multiples of {GRID}, tile at least {GRID}"
-            )
+        for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
+            if size is not None and (size < least or size % GRID):
+                raise InputError(f"{name} is {size}: expected a multiple of {GRID}, at least {least}")
         if batch is not None and batch < 1:
             raise InputError(f"batch is {batch}: expected at least 1")
-        if str(precision or "32") not in PRECISIONS:
-            raise InputError(f"precision is {precision}: expected one of {', '.join(PRECISIONS)}")
         if range is not None and len(range) != 2:
             raise InputError(f"range is {range}: expected two numbers, low and high")
         self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
         self.trained = trained or TrainedRange()
-        self.channels, self.ensemble = channels, ensemble
-        self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
-        on_gpu = self.device.type != "cpu"
+        self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
+        on_gpu = self.network.device.type != "cpu"
         self.tile, self.overlap = tile or (_GPU_TILE if on_gpu else _CPU_TILE), overlap
         self.batch = batch or (_GPU_BATCH if on_gpu else 1)
-        backbone = backbone.eval().requires_grad_(False)
-        # As in training: convolutions run faster in this order.
-        self.backbone = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network, on its device and frozen."""
+        return self.network.backbone
 
     @classmethod
     def from_checkpoint(
@@ -173,7 +166,7 @@ class Denoiser:
         if str(values.dtype) not in DTYPES:
             raise InputError(f"got {values.dtype} values: expected one of {', '.join(DTYPES)}")
         images = _TO_BATCH[tensor.ndim](tensor)
-        self.check_channels(images.shape[1])
+        self.network.check_channels(images.shape[1])
         scale = self.trained.resolve(values.dtype, self.range)
         survey = Survey.of(values)
         survey.check()
@@ -195,7 +188,7 @@ class Denoiser:
             InputError: if the network cannot take images of this many channels or this size.
         """
         N, C, H, W = noisy.shape
-        self.check_channels(C)
+        self.network.check_channels(C)
         denoised = torch.empty(noisy.shape, dtype=torch.float32)
         # As many small images at once as fill the tiles of one batch.
         several = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
@@ -203,22 +196,13 @@ class Denoiser:
             some = noisy[first : first + several]
 
             def read(start: int, stop: int, some: Tensor = some) -> Tensor:
-                return some[:, :, start:stop].to(self.device, torch.float32)
+                return some[:, :, start:stop].to(self.network.device, torch.float32)
 
             at = 0
             for rows in self._bands(read, H, W):
                 denoised[first : first + several, :, at : at + rows.shape[2]] = rows
                 at += rows.shape[2]
         return denoised
-
-    def check_channels(self, channels: int) -> None:
-        """Refuse images of a number of channels that the network cannot take.
-
-        Raises:
-            InputError: with both numbers.
-        """
-        if self.channels not in (None, 1, channels) and channels != 1:
-            raise InputError(f"the network was trained on images of {self.channels} channels and got {channels}")
 
     def survey(self, image: ImageReader) -> Survey | None:
         """Look over an image's values; None if it cannot have any that matter: integers whose range is their dtype's.
@@ -266,7 +250,7 @@ class Denoiser:
         Raises:
             InputError: as :meth:`__call__`, and if the image is damaged.
         """
-        self.check_channels(image.channels)
+        self.network.check_channels(image.channels)
         scale = self.trained.resolve(image.dtype, self.range)
         survey = survey or self.survey(image)
         if survey is not None:
@@ -279,7 +263,7 @@ class Denoiser:
                 if image.extra:
                     extras.append(samples[..., image.channels :].copy())
                 rows = samples[..., : image.channels].copy()
-                return _to_unit(torch.from_numpy(rows).to(self.device).movedim(2, 0)[None], scale)
+                return _to_unit(torch.from_numpy(rows).to(self.network.device).movedim(2, 0)[None], scale)
 
             for rows in self._bands(read, image.height, image.width):
                 done = self._to_values(rows, image.dtype, scale, survey)[0].movedim(0, 2).cpu().numpy()
@@ -291,77 +275,13 @@ class Denoiser:
                 if progress is not None:
                     progress(len(done))
 
-    @cached_property
-    def _field(self) -> ReceptiveField | None:
-        """What is measured of the network; None if it takes no other images than some of one size."""
-
-        def apply(images: Tensor) -> Tensor:
-            out: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
-            return out
-
-        try:
-            return measure(apply, self.channels or 1, self.device)
-        except (InputError, RuntimeError):
-            return None
-
     def _bands(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
         # What fits into one tile needs no measuring, and a network bound to a size takes the image whole or refuses it.
-        if max(H, W) <= self.tile or self._field is None:
+        if max(H, W) <= self.tile or self.network.field is None:
             tiling = Tiling(max(H, W), 0, 0)
         else:
-            tiling = Tiling.plan(self._field, self.tile, self.overlap)
-        return bands(read, (H, W), tiling, self._forward, self.batch)
-
-    def _forward(self, noisy: Tensor) -> Tensor:
-        """Denoise tiles N×C×h×w of any C that :meth:`check_channels` lets pass."""
-        try:
-            return self._any_channels(noisy)
-        except InputError:
-            raise
-        except torch.OutOfMemoryError:
-            if len(noisy) == 1:
-                size = "×".join(map(str, noisy.shape[2:]))
-                raise InputError(
-                    f"a tile of {size} px does not fit into the memory of {self.device}: give a smaller one"
-                ) from None
-        except RuntimeError as error:
-            size = "×".join(map(str, noisy.shape[1:]))
-            raise InputError(f"the network cannot take images of {size} ({str(error).splitlines()[0]})") from None
-        self.batch = len(noisy) // 2
-        return torch.cat([self._forward(half) for half in noisy.chunk(2)])
-
-    def _any_channels(self, noisy: Tensor) -> Tensor:
-        N, C, h, w = noisy.shape
-        channels = self.channels or C
-        if channels == C:
-            return self._oriented(noisy)
-        if C == 1:
-            return self._oriented(noisy.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
-        return self._oriented(noisy.reshape(N * C, 1, h, w)).reshape(N, C, h, w)
-
-    def _oriented(self, noisy: Tensor) -> Tensor:
-        if not self.ensemble:
-            return self._apply(noisy)
-        h, w = noisy.shape[-2:]
-        # Turned images lie on the network's grid as the image itself does only if they fill it.
-        stride = self._field.stride if self._field is not None else 1
-        if h % stride or w % stride:
-            noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
-        total = torch.zeros_like(noisy)
-        for turns in range(4):
-            for mirrored in (False, True):
-                turned = torch.rot90(noisy.flip(-1) if mirrored else noisy, turns, (-2, -1))
-                back = torch.rot90(self._apply(turned), -turns, (-2, -1))
-                total += back.flip(-1) if mirrored else back
-        return total[..., :h, :w] / 8
-
-    def _apply(self, noisy: Tensor) -> Tensor:
-        autocast: AbstractContextManager[object] = nullcontext()
-        if self._dtype is not None:
-            autocast = torch.autocast(self.device.type, self._dtype)
-        with torch.no_grad(), autocast:
-            denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))
-        return denoised.float()
+            tiling = Tiling.plan(self.network.field, self.tile, self.overlap)
+        return bands(read, (H, W), tiling, self.network, self.batch)
 
     def _to_values(self, unit: Tensor, dtype: np.dtype[Any], scale: ValueRange, survey: Survey | None) -> Tensor:
         """Map [0, 1] back to an image's values, rounded and clipped if they are integers."""
@@ -388,15 +308,3 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
         raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     return array if array.flags.writeable else array.copy()
-
-
-def _device(name: str | torch.device | None) -> torch.device:
-    """Choose the device, and try it."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for what it does not have
-        raise InputError(
-            f"the device {name} cannot be used ({str(error).splitlines()[0]}): expected cpu, cuda, ..."
-        ) from None
-    return device

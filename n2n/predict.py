@@ -122,8 +122,8 @@ def _jobs(source: Path, output: Path, overwrite: bool) -> list[tuple[Path, Path]
                 raise InputError(f"--output would replace the input {file}: name another folder, or add --overwrite")
         there = [target for _, target in jobs if target.exists()]
         if there:
-            more = f" and {len(there) - 1} more" * (len(there) > 1)
-            raise InputError(f"{there[0]}{more} exists already: name another --output, or add --overwrite")
+            found = f"{there[0]} exists" if len(there) == 1 else f"{there[0]} and {len(there) - 1} more exist"
+            raise InputError(f"{found} already: name another --output, or add --overwrite")
     for folder in {target.parent for _, target in jobs}:
         there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not there_is.is_dir():
@@ -157,7 +157,7 @@ def denoise_file(
     try:
         with open_image(source) as image:
             writer = create_image(target, image)
-            denoiser.check_channels(image.channels)
+            denoiser.network.check_channels(image.channels)
             survey = denoiser.survey(image)
             for line in denoiser.remarks(image, survey):
                 warn(f"{source}: {line}")

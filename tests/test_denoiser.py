@@ -153,8 +153,8 @@ def test_arrays_that_are_no_images_are_refused(noisy: Any, message: str) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 7}, "multiples of 16"),
-        ({"overlap": -16}, "multiples of 16"),
+        ({"tile": 7}, "expected a multiple of 16"),
+        ({"overlap": -16}, "expected a multiple of 16"),
         ({"batch": 0}, "batch is 0"),
         ({"precision": "8"}, "expected one of 32, bf16, 16"),
         ({"device": "quantum"}, "quantum cannot be used"),

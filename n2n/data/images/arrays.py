@@ -134,7 +134,9 @@ class NpzReader(ImageReader):
                         f"{path} says that it unpacks to {size:,} bytes: expected what it holds, and at most {MAX_BLOCK:,}; "
                         "save it as .npy"
                     )
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        except InputError:
+            raise
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{path} is damaged or not an .npz file ({error})") from None
         self.dtype = self.stored.newbyteorder("=")
         self.pages, self.height, self.width, self.channels = layout(self.shape, path)

@@ -107,7 +107,7 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
     """
     with open_image(path) as image:
         rows = image.rows(0, 0, image.height)
-        orientation = image.metadata.exif
+        exif = image.metadata.exif
     if rows.shape[2] not in (1, 3):
         raise InputError(f"{path} has {rows.shape[2]} channels: expected a photograph of 1 or 3")
     if rows.dtype.kind == "f":
@@ -117,11 +117,8 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
         rows = np.rint((rows.astype(np.float32) - limits.min) * (255 / (limits.max - limits.min)))
     rows = rows.astype(np.uint8)
     picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
-    if orientation:
-        exif = Image.Exif()
-        exif.load(orientation)
-        picture.info["exif"] = orientation
-        picture.getexif().load(orientation)
+    if exif:
+        picture.info["exif"] = exif
         picture = ImageOps.exif_transpose(picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
     return np.asarray(picture).reshape(picture.height, picture.width, channels)

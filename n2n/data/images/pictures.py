@@ -17,6 +17,7 @@ from n2n.errors import InputError
 _FORMATS = ("PNG", "JPEG")
 # Quality 95 without colour subsampling: the file must not put noise back that the network took out.
 JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
+_ORIENTATION = 0x0112
 # A PNG file starts with its signature and its header chunk: length, name, width, height, bit depth, colour type, ...
 _PNG_HEADER = struct.Struct(">8x4x4sIIBB")
 
@@ -51,6 +52,25 @@ def _is_deep(path: Path) -> bool:
         return False
     name, _, _, depth, _ = _PNG_HEADER.unpack(start)
     return bool(name == b"IHDR" and depth == 16)
+
+
+def orientation(exif: bytes | None) -> int:
+    """Return how an image is to be turned to be seen upright: 1 to 8 as EXIF and TIFF count, 1 if it does not say."""
+    if not exif:
+        return 1
+    block = Image.Exif()
+    block.load(exif)
+    turned = block.get(_ORIENTATION, 1)
+    return turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
+
+
+def exif_block(turned: int) -> bytes | None:
+    """Return the EXIF block that says how an image is to be turned; None if it is upright."""
+    if not 2 <= turned <= 8:
+        return None
+    block = Image.Exif()
+    block[_ORIENTATION] = turned
+    return block.tobytes()
 
 
 class PictureReader(ImageReader):

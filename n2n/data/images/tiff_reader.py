@@ -14,6 +14,7 @@ from PIL import Image
 
 from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, file_size
+from n2n.data.images.pictures import exif_block
 from n2n.errors import InputError
 
 _JPEG = 7
@@ -22,6 +23,10 @@ _JPEG = 7
 COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
 _ALPHA = (1, 2)
+_ORIENTATION = 274
+# The most bytes that compressions make of one, beyond what any does: a header that says more lies. Samples of less than 8
+# bits are unpacked without compression too.
+_MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _PER_INCH = {2: 1.0, 3: 2.54}
 
 
@@ -92,7 +97,9 @@ class TiffReader(ImageReader):
             *((samples,) if samples > 1 else ()),
         )
         icc = first.tags.valueof(34675) if self._convert is None else None
-        self.metadata = Metadata(icc if isinstance(icc, bytes) else None, None, self._dpi())
+        turned = first.tags.valueof(_ORIENTATION)
+        exif = exif_block(int(turned)) if isinstance(turned, int) else None
+        self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
         self._check()
 
     def _find_rows(self, size: int) -> None:
@@ -126,11 +133,18 @@ class TiffReader(ImageReader):
                     raise InputError(
                         f"{self.path} is cut off or damaged: page {number + 1} has pieces beyond the file's end"
                     )
-        pieces = (first.tilelength * first.tilewidth) if first.is_tiled else self._block * self.width
-        if pieces * self._contig * stored.itemsize > MAX_BLOCK:
+        piece = (first.tilelength * first.tilewidth if first.is_tiled else self._block * self.width) * self._contig
+        piece *= stored.itemsize
+        most = max(max(page.databytecounts) for page in self._pages) * _MOST_RATIO.get(
+            int(first.compression), MAX_BLOCK
+        )
+        if piece > MAX_BLOCK:
             raise InputError(
-                f"{self.path} is stored in pieces of {pieces * self._contig * stored.itemsize / 2**30:.1f} GiB, n2n takes 1: "
-                "save it in smaller strips or tiles"
+                f"{self.path} is stored in pieces of {piece / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips or tiles"
+            )
+        if most < piece:
+            raise InputError(
+                f"{self.path} is damaged: its pieces cannot unpack to the {piece:,} bytes that it says, {most:,} at most"
             )
 
     def _find_samples(self) -> None:
@@ -156,22 +170,26 @@ class TiffReader(ImageReader):
             if colormap is None or samples != 1:
                 raise InputError(f"{self.path} is damaged: a palette image without its palette")
             palette = (np.asarray(colormap).T >> 8).astype(np.uint8)
-            self.channels, self.dtype, self._convert = 3, np.dtype(np.uint8), lambda index: palette[index[..., 0]]
+            self.channels, self.dtype, self._convert = (
+                3,
+                np.dtype(np.uint8),
+                lambda index: palette[index[..., 0].astype(np.uint16)],
+            )
         elif photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
             kind = getattr(first.photometric, "name", photometric)
             raise InputError(f"{self.path} holds {kind} values, which n2n does not read: convert it to RGB or grey")
         elif extras and extras[-1] in _ALPHA and samples > 1:
             self.channels, self.extra = samples - 1, 1
-        if stored.kind == "b" or first.bitspersample == 1:
+        if photometric != _PALETTE and (stored.kind == "b" or first.bitspersample == 1):
             white = 0 if photometric == _WHITE_IS_ZERO else 1
             self.dtype = np.dtype(np.uint8)
             self._convert = lambda bits: np.where(bits == white, np.uint8(255), np.uint8(0))
 
     def _dpi(self) -> tuple[float, float] | None:
         tags = self.first.tags
-        unit = _PER_INCH.get(int(tags.valueof(296, 2)))
+        unit = _PER_INCH.get(tags.valueof(296, 2))
         values = [tags.valueof(code) for code in (282, 283)]
-        if unit is None or any(not isinstance(value, tuple) or value[1] == 0 for value in values):
+        if unit is None or any(not isinstance(value, tuple) or len(value) != 2 or value[1] == 0 for value in values):
             return None
         x, y = (value[0] / value[1] * unit for value in values)
         return (x, y) if x > 0 and y > 0 else None

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array, ImageWriter, regroup
-from n2n.data.images.pictures import JPEG_OPTIONS
+from n2n.data.images.pictures import JPEG_OPTIONS, orientation
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
@@ -83,7 +83,7 @@ class TiffWriter(ImageWriter):
                 tile = (first.tilelength, first.tilewidth)
                 rows = first.tilelength
             elif not first.is_tiled and first.rowsperstrip * row <= 16 * _STRIP:
-                rows = min(like.height, first.rowsperstrip)
+                rows = max(1, min(like.height, first.rowsperstrip))
         options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": rows}
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
         jpeg = compression == _JPEG and like.dtype == np.uint8 and samples in (1, 3)
@@ -141,6 +141,8 @@ class TiffWriter(ImageWriter):
         if source is None:
             dpi = like.metadata.dpi
             tags: dict[str, Any] = {"iccprofile": like.metadata.icc}
+            if (turned := orientation(like.metadata.exif)) != 1:
+                tags["extratags"] = [(_KEPT_TAGS[0], "H", 1, turned, False)]
             return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
         # A stack with one directory has one description, which is its first page's.
         own = source.page_tags(page)
@@ -155,17 +157,30 @@ class TiffWriter(ImageWriter):
         extratags = []
         for code in _KEPT_TAGS:
             tag = own.get(code)
-            if tag is not None:
-                value = tag.value
-                extratags.append((code, int(tag.dtype), tag.count, value, False))
+            if tag is not None and _is_sound(tag):
+                extratags.append((code, int(tag.dtype), tag.count, tag.value, False))
         labels = own.valueof(_IMAGEJ)
         if isinstance(labels, dict):
             extratags += tifffile.imagej_metadata_tag(labels, "<")
         tags = {"description": description, "extratags": extratags, "iccprofile": like.metadata.icc}
-        x, y = own.valueof(282), own.valueof(283)
-        if isinstance(x, tuple) and isinstance(y, tuple):
-            tags |= {"resolution": (x, y), "resolutionunit": int(own.valueof(296, 2))}
+        resolution, unit = (own.valueof(282), own.valueof(283)), own.valueof(296, 2)
+        if all(map(_is_rational, resolution)) and unit in (1, 2, 3):
+            tags |= {"resolution": resolution, "resolutionunit": int(unit)}
         return tags
+
+
+def _is_rational(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int) for v in value) and value[1] > 0
+
+
+def _is_sound(tag: tifffile.TiffTag) -> bool:
+    """Whether a tag can be written again: a damaged one is left out."""
+    value, text = tag.value, int(tag.dtype) == 2
+    if text or isinstance(value, str | bytes):
+        return text == isinstance(value, str) and isinstance(value, str | bytes)
+    numbers = value if isinstance(value, tuple) else (value,)
+    per_item = 2 if int(tag.dtype) in (5, 10) else 1
+    return len(numbers) == per_item * tag.count and all(isinstance(number, int | float) for number in numbers)
 
 
 def _plain(piece: Array) -> bytes:

@@ -14,6 +14,10 @@ from n2n.errors import InputError
 
 # Rows of a chunk where the other file does not say; and its columns.
 _CHUNK = 512
+_CODECS = {
+    *("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32"),
+    *("gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd"),
+}
 
 
 def is_zarr(path: Path) -> bool:
@@ -44,6 +48,12 @@ class ZarrReader(ImageReader):
         if not isinstance(node, zarr.Array):
             inside = ", ".join(sorted(name for name, _ in node.arrays())[:5]) or "none"
             raise InputError(f"{path} is a zarr group (arrays in it: {inside}): name the array, {path.name}/ARRAY")
+        # The second format names its codecs by numcodecs' names; one of them unpickles.
+        named = [codec.codec_id for codec in (*node.compressors, *(node.filters or ())) if hasattr(codec, "codec_id")]
+        if unsafe := sorted(set(named) - _CODECS):
+            raise InputError(
+                f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: save it with zstd or blosc"
+            )
         self.array = node
         self.shape = tuple(node.shape)
         self.dtype = np.dtype(node.dtype).newbyteorder("=")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import builtins
+import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from n2n.data.images import create_image, find_images, open_image, read_image
 from n2n.data.images.base import replacing
@@ -83,6 +87,33 @@ def test_zarr_without_its_package_gets_one_line(monkeypatch: pytest.MonkeyPatch)
         open_image(Path("in.zarr"))
 
 
+@pytest.mark.parametrize("place", ["compressor", "filters"])
+def test_zarr_runs_no_code(place: str) -> None:
+    pytest.importorskip("zarr")
+    Path("in.zarr").mkdir()
+    pickler = {"id": "pickle"}
+    codecs = {"compressor": None, "filters": None} | {place: [pickler] if place == "filters" else pickler}
+    array = {
+        "zarr_format": 2,
+        "shape": [8, 8],
+        "chunks": [8, 8],
+        "dtype": "|u1",
+        "fill_value": 0,
+        "order": "C",
+        **codecs,
+    }
+    Path("in.zarr/.zarray").write_text(json.dumps(array))
+
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return Path.touch, (Path("code-ran"),)
+
+    Path("in.zarr/0.0").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(InputError):
+        read_image(Path("in.zarr"))
+    assert not Path("code-ran").exists()
+
+
 def test_failed_writing_leaves_what_was_there() -> None:
     np.save("in.npy", np.zeros((9, 9), np.uint8))
     for target in ("out.npy", "out.png", "out.tif"):
@@ -140,3 +171,30 @@ def test_images_are_found_in_order_and_others_are_not() -> None:
     assert [path.name for path in find_images(["."])] == ["b.jpg", "c.jpeg", "b.PNG", "d.npy", "s.tiff", "z.zarr"]
     with pytest.raises(InputError, match="is not a folder"):
         list(find_images(["none"]))
+
+
+@pytest.mark.parametrize("name", ["x.tif", "y.tif", "z.tif", "x.png", "x.jpg", "x.npy", "x.npz"])
+def test_damaged_bytes_give_an_image_or_one_line(name: str) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    np.save("x.npy", pixels)
+    np.savez_compressed("x.npz", pixels)
+    options: dict[str, Any] = {"y.tif": {"compression": "lzw", "tile": (16, 16)}, "z.tif": {"compression": "zlib"}}
+    if name.endswith("tif"):
+        tifffile.imwrite(name, pixels, photometric="rgb", resolution=(3, 3), **options.get(name, {}))
+    elif not name.startswith("x.np"):
+        Image.fromarray(pixels).save(name)
+    whole, lines = Path(name).read_bytes(), []
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in rng.integers(0, [64, 400, len(data)][rng.integers(3)], rng.integers(1, 5)):
+            data[at % len(data)] = rng.integers(256)
+        Path(name).write_bytes(data)
+        try:
+            with open_image(Path(name)) as image:
+                if image.pages * image.height * image.width < 10**6:
+                    copy(name, f"out-{name}")
+        except InputError as error:
+            lines.append(str(error))
+    assert lines
+    assert not any("\n" in line for line in lines)

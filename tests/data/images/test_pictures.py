@@ -94,6 +94,13 @@ def test_orientation_is_kept_in_the_file_and_applied_to_photographs() -> None:
     assert upright.shape == (7, 11, 3)
     assert np.array_equal(read_photograph(Path("in.jpg"), 3), upright)
     assert read_photograph(Path("in.jpg"), 1).shape == (7, 11, 1)
+    # From format to format.
+    copy("in.jpg", "out.tif")
+    copy("out.tif", "out.png")
+    for name in ("out.tif", "out.png"):
+        assert np.array_equal(read_photograph(Path(name), 3), upright)
+        with Image.open(name) as image:
+            assert image.getexif()[0x0112] == 6
 
 
 def test_photographs_of_16_bits_and_of_floats_are_scaled() -> None:
