@@ -227,7 +227,7 @@ def export(
     if file_format == "onnx" and (missing := [name for name in _EXTRA if find_spec(name) is None]):
         raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
-    backbone, channels = denoiser.backbone, denoiser.channels
+    backbone, channels = denoiser.backbone, denoiser.network.channels
     if not isinstance(channels, int) or not 1 <= channels <= _MOST_CHANNELS:
         raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {_MOST_CHANNELS}")
     sides = find_sides(backbone, channels)
