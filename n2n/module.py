@@ -216,10 +216,17 @@ class DenoisingModule(L.LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
+        scheduler = self.scheduler(optimizer)
+        # Schedules that want to know how long the training is.
+        if getattr(scheduler, "total_steps", 0) is None:
+            steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or -1
+            if steps == float("inf") or epochs < 0:
+                raise InputError(f"the scheduler {type(scheduler).__name__} needs an end: set --trainer.max_epochs")
+            scheduler.total_steps = steps if self.scheduler_interval == "step" else epochs  # type: ignore[union-attr]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
-                "scheduler": self.scheduler(optimizer),
+                "scheduler": scheduler,
                 "interval": self.scheduler_interval,
                 "monitor": "val/loss",
             },
