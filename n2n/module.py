@@ -222,7 +222,7 @@ class DenoisingModule(L.LightningModule):
             steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or -1
             if steps == float("inf") or epochs < 0:
                 raise InputError(f"the scheduler {type(scheduler).__name__} needs an end: set --trainer.max_epochs")
-            scheduler.total_steps = steps if self.scheduler_interval == "step" else epochs  # type: ignore[union-attr]
+            scheduler.total_steps = steps if self.scheduler_interval == "step" else epochs  # type: ignore[attr-defined]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
