@@ -36,13 +36,18 @@ def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
     return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
+def _better(figure: str) -> Literal["min", "max"]:
+    return "min" if "loss" in figure or "mse" in figure else "max"
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint: by PSNR per image where there are clean images, else by what comes nearest to it.
 
     Args:
         monitor: the figure to choose by. None for ``val/psnr_per_image``; without clean images ``val/mse_blind``, the
             estimate of the squared error from pairs; without pairs ``val/loss``.
-        mode: whether the largest ("max") or the smallest ("min") is the best.
+        mode: whether the largest ("max") or the smallest ("min") is the best; None for the smallest of losses and errors, and
+            the largest of all else.
         filename: of the checkpoint, without suffix.
         save_top_k: how many to keep.
         **kwargs: as for Lightning's ``ModelCheckpoint``.
@@ -51,12 +56,14 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(
         self,
         monitor: str | None = None,
-        mode: Literal["min", "max"] = "max",
+        mode: Literal["min", "max"] | None = None,
         filename: str = "best",
         save_top_k: int = 1,
         **kwargs: Any,
     ) -> None:
         kwargs = {"enable_version_counter": False} | kwargs
+        self._mode_chosen = mode is not None
+        mode = mode or _better(monitor or "")
         super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -66,7 +73,8 @@ class BestCheckpoint(ModelCheckpoint):
             self.monitor = "val/psnr_per_image"
             if isinstance(data, PairDataModule) and not data.has_clean:
                 self.monitor = "val/mse_blind" if data.has_pairs else "val/loss"
-                self.mode, self.kth_value = "min", torch.tensor(torch.inf)
+                if not self._mode_chosen:
+                    self.mode, self.kth_value = "min", torch.tensor(torch.inf)
         super().setup(trainer, pl_module, stage)
 
 
@@ -75,7 +83,7 @@ class ImagePanel(Callback):
 
     Args:
         every_n_epochs: epochs between panels; the first and the last epoch have one too.
-        images: number of images, from the first validation batch; 0 for no panels.
+        images: number of images, from the first validation batches; 0 for no panels.
     """
 
     def __init__(self, every_n_epochs: int = 5, images: int = 8) -> None:
@@ -84,6 +92,12 @@ class ImagePanel(Callback):
                 f"the panel's every_n_epochs is {every_n_epochs} and images {images}: expected at least 1, and at least 0"
             )
         self.every_n_epochs, self.images = every_n_epochs, images
+        self._rows: list[Tensor] = []
+        self._clean = False
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start an empty panel."""
+        self._rows = []
 
     def on_validation_batch_end(
         self,
@@ -94,16 +108,27 @@ class ImagePanel(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Log the panel of this epoch, if it has one."""
+        """Add images of this batch to this epoch's panel, if it has one and there is room."""
         epoch, last = trainer.current_epoch, (trainer.max_epochs or 0) - 1
-        due = self.images > 0 and (epoch == last or epoch % self.every_n_epochs == 0)
-        if not due or batch_idx > 0 or trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+        due = epoch == last or epoch % self.every_n_epochs == 0
+        room = self.images - len(self._rows)
+        if not due or room <= 0 or trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        # From all over the batch: neighbours are often cut from one photograph.
-        step = max(1, len(outputs) // self.images)
+        self._clean = batch.clean is not None
         columns = [batch.noisy, outputs] + ([batch.clean] if batch.clean is not None else [])
-        picture = panel(*(x[::step][: self.images] for x in columns))
-        if picture.shape[0] not in (1, 3):
-            picture = picture[:1]
-        name = "val/noisy_denoised" + ("_clean" if batch.clean is not None else "")
+        # From all over the batch: neighbours are often cut from one photograph.
+        step = max(1, len(outputs) // room)
+        for i in range(0, len(outputs), step)[:room]:
+            row = panel(*(x[i : i + 1] for x in columns)).cpu()
+            # TensorBoard shows grey and colour; of other numbers of channels the first stands for all.
+            self._rows.append((row if len(row) == 3 else row[:1]).expand(3, -1, -1))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the panel."""
+        if not self._rows or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        width = max(row.shape[2] for row in self._rows)
+        picture = torch.cat([F.pad(row, (0, width - row.shape[2]), value=1.0) for row in self._rows], dim=1)
+        self._rows = []
+        name = "val/noisy_denoised" + ("_clean" if self._clean else "")
         trainer.logger.experiment.add_image(name, picture, trainer.global_step)

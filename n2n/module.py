@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.backbones.spec import build, describe
@@ -75,6 +76,7 @@ class DenoisingModule(L.LightningModule):
                 "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=_SSIM_WINDOW),
             }
         )
+        self.val_loss = MeanMetric()
         self.blind_psnr = BlindPSNR()
         self.blind_estimate: BlindEstimate | None = None
         self.image_channels: int | None = None
@@ -172,13 +174,14 @@ class DenoisingModule(L.LightningModule):
         noisy, other, clean = batch.noisy, batch.target, batch.clean
         denoised: Tensor = self(noisy).float()
         reference = other if clean is None else clean
-        self.log("val/loss", self.loss(denoised, reference), batch_size=len(noisy), sync_dist=True)
+        self.val_loss.update(self.loss(denoised, reference), weight=len(noisy))
+        self.log("val/loss", self.val_loss, batch_size=len(noisy))
         if clean is not None:
             self._score(noisy, denoised, clean)
         if other is not None and batch.independent:
             # Both directions: a mean of twice as many outputs, and the identity behind the blind estimate needs both.
             denoised_other = self(other).float()
-            self.blind_psnr.update(noisy, other, denoised, denoised_other)
+            self.blind_psnr.update(noisy, other, denoised, denoised_other, batch.scene)
             if clean is not None:
                 self._score(other, denoised_other, clean)
         return denoised
@@ -197,19 +200,22 @@ class DenoisingModule(L.LightningModule):
         """Log the PSNR without clean images, where it can be said, and what checkpoints are chosen by without them."""
         if not self.blind_psnr.update_called:
             return
-        self.blind_estimate = estimate = self.blind_psnr.compute()
+        self.blind_estimate = self.blind_psnr.compute()
         self.blind_psnr.reset()
-        self.log("val/mse_blind", estimate.mse.float())
-        figures = {
-            "psnr_noisy_blind": estimate.noisy,
-            "psnr_blind": estimate.psnr,
-            "psnr_blind_low": estimate.low,
-            "psnr_blind_high": estimate.high,
-        }
-        for name, value in figures.items():
-            # Not a number where nothing can be said; a curve shows a gap there.
-            if torch.isfinite(value):
-                self.log(f"val/{name}", value.float(), prog_bar=name == "psnr_blind")
+        for name, value in self._blind_figures().items():
+            # The processes have the same value by now; to say so keeps Lightning from warning.
+            self.log(name, value, prog_bar=name == "val/psnr_blind", sync_dist=True)
+
+    def _blind_figures(self) -> dict[str, float]:
+        """Return what can be said without clean images in the last validation."""
+        if self.blind_estimate is None:
+            return {}
+        mse, psnr, low, high, noisy = (float(value) for value in self.blind_estimate)
+        figures = {"mse_blind": mse, "psnr_noisy_blind": noisy, "psnr_blind_low": low, "psnr_blind_high": high}
+        if self.blind_estimate.sayable:
+            figures["psnr_blind"] = psnr
+        # Nothing where nothing can be said; a curve has a gap there.
+        return {f"val/{name}": value for name, value in figures.items() if math.isfinite(value)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the scheduler that the configuration names."""
@@ -249,4 +255,11 @@ class DenoisingModule(L.LightningModule):
         """Take back what ``on_save_checkpoint`` added."""
         kept = checkpoint.get("n2n", {})
         self.image_channels = kept.get("image_channels")
-        self.image_format = {name: kept[name] for name in ("range", "dtype") if name in kept}
+        before, now = {name: kept[name] for name in ("range", "dtype") if name in kept}, self.image_format
+        if before and now and before["dtype"] == now["dtype"] and before["range"] != now["range"]:
+            (low, high), (other_low, other_high) = before["range"], now["range"]
+            raise InputError(
+                f"the checkpoint was trained on values of {low:g} to {high:g}, and those of this source are read as "
+                f"{other_low:g} to {other_high:g}: set its value_range to [{low:g}, {high:g}]"
+            )
+        self.image_format = now or before

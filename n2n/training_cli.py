@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.callbacks import BestCheckpoint, ImagePanel
@@ -24,8 +25,6 @@ from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.parser import OneLineParser, with_suggestion
 from n2n.torch_file import load_torch_file
-
-LOGGER = "lightning.pytorch.loggers.TensorBoardLogger"
 
 
 def has_fast_bf16(accelerator: str) -> bool:
@@ -84,10 +83,10 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
             f"so the gain is {score - noisy:.2f} dB."
         )
     if kept.get("psnr_blind"):
-        line = f"PSNR without clean images: {kept['psnr_blind']}; that of the noisy input is "
-        line += f"{figures['val/psnr_noisy_blind']:.2f} dB"
-        line += f", and against the clean images over all pixels it is {figures['val/psnr']:.2f} dB." if lines else "."
-        lines.append(line)
+        line = f"PSNR over all pixels, estimated without clean images: {kept['psnr_blind']}"
+        if "val/psnr_noisy_blind" in figures:
+            line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
+        lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
     return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
 
 
@@ -192,13 +191,13 @@ class TrainingCLI(LightningCLI):
             trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
         if self._command != "fit":
             trainer.logger = trainer.enable_checkpointing = False
-        elif trainer.logger in (None, True):
-            folder = Path(trainer.default_root_dir or ".") / "lightning_logs"
-            init_args = {"save_dir": str(folder), "name": self.config.fit.name, "default_hp_metric": False}
-            trainer.logger = Namespace({"class_path": LOGGER, "init_args": Namespace(init_args)})  # type: ignore[no-untyped-call]
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
-        """Add the callbacks that make sense with the Trainer that is asked for."""
+        """Add the logger and the callbacks that make sense with the Trainer that is asked for."""
+        if self._command == "fit" and config["logger"] in (None, True):
+            # Built here and not written into the configuration, so that --name counts also beside a saved one.
+            folder = Path(config["default_root_dir"] or ".") / "lightning_logs"
+            config["logger"] = TensorBoardLogger(str(folder), self.config.fit.name, default_hp_metric=False)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         elif self._command == "fit":
@@ -218,7 +217,7 @@ class TrainingCLI(LightningCLI):
         """Say the PSNR without clean images, which has an interval."""
         assert isinstance(self.model, DenoisingModule)
         if self.model.blind_estimate is not None:
-            rank_zero_info(f"PSNR without clean images: {self.model.blind_estimate}")
+            rank_zero_info(f"PSNR over all pixels, estimated without clean images: {self.model.blind_estimate}")
 
     def before_fit(self) -> None:
         """Note when training started."""

@@ -39,6 +39,11 @@ class Scene:
     clean: int | None
     rows: tuple[int, int]
 
+    @property
+    def group(self) -> str:
+        """The file of which this is a page, where scenes are pages (``name[page]``): they may show nearly the same."""
+        return self.name.rpartition("[")[0] or self.name
+
 
 class _Captures:
     """What the two stores share: the flat array and its meaning.
@@ -117,10 +122,8 @@ class PatchStore(_Captures):
     ) -> None:
         super().__init__(pixels, scenes, value_range, draw, remarks)
         self.patch, self.patches, self.window, self.scale = patch, patches, window, scale
-        areas = np.array([(s.rows[1] - s.rows[0]) * s.width for s in scenes], np.float64)
-        # The scene of each index: shares in proportion to area, rounded so that they add up.
-        ends = np.rint(np.cumsum(areas) / areas.sum() * patches).astype(np.int64)
-        self._scene = np.repeat(np.arange(len(scenes)), np.diff(ends, prepend=0))
+        areas = np.cumsum([(s.rows[1] - s.rows[0]) * s.width for s in scenes], dtype=np.float64)
+        self._ends = areas / areas[-1]
         self._width = np.array([s.width for s in scenes])
         self._top = np.array([s.rows[0] for s in scenes])
         self._room = np.array([[s.rows[1] - s.rows[0] - patch + 1, s.width - patch + 1] for s in scenes])
@@ -150,7 +153,10 @@ class PatchStore(_Captures):
     def batch(self, indices: Tensor, seed: int) -> RawBatch:
         """Cut patches at random places out of the scenes that the indices stand for."""
         rng = np.random.default_rng(seed)
-        scene = self._scene[indices.numpy()]
+        # An index stands for its share of the area of all scenes; a random point in it chooses the scene, so that all have
+        # their turn also where there are more scenes than patches.
+        point = (indices.numpy() + rng.random(len(indices))) / self.patches
+        scene = np.minimum(np.searchsorted(self._ends, point, side="right"), len(self.scenes) - 1)
         count, width = self._count[scene], self._width[scene]
         corner = rng.integers(0, self._room[scene]) + np.stack([self._top[scene], np.zeros_like(scene)], 1)
         grid = self._grid[rng.integers(0, len(self._grid), len(scene))]
@@ -238,6 +244,7 @@ class SceneStore(_Captures):
         """Give one image, by its index; what ``draw`` adds to it is the same in every epoch."""
         (index,) = indices.tolist()
         scene, first, second = self.items[index]
+        number = self.scenes.index(scene)
         top, bottom, left, right = self._box(scene)
 
         def cut(start: int | None) -> Tensor | None:
@@ -248,11 +255,11 @@ class SceneStore(_Captures):
 
         image = cut(scene.starts[first])
         assert image is not None
-        return RawBatch(image, None if second is None else cut(scene.starts[second]), cut(scene.clean), index)
+        return RawBatch(image, None if second is None else cut(scene.starts[second]), cut(scene.clean), index, number)
 
 
 def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
-    """Hold scenes out for validation: whole ones, never patches of one that is trained on.
+    """Hold scenes out for validation: whole ones, never patches of one that is trained on, and all pages of a file together.
 
     Of a single scene the last rows are held out, since there is no other. A fraction of 0 holds nothing out and 1 all; in
     between there is at least one scene on either side.
@@ -273,6 +280,14 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
             [lower],
             f"there is one scene only: its last {scene.height - cut} rows are held out for validation",
         )
-    held = min(max(1, round(fraction * len(scenes))), len(scenes) - 1)
-    order = np.random.default_rng([seed, 3]).permutation(len(scenes))
-    return [scenes[i] for i in sorted(order[held:])], [scenes[i] for i in sorted(order[:held])], ""
+    groups = list(dict.fromkeys(scene.group for scene in scenes))
+    if len(groups) == 1:
+        held = min(max(1, round(fraction * len(scenes))), len(scenes) - 1)
+        line = f"all images are pages of one file: the last {held} are held out for validation"
+        return list(scenes[:-held]), list(scenes[-held:]), line
+    held = min(max(1, round(fraction * len(groups))), len(groups) - 1)
+    # Those with clean images first: they say most.
+    known = {scene.group for scene in scenes if scene.clean is not None}
+    order = sorted(np.random.default_rng([seed, 3]).permutation(len(groups)), key=lambda i: groups[i] not in known)
+    chosen = {groups[i] for i in order[:held]}
+    return [s for s in scenes if s.group not in chosen], [s for s in scenes if s.group in chosen], ""

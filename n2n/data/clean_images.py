@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from n2n.data.corruption import Corruption
-from n2n.data.folders import files_of
+from n2n.data.folders import all_images
 from n2n.data.frames import SceneFiles
 from n2n.data.scenes import SceneSource
 from n2n.data.single_images import single_scenes
@@ -54,4 +54,4 @@ class CleanImages(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Find the images."""
-        return single_scenes(files_of(self.root), {}, self.root)
+        return single_scenes(all_images(self.root), {}, self.root)

@@ -126,8 +126,12 @@ class PairDataModule(L.LightningDataModule):
         if store.one_by_one:
             batch_size = 1
         sampler = PairSampler(len(store), batch_size, shuffle, seed, rank, world_size)
-        if len(sampler) == 0:
-            raise InputError(f"{len(store)} pairs are too few for {world_size} devices: use fewer devices")
+        # Every process must find out, not only one that has nothing to do.
+        if len(store) < world_size:
+            what = "training" if shuffle else "validation"
+            raise InputError(
+                f"{len(store)} {what} pairs are too few for {world_size} devices: use fewer, or hold out others"
+            )
         return PairLoader(store, sampler)
 
     def train_dataloader(self) -> PairLoader:
@@ -160,7 +164,9 @@ class PairDataModule(L.LightningDataModule):
         else:
             generator = torch.Generator(first.device).manual_seed(batch.seed)
             scaled = store.draw(first, clean, generator, self._progress())
-        return scaled._replace(target=scaled.clean) if training and self.target == "clean" else scaled
+        if training and self.target == "clean":
+            return scaled._replace(target=scaled.clean)
+        return scaled._replace(scene=batch.scene)
 
     def _progress(self) -> float:
         """How far the training is, 0 to 1."""

@@ -9,15 +9,42 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from n2n.data.frames import Frame, SceneFiles, some
-from n2n.data.images import find_images
+from n2n.data.images import find_images, is_image
 from n2n.data.scenes import SceneSource
 from n2n.errors import InputError
 
 
-def by_stem(root: str | Path) -> dict[str, Path]:
-    """Find the images in a folder by their paths in it, without suffix."""
-    folder = Path(root).expanduser()
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in find_images([folder])}
+def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
+    """Find the images in a folder by their paths in it, without suffix.
+
+    Args:
+        root: the folder, or an image itself, which goes by its name.
+        without: a folder whose images are left out, such as that of the clean ones.
+
+    Raises:
+        InputError: if it is not there, or two images have the same name but for the suffix.
+    """
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise InputError(f"{path} is not there: expected an image, or a folder of images")
+    # A zarr array is a folder, and yet one image.
+    if path.is_file() or is_image(path):
+        return {path.stem: path}
+    out = Path(without).expanduser().resolve() if without is not None else None
+    found: dict[str, Path] = {}
+    for file in find_images([path]):
+        if out is not None and file.resolve().is_relative_to(out):
+            continue
+        name = file.relative_to(path).with_suffix("").as_posix()
+        if name in found:
+            raise InputError(f"{found[name]} and {file} have the same name but for the suffix: keep one of them")
+        found[name] = file
+    return found
+
+
+def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[str, Path]]:
+    """Return the names and paths of the images in several folders; see :func:`images_in`."""
+    return [pair for root in roots for pair in images_in(root, without).items()]
 
 
 class Folders(SceneSource):
@@ -39,8 +66,8 @@ class Folders(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Match the files of the folders by name."""
-        folders = [by_stem(root) for root in self.roots]
-        clean = by_stem(self.clean) if self.clean is not None else {}
+        folders = [images_in(root, self.clean) for root in self.roots]
+        clean = images_in(self.clean) if self.clean is not None else {}
         names = sorted({name for folder in folders for name in folder})
         matching = {name: [Frame(folder[name]) for folder in folders if name in folder] for name in names}
         scenes = [
@@ -109,10 +136,10 @@ class Captures(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Sort the files of the folder by scene."""
-        captures, other = self._sorted(self.root)
+        captures, other = self._sorted(self.root, self.clean)
         clean = {}
         if self.clean is not None:
-            clean = {scene: files[0] for scene, files in self._sorted(self.clean)[0].items()} | by_stem(self.clean)
+            clean = {scene: files[0] for scene, files in self._sorted(self.clean)[0].items()} | images_in(self.clean)
         scenes = [
             SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
             for name, files in captures.items()
@@ -134,25 +161,15 @@ class Captures(SceneSource):
             lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {some(single)}")
         return scenes, lines
 
-    def _sorted(self, root: str) -> tuple[dict[str, list[Path]], list[str]]:
+    def _sorted(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
         """Return the files of each scene, and the names that fit no scene."""
         folder = Path(root).expanduser()
         scenes: dict[str, list[Path]] = defaultdict(list)
         other = []
-        for file in find_images([folder]):
-            scene = self._scene(file.relative_to(folder))
+        for file in images_in(root, without).values():
+            scene = self._scene(file.relative_to(folder) if file != folder else PurePath(file.name))
             if scene is None:
                 other.append(file.name)
             else:
                 scenes[scene].append(file)
         return scenes, other
-
-
-def files_of(roots: Iterable[str]) -> list[Path]:
-    """Return the images that some paths name: files themselves, and all images in folders."""
-    files = []
-    for root in roots:
-        path = Path(root).expanduser()
-        # A zarr array is a folder, and yet one image.
-        files += [path] if path.is_file() or path.suffix.lower() == ".zarr" else list(find_images([path]))
-    return files

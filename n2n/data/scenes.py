@@ -38,6 +38,8 @@ class SceneSource(ABC):
 
     # How many captures of a scene a pair may be apart (see PatchStore); 0 for sources of single images.
     window: int | None = None
+    # The folder of clean images, of sources that take one.
+    clean: str | None = None
     kind: ClassVar[str]
 
     def __init__(
@@ -112,11 +114,21 @@ class SceneSource(ABC):
         val = [scene for scene in val if min(scene.rows[1] - scene.rows[0], scene.width) >= scale]
         if not val:
             raise InputError("nothing is held out for validation: set the source's val_fraction, or a data.val_source")
+        lines = [f"{some([scene.name for scene in val])} held out"]
+        known = [scene for scene in val if scene.clean is not None]
+        # All or none, so that the figures are of the same images. Single images have no other figure.
+        if self.clean is not None and not known and self.window == 0:
+            raise InputError(
+                f"none of the held-out images has a clean one in {self.clean}: expected files of the same names"
+            )
+        if known and len(known) < len(val):
+            lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
+            val = known
         return SceneStore(
             *(self._kept.array, val, self._range, self.window),
             draw=self.val_draw,
             scale=scale,
-            remarks=[f"{some([scene.name for scene in val])} held out"],
+            remarks=lines,
         )
 
     @property
@@ -127,7 +139,13 @@ class SceneSource(ABC):
     @property
     def _remarks(self) -> list[str]:
         low, high = self._range
-        return [*self._found[1], *self._kept.note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
+        lines = [*self._found[1], *self._kept.note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
+        if self.clean is not None:
+            scenes = self._kept.note["scenes"]
+            lines.append(
+                f"clean images found for {sum(clean is not None for *_, clean in scenes)} of {len(scenes)} scenes"
+            )
+        return lines
 
     @cached_property
     def _found(self) -> tuple[list[SceneFiles], list[str]]:
@@ -147,6 +165,8 @@ class SceneSource(ABC):
 
     @cached_property
     def _parts(self) -> tuple[list[Scene], list[Scene], str]:
+        if self.clean is not None and all(clean is None for *_, clean in self._kept.note["scenes"]):
+            raise InputError(f"no image in {self.clean} belongs to a scene: expected files named like the scenes")
         scenes = [
             Scene(name, height, width, tuple(starts), clean, (0, height))
             for name, height, width, starts, clean in self._kept.note["scenes"]

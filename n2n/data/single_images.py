@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from n2n.data.folders import by_stem, files_of
+from n2n.data.folders import all_images, images_in
 from n2n.data.frames import Frame, SceneFiles, some
 from n2n.data.images import open_image
 from n2n.data.scenes import SceneSource
@@ -94,23 +94,32 @@ class SingleImages(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Find the images."""
-        clean = by_stem(self.clean) if self.clean is not None else {}
-        return single_scenes(files_of(self.root), clean, self.root)
+        clean = images_in(self.clean) if self.clean is not None else {}
+        return single_scenes(all_images(self.root, self.clean), clean, self.root)
 
 
-def single_scenes(files: list[Path], clean: dict[str, Path], roots: list[str]) -> tuple[list[SceneFiles], list[str]]:
+def single_scenes(
+    files: list[tuple[str, Path]],
+    clean: dict[str, Path],
+    roots: list[str],
+) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of every page of every file; returns lines on the unreadable ones, too."""
     scenes, unreadable = [], []
-    for file in files:
+    for name, file in files:
         try:
             with open_image(file) as reader:
                 pages = reader.pages
         except InputError as error:
             unreadable.append(str(error))
             continue
-        known = Frame(clean[file.stem]) if file.stem in clean and pages == 1 else None
+        # The clean image of a page is the same page of the clean file; where that has fewer, there is none.
         scenes += [
-            SceneFiles(f"{file.stem}[{p}]" if pages > 1 else file.stem, (Frame(file, p),), known) for p in range(pages)
+            SceneFiles(
+                f"{name}[{page}]" if pages > 1 else name,
+                (Frame(file, page),),
+                Frame(clean[name], page) if name in clean else None,
+            )
+            for page in range(pages)
         ]
     lines = [f"{len(scenes)} images"]
     if unreadable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from n2n.data.folders import by_stem, files_of
+from n2n.data.folders import all_images, images_in
 from n2n.data.frames import Frame, SceneFiles, some
 from n2n.data.images import open_image
 from n2n.data.scenes import SceneSource
@@ -14,6 +14,8 @@ from n2n.errors import InputError
 
 class Stack(SceneSource):
     """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
+
+    Every page is a capture of the whole scene: split a hyperstack with channels or depth first.
 
     Args:
         root: a stack, a folder of them, or several; each stack is a scene.
@@ -33,10 +35,10 @@ class Stack(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Open the stacks and count their pages."""
-        files = files_of(self.root)
+        files = all_images(self.root, self.clean)
         clean = self._clean_images(files)
         scenes, single, unreadable = [], [], []
-        for file in files:
+        for name, file in files:
             try:
                 with open_image(file) as reader:
                     pages = reader.pages
@@ -46,22 +48,26 @@ class Stack(SceneSource):
             if pages < 2:
                 single.append(file.name)
                 continue
-            scenes.append(SceneFiles(file.stem, tuple(Frame(file, page) for page in range(pages)), clean.get(file)))
+            scenes.append(SceneFiles(name, tuple(Frame(file, page) for page in range(pages)), clean.get(name)))
         lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages"]
         if unreadable:
             lines.append(f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}")
         if single:
-            lines.append(f"warning: {len(single)} files have one page only and are left out: {some(single)}")
+            lines.append(
+                f"warning: {len(single)} files have one page only and are left out: {some(single)} (3 or 4 pages of a TIFF may "
+                "have been saved as one in colour)"
+            )
         if not scenes:
             raise InputError(
                 f"there is no stack of two pages or more in {', '.join(self.root)} ({'; '.join(lines[1:]) or 'no image files'})"
             )
         return scenes, lines
 
-    def _clean_images(self, files: list[Path]) -> dict[Path, Frame]:
+    def _clean_images(self, files: list[tuple[str, Path]]) -> dict[str, Frame]:
         if self.clean is None:
             return {}
-        if len(files) == 1 and not Path(self.clean).expanduser().is_dir():
-            return {files[0]: Frame(Path(self.clean).expanduser())}
-        named = by_stem(self.clean)
-        return {file: Frame(named[file.stem]) for file in files if file.stem in named}
+        clean = images_in(self.clean)
+        if len(files) == 1 and len(clean) == 1:
+            (only,) = clean.values()
+            return {files[0][0]: Frame(only)}
+        return {name: Frame(file) for name, file in clean.items()}

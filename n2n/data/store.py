@@ -21,12 +21,14 @@ class RawBatch(NamedTuple):
         second: another noisy view; None where there is none, or where ``draw`` makes it.
         clean: the clean images, where they are known.
         seed: of the random numbers that ``draw`` may need.
+        scene: number of the scene that all images of the batch show; None if each is of its own.
     """
 
     first: Tensor
     second: Tensor | None
     clean: Tensor | None
     seed: int
+    scene: int | None = None
 
 
 class Batch(NamedTuple):
@@ -40,6 +42,7 @@ class Batch(NamedTuple):
             ``noisy``, and ``target``.
         independent: whether ``target`` shows the same as ``noisy`` but for independent noise, as PSNR without clean images
             needs.
+        scene: number of the scene that all images of the batch show; None if each is of its own.
     """
 
     noisy: Tensor
@@ -47,6 +50,7 @@ class Batch(NamedTuple):
     clean: Tensor | None = None
     regularizer: Regularizer | None = None
     independent: bool = True
+    scene: int | None = None
 
 
 Regularizer = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 import torch
 
 from n2n.data.captures import PatchStore, Scene, SceneStore, split_scenes
@@ -17,7 +20,7 @@ def flat(*shapes: tuple[int, int, int]) -> tuple[np.ndarray, list[Scene]]:
 
 
 def everything(store: PatchStore, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    first, second, clean, _ = store.batch(torch.arange(len(store)), seed)
+    first, second, clean, *_ = store.batch(torch.arange(len(store)), seed)
     assert second is not None
     assert clean is None
     return first, second
@@ -41,8 +44,33 @@ def test_every_pixel_of_every_capture_is_used_by_area() -> None:
     pixels, scenes = flat((2, 10, 12), (2, 6, 10))
     first, second = everything(PatchStore(pixels, scenes, (0, 1), patch=4, patches=3000))
     assert set(torch.cat([first, second]).flatten().tolist()) == set(map(float, range(len(pixels))))
-    # 120 px of scene against 60: two in three patches.
-    assert ((first < 240).flatten(1).all(dim=1)).sum().item() == 2000
+    # 120 px of scene against 60: two in three patches, but for the one index that lies on the border.
+    assert ((first < 240).flatten(1).all(dim=1)).sum().item() == pytest.approx(2000, abs=1)
+
+
+def test_all_scenes_have_their_turn_also_where_there_are_more_than_patches() -> None:
+    pixels, scenes = flat(*[(2, 4, 4)] * 50)
+    store = PatchStore(pixels, scenes, (0, 1), patch=4, patches=10)
+    shown = [int(x) // 32 for seed in range(60) for x in everything(store, seed)[0][:, 0, 0, 0]]
+    assert set(shown) == set(range(50))
+
+
+def test_pages_of_a_file_are_held_out_together() -> None:
+    _, scenes = flat(*[(1, 4, 4)] * 12)
+    pages = [dataclasses.replace(scene, name=f"{i // 3}[{i % 3}]") for i, scene in enumerate(scenes)]
+    train, val, line = split_scenes(pages, 0.3, 0)
+    assert (len(train), len(val), line) == (9, 3, "")
+    assert len({scene.group for scene in val}) == 1
+    one_file = [dataclasses.replace(scene, name=f"a[{i}]") for i, scene in enumerate(scenes)]
+    train, val, line = split_scenes(one_file, 0.25, 0)
+    assert [scene.name for scene in val] == ["a[9]", "a[10]", "a[11]"]
+    assert "all images are pages of one file: the last 3" in line
+
+
+def test_scenes_with_clean_images_are_held_out_first() -> None:
+    _, scenes = flat(*[(2, 4, 4)] * 10)
+    known = [dataclasses.replace(scene, clean=0) if scene.name in ("4", "7") else scene for scene in scenes]
+    assert {scene.name for scene in split_scenes(known, 0.2, 0)[1]} == {"4", "7"}
 
 
 def test_flips_give_all_eight_orientations() -> None:

@@ -23,7 +23,7 @@ class Hostile:
 def test_opens_any_size(tmp_path: Path) -> None:
     store = CourseFiles(str(write_course(tmp_path, 7, (1, 20, 12)))).train_pairs()
     assert (len(store), store.shape) == (7, (1, 20, 12))
-    first, second, clean, _ = store.batch(torch.tensor([3, 0]), seed=0)
+    first, second, clean, *_ = store.batch(torch.tensor([3, 0]), seed=0)
     assert second is not None
     assert clean is None
     kept = torch.load(tmp_path / "train_data.pkl", weights_only=True)

@@ -159,7 +159,7 @@ def test_grey_and_colour_are_made_alike_when_asked() -> None:
     [
         (lambda: Folders(["a"]), "expected two different folders"),
         (lambda: Folders(["a", "./a"]), "expected two different folders"),
-        (lambda: Folders(["a", "none"]).train_pairs(), "none is not a folder"),
+        (lambda: Folders(["a", "none"]).train_pairs(), "none is not there"),
         (lambda: Folders(["a", "c"]).train_pairs(), "no file name is in two of the folders"),
         (lambda: Folders(["a", "b"], patch=40).train_pairs(), "no training image has room for a patch of 40 px"),
         (lambda: Folders(["a", "b"], patch=0), "patch is 0"),
