@@ -92,7 +92,7 @@ def _copy(reader: ImageReader, page: int, into: NDArray[Any], hashed: bool) -> t
         to = into[top : top + _ROWS]
         to[:] = rows if rows.dtype == into.dtype else _cast(rows, into.dtype, reader.path)
         if hashed:
-            digest.update(to.reshape(-1).view(np.uint8))
+            digest.update(to.reshape(-1).view(np.uint8).data)
     return low, high, digest.digest()
 
 
@@ -103,7 +103,7 @@ def _names(one: Frame, other: Frame) -> tuple[str, str]:
     count = 1
     while one.path.parts[-count:] == other.path.parts[-count:]:
         count += 1
-    return "/".join(one.path.parts[-count:]), "/".join(other.path.parts[-count:])
+    return str(Path(*one.path.parts[-count:])), str(Path(*other.path.parts[-count:]))
 
 
 class _Reading:
@@ -201,9 +201,9 @@ class _Gathering:
             into = self.pixels[start : start + size].reshape(*shape, -1)
             _, high, _ = _copy(reader, frame.page, into, hashed=False)
             if reader.dtype.kind == "f" and into.dtype.kind != "f" and high <= 1 < brightest:
-                # Rounded, nothing of it would be left.
                 raise InputError(
-                    f"{frame.path} holds values of at most {high:g}, its captures go to {brightest:g}: save it in their range"
+                    f"{frame.path} holds values of at most {high:g}, its captures go to {brightest:g}: rounded into their "
+                    f"{into.dtype}, nothing of it is left"
                 )
         except InputError as error:
             self.broken.append(str(error))
