@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,42 +92,55 @@ class Cache:
                 returns what is to be known about it as plain JSON values.
 
         Raises:
-            InputError: if the cache folder cannot be written or has not enough room.
+            InputError: if the cache folder cannot be written or has not enough room; whatever ``build`` raises, as it is.
         """
         kept = self.find()
         if kept is not None:
             return kept
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-") as name:
-                note = self._write(Path(name), build)
+        with contextlib.ExitStack() as stack:
+            with self._writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                name = stack.enter_context(
+                    tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-", ignore_cleanup_errors=True)
+                )
+            note = self._write(Path(name), build)
+            with self._writing():
                 self._install(Path(name))
                 array = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
+        return Kept(array, note)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Blame the cache folder for what fails meanwhile: nothing but the cache's own writing."""
+        try:
+            yield
         except OSError as error:
             raise InputError(
                 f"cannot keep the images in {self.folder} ({error.strerror or error}): name a folder that can be "
                 "written with the environment variable N2N_CACHE"
             ) from error
-        return Kept(array, note)
 
     def _write(self, folder: Path, build: Build) -> dict[str, Any]:
         made: list[NDArray[Any]] = []
 
         def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-            size, free = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, shutil.disk_usage(folder).free
-            if free < size:
-                raise InputError(
-                    f"the images need {size / 1e6:.0f} MB and {self.folder} has {free / 1e6:.0f} MB free: "
-                    "free some, or name another folder with the environment variable N2N_CACHE"
-                )
-            made.append(np.lib.format.open_memmap(folder / "array.npy", "w+", dtype, shape))
+            with self._writing():
+                free = shutil.disk_usage(folder).free
+                size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+                if free < size:
+                    raise InputError(
+                        f"the images need {size / 1e6:.0f} MB and {self.folder} has {free / 1e6:.0f} MB free: "
+                        "free some, or name another folder with the environment variable N2N_CACHE"
+                    )
+                made.append(np.lib.format.open_memmap(folder / "array.npy", "w+", dtype, shape))
             return made[0]
 
         note = build(allocate)
         (array,) = made
-        array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
-        content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array)}
-        (folder / "recipe.json").write_text(json.dumps(content, indent=1))
+        with self._writing():
+            array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
+            content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array)}
+            (folder / "recipe.json").write_text(json.dumps(content, indent=1))
         return note
 
     def _install(self, folder: Path) -> None:

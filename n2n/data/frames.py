@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from n2n.data.images import open_image
+from n2n.data.images import ImageReader, open_image
 from n2n.errors import InputError
 
 
@@ -45,6 +45,16 @@ class Format:
     channels: int
     dtype: str
 
+    @classmethod
+    def of(cls, reader: ImageReader) -> Self:
+        """Tell the format of an open file."""
+        return cls(reader.height, reader.width, reader.channels, reader.dtype.name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """H and W."""
+        return self.height, self.width
+
     def __str__(self) -> str:
         return f"{self.height}×{self.width}×{self.channels} {self.dtype}"
 
@@ -54,6 +64,29 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def open_source(path: Path) -> ImageReader:
+    """Open an image as :func:`n2n.data.images.open_image` does.
+
+    Raises:
+        InputError: as there, and also if the system refuses: no permission, too many open files, a disk that fails.
+    """
+    try:
+        return open_image(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+def _fits_clean(found: Format, captures: Format, channels: int) -> bool:
+    """Whether a clean image can be laid beside captures: floats are rounded into their dtype, as the mean of many is."""
+    same = found.dtype == captures.dtype or np.dtype(found.dtype).kind == "f"
+    return same and found.size == captures.size and _makes(found.channels, channels)
+
+
+def _makes(channels: int, wanted: int) -> bool:
+    """Whether an image of so many channels can become one of those wanted: grey and colour can be made of each other."""
+    return channels == wanted or {channels, wanted} == {1, 3}
+
+
 def survey(
     scenes: Sequence[SceneFiles], channels: int | None, least: int
 ) -> tuple[list[SceneFiles], dict[Frame, Format], tuple[int, np.dtype[Any]], list[str]]:
@@ -61,7 +94,10 @@ def survey(
 
     Returns:
         The scenes that remain, with at least ``least`` captures each; the format of their frames; the channels and the
-        dtype of them all; lines on the others.
+        dtype of all captures (a clean image may be of floats beside any); lines on the others.
+
+    Raises:
+        InputError: if nothing remains.
     """
     formats: dict[Frame, Format] = {}
     unreadable: dict[Path, str] = {}
@@ -71,29 +107,28 @@ def survey(
             if frame.path in readable or frame.path in unreadable:
                 continue
             try:
-                with open_image(frame.path) as reader:
-                    found = Format(reader.height, reader.width, reader.channels, reader.dtype.name)
-                    pages = reader.pages
+                with open_source(frame.path) as reader:
+                    found, pages = Format.of(reader), reader.pages
                 readable.add(frame.path)
                 formats.update({Frame(frame.path, page): found for page in range(pages)})
             except InputError as error:
                 unreadable[frame.path] = str(error)
-    if not readable:
-        raise InputError(f"none of the {len(unreadable)} files can be read: {next(iter(unreadable.values()))}")
+    # What most captures are decides; the others are left out.
+    kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
+    if not kinds:
+        raise InputError(
+            f"none of the {len(unreadable)} files can be read: {next(iter(unreadable.values()), 'no pages')}"
+        )
+    (most_channels, dtype), _ = kinds.most_common(1)[0]
+    wanted = channels or most_channels
     lines = []
     if unreadable:
         lines.append(
             f"warning: {len(unreadable)} files cannot be read and are left out: {some(list(unreadable.values()), 3)}"
         )
 
-    # What most images are decides; the others are left out.
-    kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.frames if f in formats)
-    (most_channels, dtype), _ = kinds.most_common(1)[0]
-    wanted = channels or most_channels
-
     def fits(found: Format) -> bool:
-        # Grey and colour can be made of each other.
-        return found.dtype == dtype and (found.channels == wanted or {found.channels, wanted} == {1, 3})
+        return found.dtype == dtype and _makes(found.channels, wanted)
 
     kept, other, differing, alone = [], [], [], []
     for scene in scenes:
@@ -104,11 +139,10 @@ def survey(
             other += [f"{f.path.name} ({formats[f]})" for f in there if f not in fit]
         if not fit:
             continue
-        size = astuple(formats[fit[0]])[:2]
-        if any(astuple(formats[frame])[:2] != size for frame in fit):
+        if any(formats[frame].size != formats[fit[0]].size for frame in fit):
             differing.append(f"{scene.name} ({', '.join(dict.fromkeys(str(formats[frame]) for frame in fit))})")
             continue
-        if clean is not None and (astuple(formats[clean])[:2] != size or formats[clean].dtype != dtype):
+        if clean is not None and not _fits_clean(formats[clean], formats[fit[0]], wanted):
             differing.append(f"the clean image of {scene.name} ({formats[clean]}, its captures are {formats[fit[0]]})")
             clean = None
         if len(fit) < least:

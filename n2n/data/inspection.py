@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 # A drift above this part of the noise's standard deviation adds over 1 % to the error of the network.
 _DRIFT = 0.1
-# Correlations from here on are worth a line. Chance gives a few hundredths at most at the sizes that are looked at.
+# Correlations from here on are worth a line.
 _SPACE = 0.15
+# Nothing within so many standard errors is worth one: in small images chance alone is over the limits above.
+_ERRORS = 4
 # Fine texture is shared, too, and where a scene has it everywhere it looks like noise: so the median over scenes must be high.
 _SHARED = 0.3
 # Side of the blocks among which the flat ones are looked for, the part of them that is taken for flat, and how many pixels
@@ -37,6 +39,7 @@ class PairReport:
         drift: mean brightness of the second capture less that of the first, in units of ``sigma``.
         space: correlation of the noise of neighbouring pixels, -1 to 1.
         shared: correlation of the noise of the two captures where the scene is flat, -1 to 1; 0 where nothing is flat.
+        pixels: how many of each capture were compared, which says how far chance carries the figures above.
     """
 
     identical: bool
@@ -44,6 +47,7 @@ class PairReport:
     drift: float = 0.0
     space: float = 0.0
     shared: float = 0.0
+    pixels: int = 1 << 20
 
 
 def _high_pass(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,7 +89,7 @@ def _shared_noise(first: NDArray[np.float32], second: NDArray[np.float32]) -> fl
 def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
     """Compare two captures of one scene, H×W×C of any dtype and range."""
     if np.array_equal(first, second):
-        return PairReport(identical=True)
+        return PairReport(identical=True, pixels=first[..., 0].size)
     a, b = (image.astype(np.float32).mean(axis=2) for image in (first, second))
     difference = b - a
     drift = float(difference.mean())
@@ -93,13 +97,13 @@ def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
     # The noise of two captures; of the colours' mean, which is what all the figures here are of.
     variance = float((noise**2).mean())
     if variance == 0:
-        return PairReport(identical=False, drift=float("inf"))
+        return PairReport(identical=False, drift=float("inf"), pixels=difference.size)
     products = (
         [(noise[1:] * noise[:-1]).mean(), (noise[:, 1:] * noise[:, :-1]).mean()] if min(noise.shape) > 1 else [0.0]
     )
     space = float(np.mean(products)) / variance
     sigma = (variance / 2) ** 0.5
-    return PairReport(False, sigma, drift / sigma, space, _shared_noise(a, b))
+    return PairReport(False, sigma, drift / sigma, space, _shared_noise(a, b), difference.size)
 
 
 def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
@@ -108,9 +112,16 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     different = [(name, report) for name, report in reports if not report.identical]
     total = len(different)
 
-    def collect(value: Callable[[PairReport], float], limit: float, text: str, advice: str) -> None:
-        """Say which pairs are over the limit; ``{worst}`` in the text is the largest value."""
-        found = [(abs(value(report)), name, value(report)) for name, report in different if abs(value(report)) > limit]
+    def collect(value: Callable[[PairReport], float], limit: float, error: float, text: str, advice: str) -> None:
+        """Say which pairs are over the limit; ``{worst}`` in the text is the largest value.
+
+        ``error`` is the standard error of the value times the root of the number of pixels.
+        """
+        found = [
+            (abs(value(report)), name, value(report))
+            for name, report in different
+            if abs(value(report)) > max(limit, _ERRORS * error / report.pixels**0.5)
+        ]
         if found:
             _, name, worst = max(found)
             lines.append(
@@ -120,12 +131,15 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     collect(
         lambda report: report.drift,
         _DRIFT,
+        # The mean of a difference, which has the noise of both captures.
+        2**0.5,
         "brightness drifts between captures, by {worst} times the noise",
         "the network learns the mean of both, and PSNR without clean images comes out too low",
     )
     collect(
         lambda report: report.space,
         _SPACE,
+        1.0,
         "the difference of two captures is correlated between neighbouring pixels ({worst})",
         "either something moved between the captures, or the noise is not white, which methods for single images need",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from n2n.data.cache import Allocate, Cache, Kept
@@ -174,9 +176,22 @@ class SceneSource(ABC):
         return split_scenes(scenes, self.val_fraction, self.seed)
 
     def _build(self, allocate: Allocate) -> dict[str, Any]:
-        return gather(self._found[0], self.channels, self.window != 0, allocate)
+        return gather(self._found[0], self.channels, self.window, allocate)
 
 
 def _stamp(frame: Frame) -> list[Any]:
-    stat = frame.path.stat()
-    return [str(frame.path.resolve()), frame.page, stat.st_size, stat.st_mtime_ns]
+    """Tell a frame apart from what its path held before: path, page, size in bytes and time of the last change in ns.
+
+    A folder, which is a zarr array, has those of all the files in it, and their number. They are looked up for its first
+    page only: every source that takes pages of an array takes the first one, too. What is not there has None.
+    """
+    try:
+        path, stat = str(frame.path.resolve()), frame.path.stat()
+        if frame.page > 0 or not frame.path.is_dir():
+            return [path, frame.page, stat.st_size, stat.st_mtime_ns]
+        stats = [Path(at, name).stat() for at, _, names in os.walk(path) for name in names]
+        changed = max((stat.st_mtime_ns for stat in stats), default=stat.st_mtime_ns)
+        return [path, frame.page, sum(stat.st_size for stat in stats), changed, len(stats)]
+    # A loop of links is a RuntimeError.
+    except (OSError, RuntimeError):
+        return [str(frame.path), frame.page, None, None]

@@ -62,3 +62,26 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path) -> N
 
     with pytest.raises(InputError, match="MB free"):
         Cache("x", {}, tmp_path).open(huge)
+
+
+def test_faults_of_the_source_are_not_blamed_on_the_cache_folder(tmp_path: Path) -> None:
+    def unreadable(allocate: Allocate) -> dict[str, Any]:
+        allocate((5, 3), np.uint8)
+        raise PermissionError(13, "Permission denied", "image.png")
+
+    with pytest.raises(PermissionError, match=r"image\.png"):
+        Cache("x", {}, tmp_path).open(unreadable)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open_memmap", "write_text", "rename"])
+def test_faults_of_the_cache_folder_are_blamed_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format if step == "open_memmap" else Path, step, fail)
+    with pytest.raises(InputError, match=r"cannot keep the images in .* \(No space left on device\)"):
+        Cache("x", {}, tmp_path).open(build)
+    assert list(tmp_path.iterdir()) == []

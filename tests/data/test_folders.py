@@ -127,7 +127,9 @@ def test_faults_are_named() -> None:
     write("b/deep.tif", dtype="uint16", top=60000)
     Path("b/deep.png").unlink()
     lines = text(Folders(["a", "b"], val_fraction=0, **SMALL))
-    assert "identical captures, which teach a network to keep the noise, are left out: same (2 of 2" in lines
+    assert (
+        "identical captures, which teach a network to keep the noise, are left out: b/same.png is a/same.png" in lines
+    )
     assert "shapes do not match and are left out: size (20×24×1 uint8, 20×25×1 uint8)" in lines
     assert "1 files cannot be read and are left out: b/broken.png is not an image" in lines
     assert "1 images are not 1-channel uint8 like most and are left out: deep.tif (20×24×1 uint16)" in lines

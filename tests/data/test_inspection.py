@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from n2n.data.dead_leaves import draw, texture_bank
-from n2n.data.inspection import compare, remarks
+from n2n.data.inspection import PairReport, compare, remarks
 
 RNG = np.random.default_rng(0)
 SCENE = draw(512, np.random.default_rng(5), texture_bank(0, 4, 128)).astype(np.float32)
@@ -64,3 +64,23 @@ def test_noise_that_both_captures_have_is_noticed() -> None:
 def test_tiny_images_are_compared_too() -> None:
     assert compare(np.zeros((1, 1, 1)), np.ones((1, 1, 1))).drift == float("inf")
     assert compare(RNG.normal(size=(3, 1, 1)), RNG.normal(size=(3, 1, 1))).shared == 0
+
+
+@pytest.mark.parametrize("side", [8, 12, 24])
+def test_chance_in_small_images_is_no_alarm(side: int) -> None:
+    rng = np.random.default_rng(side)
+    pairs = [rng.normal(size=(2, side, side, 1)) for _ in range(300)]
+    assert remarks([(str(i), compare(*pair)) for i, pair in enumerate(pairs)]) == []
+
+
+def test_what_is_no_chance_is_an_alarm_in_small_images() -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 16, 16, 1))
+    report = compare(first, second + 2)
+    assert report.pixels == 256
+    (line,) = remarks([("a", report)])
+    assert "brightness drifts" in line
+
+
+def test_limits_hold_for_reports_without_a_number_of_pixels() -> None:
+    assert len(remarks([("a", PairReport(False, 1.0, 0.11)), ("b", PairReport(False, 1.0, 0, 0.16))])) == 2
+    assert remarks([("a", PairReport(False, 1.0, 0.09, 0.14))]) == []
