@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from n2n.data.images import ImageReader, open_image
+from n2n.data.images import open_image
 from n2n.errors import InputError
 
 
@@ -64,18 +64,6 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def open_source(path: Path) -> ImageReader:
-    """Open an image as :func:`n2n.data.images.open_image` does.
-
-    Raises:
-        InputError: as there, and also if the system refuses: no permission, too many open files, a disk that fails.
-    """
-    try:
-        return open_image(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
-
-
 def _fits_clean(found: Format, captures: Format, channels: int) -> bool:
     """Whether a clean image can be laid beside captures: floats are rounded into their dtype, as the mean of many is."""
     same = found.dtype == captures.dtype or np.dtype(found.dtype).kind == "f"
@@ -107,7 +95,7 @@ def survey(
             if frame.path in readable or frame.path in unreadable:
                 continue
             try:
-                with open_source(frame.path) as reader:
+                with open_image(frame.path) as reader:
                     found, pages = Format.of(reader), reader.pages
                 readable.add(frame.path)
                 formats.update({Frame(frame.path, page): found for page in range(pages)})

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from n2n.data.cache import Allocate
-from n2n.data.frames import Format, Frame, SceneFiles, open_source, some, survey
-from n2n.data.images import ImageReader
+from n2n.data.frames import Format, Frame, SceneFiles, some, survey
+from n2n.data.images import ImageReader, open_image
 from n2n.data.inspection import PairReport, compare, remarks
 from n2n.errors import InputError
 
@@ -124,7 +124,7 @@ class _Reading:
             self.close()
             self._path = frame.path
             try:
-                self._reader = open_source(frame.path)
+                self._reader = open_image(frame.path)
             except InputError as error:
                 # Kept for the other pages, so that a large stack is not tried once for each of them.
                 self._error = str(error)

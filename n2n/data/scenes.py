@@ -23,9 +23,9 @@ class SceneSource(ABC):
     memory. On the way they are looked at: what cannot be used is left out and named.
 
     Args:
-        channels: 1 (colour becomes luma), 3 (grey is repeated), or None for those of the first image.
+        channels: 1 (colour becomes luma), 3 (grey is repeated), or None for those of most captures.
         value_range: the two values of the files that become 0 and 1. None for 0 to 255 of 8 bits, 0 to the largest value of the
-            bits in use for more, and for floats 0 to 1 if they fit in it, else what they span.
+            bits in use for more, and for floats 0 to 1 if they fit in it, else what they span, as for signed integers.
         patch: side in pixels of the patches to train on.
         patches: how many of them make an epoch.
         flips: whether patches are flipped and turned at random.
@@ -158,9 +158,9 @@ class SceneSource(ABC):
         scenes, _ = self._found
         recipe = {
             "source": self.kind,
-            "version": 1,
+            "version": 2,
             "channels": self.channels,
-            "single": self.window == 0,
+            "window": self.window,
             "scenes": [[s.name, [_stamp(frame) for frame in s.frames], s.clean is not None] for s in scenes],
         }
         return Cache(self.kind, recipe, self.cache_dir).open(self._build)

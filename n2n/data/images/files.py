@@ -25,8 +25,16 @@ def open_image(path: Path) -> ImageReader:
     """Open an image of any format, told by its suffix; a folder is a zarr array.
 
     Raises:
-        InputError: if it is missing, no image, damaged, or claims more than it holds or n2n takes.
+        InputError: if it is missing, no image, damaged, claims more than it holds or n2n takes, or the system refuses: no
+            permission, too many open files, a disk that fails.
     """
+    try:
+        return _open(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+def _open(path: Path) -> ImageReader:
     suffix = path.suffix.lower()
     # Each format's library is imported when it is needed.
     if path.is_dir():
