@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from n2n.data.images import open_image
+from n2n.data.images import ImageReader, open_image
 from n2n.errors import InputError
 
 

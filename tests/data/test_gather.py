@@ -17,6 +17,7 @@ from n2n.data.corruption import Gaussian
 from n2n.data.frames import Frame, SceneFiles
 from n2n.data.gather import _convert, default_range, gather
 from n2n.data.images import ImageReader
+from n2n.data.images.arrays import NpyReader
 from n2n.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -73,7 +74,8 @@ class Counted:
             monkeypatch.setattr(reader, "close", closed)
             return reader
 
-        monkeypatch.setattr(frames_module, "open_image", open_image)
+        for module in ("frames", "gather"):
+            monkeypatch.setattr(f"n2n.data.{module}.open_image", open_image)
 
     def __enter__(self) -> Self:
         return self
@@ -229,18 +231,16 @@ def test_a_file_that_changes_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPat
 
 def test_what_the_system_refuses_to_open_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     files = [save(f"{i}.npy", noisy(9, 8)) for i in range(3)]
-    real = images.open_image
+    real = NpyReader.__init__
 
-    def open_image(path: Path) -> ImageReader:
+    def refused(reader: NpyReader, path: Path) -> None:
         if path.name == "1.npy":
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+        real(reader, path)
 
-    monkeypatch.setattr(frames_module, "open_image", open_image)
-    assert (
-        "1 files cannot be read and are left out: 1.npy cannot be read (Permission denied)"
-        in Gathered(scene(*files)).lines
-    )
+    monkeypatch.setattr(NpyReader, "__init__", refused)
+    line = "1 files cannot be read and are left out: 1.npy cannot be read (Permission denied)"
+    assert line in Gathered(scene(*files)).lines
 
 
 def test_a_number_that_is_none_is_seen_in_every_row() -> None:
