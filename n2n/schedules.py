@@ -8,6 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from n2n.errors import InputError
+
 
 class OneCycle(LRScheduler):
     """The rate rises along a half cosine, then falls to nothing along another (Smith and Topin 2017).
@@ -17,14 +19,19 @@ class OneCycle(LRScheduler):
 
     Args:
         optimizer: whose rate is the highest of the cycle.
-        rise: part of the training in which the rate rises, 0 to 1.
+        rise: part of the training in which the rate rises, between 0 and 1.
         start: the first rate, as a part of the highest.
         total_steps: length of the training in steps of this scheduler; None until it is known.
+
+    Raises:
+        InputError: if ``rise`` is not between 0 and 1.
     """
 
     def __init__(
         self, optimizer: Optimizer, rise: float = 0.2, start: float = 0.04, total_steps: int | None = None
     ) -> None:
+        if not 0 < rise < 1:
+            raise InputError(f"rise is {rise}: expected a part of the training, between 0 and 1")
         self.rise, self.start, self.total_steps = rise, start, total_steps
         super().__init__(optimizer)
 

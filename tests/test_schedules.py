@@ -4,11 +4,33 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
 
+from n2n.errors import InputError
+from n2n.schedules import OneCycle
 from tests.conftest import fit, write_course
+
+
+def test_cycle_is_pytorchs() -> None:
+    rates: list[list[float]] = []
+    for make in (
+        lambda optimizer: OneCycle(optimizer, rise=0.3, total_steps=100),
+        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 101, final_div_factor=1e12),
+    ):
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        scheduler = make(optimizer)
+        rates.append([])
+        for _ in range(100):
+            rates[-1].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+    # PyTorch's rises one step sooner, of 30.
+    assert rates[0] == pytest.approx(rates[1], abs=0.006)
+    with pytest.raises(InputError, match="rise is 1"):
+        OneCycle(optimizer, rise=1.0)
 
 
 def rates(name: str) -> list[float]:
