@@ -8,6 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
+from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.callbacks import panel
@@ -53,6 +54,20 @@ def test_training_loss_is_the_mean_squared_error_to_the_other_view(tmp_path: Pat
     with torch.no_grad():
         loss = (module(first) - second).square().mean().item()
     assert events.Scalars("train/loss")[0].value == pytest.approx(loss, rel=1e-4)
+
+
+def test_ssim_is_exact_in_mixed_precision(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    assert fit("--model.optimizer.lr", "0", "--trainer.precision", "bf16-mixed", root=root) == 0
+    kept = torch.load("lightning_logs/run/version_0/checkpoints/best.ckpt", weights_only=True)["n2n"]["figures"]
+    module = DenoisingModule.load_from_checkpoint(
+        "lightning_logs/run/version_0/checkpoints/best.ckpt", map_location="cpu", weights_only=True
+    )
+    noisy, clean = (x.float() / 255 for x in torch.load(root / "val_data.pkl", weights_only=True))
+    ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
+    with torch.no_grad():
+        exact = float(ssim(module(noisy).clamp(0, 1), clean))
+    assert kept["val/ssim"] == pytest.approx(exact, abs=3e-3)
 
 
 def test_backbone_that_changes_the_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
