@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from n2n import __version__
 from n2n.data.dead_leaves import draw, texture_bank
 from n2n.denoiser import Denoiser
 from n2n.errors import InputError
+from n2n.options import CommandParser
 from n2n.torch_file import load_torch_file
 from n2n.tracing import TRIED, Sides, find_sides, reason, trace
 
@@ -247,16 +248,10 @@ def export(
     return Exported(path, channels, sides, shapes, worst)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (n2n export --help lists the options)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        "n2n export",
+    parser = CommandParser(
+        "export",
         description="Write a checkpoint's network as a file for other programs, checked against the checkpoint.",
-        allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint written by n2n fit")
     parser.add_argument(

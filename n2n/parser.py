@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace, _typehints
@@ -34,11 +32,3 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
         raise InputError(" ".join(message.split())) from None
-
-
-def with_suggestion(message: str, parser: LightningArgumentParser, command: str) -> str:
-    """Add the option that was probably meant to a message about one that does not exist."""
-    wrong = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-    close = difflib.get_close_matches(wrong[1], parser._option_string_actions, n=1) if wrong else []
-    hint = f"did you mean {close[0]}?" if close else f"n2n {command} --help lists the options"
-    return f"{message} ({hint})"

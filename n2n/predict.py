@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from n2n.errors import InputError
+from n2n.options import CommandParser
 
 if TYPE_CHECKING:
     from n2n.denoiser import Denoiser
@@ -33,17 +34,11 @@ examples:
   n2n predict --ckpt_path best.ckpt --input stack.tif --output clean.tif --range 0 4095 --ensemble"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (n2n predict --help lists the options)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        "n2n predict",
+    parser = CommandParser(
+        "predict",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     files = parser.add_argument_group("files")

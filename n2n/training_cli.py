@@ -23,7 +23,8 @@ from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
-from n2n.parser import OneLineParser, with_suggestion
+from n2n.options import with_suggestion
+from n2n.parser import OneLineParser
 from n2n.torch_file import load_torch_file
 
 
@@ -177,9 +178,8 @@ class TrainingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
-            raise InputError(
-                with_suggestion(str(error), self._subcommand_parsers[self._command], self._command)
-            ) from None
+            known = self._subcommand_parsers[self._command]._option_string_actions
+            raise InputError(with_suggestion(str(error), known, self._command)) from None
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""

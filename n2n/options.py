@@ -1,0 +1,52 @@
+"""What the commands' options have in common: one line for a mistake, with the option that was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from n2n.errors import InputError
+
+
+def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
+    """Add the option that was probably meant to a message about one that does not exist.
+
+    Args:
+        message: from argparse.
+        known: the options that there are.
+        command: after ``n2n``.
+    """
+    wrong = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+    close = difflib.get_close_matches(wrong[1], list(known), n=1) if wrong else []
+    hint = f"did you mean {close[0]}?" if close else f"n2n {command} --help lists the options"
+    return f"{message} ({hint})"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command that needs no Lightning, and so no jsonargparse; completes no misspelt option.
+
+    Args:
+        command: after ``n2n``.
+        **kwargs: as for ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, command: str, **kwargs: Any) -> None:
+        super().__init__(f"n2n {command}", allow_abbrev=False, **kwargs)
+        self.command = command
+
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]  # of the process: never
+        """Parse the options; raises InputError.
+
+        An option that does not exist is named first: argparse would say that the one it should have been is missing.
+        """
+        for name in (argument.partition("=")[0] for argument in args):
+            if name.startswith("--") and name not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {name}")
+        return super().parse_args(args)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError."""
+        raise InputError(with_suggestion(message, self._option_string_actions, self.command))
