@@ -242,9 +242,12 @@ class DenoisingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs to know about the images, as plain values."""
+        # Those without clean images may be of an earlier epoch among the trainer's: one that nothing can be said of logs none.
         figures = {
-            name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")
-        }
+            name: float(value)
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/") and "blind" not in name
+        } | self._blind_figures()
         blind = str(self.blind_estimate) if self.blind_estimate is not None else None
         checkpoint["n2n"] = {
             "image_channels": self.image_channels,

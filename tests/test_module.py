@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -14,6 +15,7 @@ from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.callbacks import panel
 from n2n.cli import main
 from n2n.data import CourseFiles
+from n2n.metrics import BlindEstimate
 from tests.conftest import fit, write_course
 
 
@@ -99,3 +101,18 @@ def test_panel_shows_every_pixel() -> None:
     assert torch.equal(picture[:, 22:38:2, 42:58:2], clean[1])
     assert picture.min() >= 0
     assert picture.max() <= 1
+
+
+def test_checkpoint_keeps_no_estimate_of_an_earlier_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = DenoisingModule(backbones.ModelFinal(widths=(8,)))
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    module.trainer = trainer
+    earlier = {"val/psnr_blind": torch.tensor(30.0), "val/psnr": torch.tensor(25.0)}
+    monkeypatch.setattr(L.Trainer, "callback_metrics", earlier)
+    # Now the error is estimated below zero: there is no PSNR to say.
+    nan = torch.tensor(float("nan"))
+    module.blind_estimate = BlindEstimate(torch.tensor(-1.0), nan, nan, nan, torch.tensor(20.0))
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    figures = checkpoint["n2n"]["figures"]
+    assert figures == {"val/psnr": 25.0, "val/mse_blind": -1.0, "val/psnr_noisy_blind": 20.0}
