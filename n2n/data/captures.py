@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -207,16 +207,17 @@ class SceneStore(_Captures):
     ) -> None:
         super().__init__(pixels, scenes, value_range, draw, remarks)
         self.scale = scale
-        self.items: list[tuple[Scene, int, int | None]] = []
-        for scene in scenes:
+        # Scene, first and second capture of each pair.
+        self.items: list[tuple[int, int, int | None]] = []
+        for number, scene in enumerate(scenes):
             captures = len(scene.starts)
             if window == 0 or captures == 1:
-                self.items.append((scene, 0, None))
+                self.items.append((number, 0, None))
                 continue
             # Neighbours, spread over the captures; no capture is used twice.
             pairs = min(captures // 2, _VAL_PAIRS)
             for first in (np.arange(pairs) * captures // pairs).tolist():
-                self.items.append((scene, first, first + 1))
+                self.items.append((number, first, first + 1))
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -243,8 +244,8 @@ class SceneStore(_Captures):
     def batch(self, indices: Tensor, seed: int) -> RawBatch:
         """Give one image, by its index; what ``draw`` adds to it is the same in every epoch."""
         (index,) = indices.tolist()
-        scene, first, second = self.items[index]
-        number = self.scenes.index(scene)
+        number, first, second = self.items[index]
+        scene = self.scenes[number]
         top, bottom, left, right = self._box(scene)
 
         def cut(start: int | None) -> Tensor | None:
@@ -266,15 +267,13 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
 
     Returns:
         The scenes to train on, those to validate on, and a line for the user where that needs one.
-
     """
     if fraction in (0, 1):
         return (list(scenes), [], "") if fraction == 0 else ([], list(scenes), "")
     if len(scenes) == 1:
         (scene,) = scenes
         cut = round(scene.height * (1 - fraction))
-        upper = Scene(scene.name, scene.height, scene.width, scene.starts, scene.clean, (0, cut))
-        lower = Scene(scene.name, scene.height, scene.width, scene.starts, scene.clean, (cut, scene.height))
+        upper, lower = replace(scene, rows=(0, cut)), replace(scene, rows=(cut, scene.height))
         return (
             [upper],
             [lower],

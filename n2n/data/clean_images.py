@@ -28,7 +28,7 @@ class CorruptedPairs:
         self.corruption = corruption
         self.suited_loss = None if corruption.zero_mean else corruption.suited_loss
 
-    def __call__(self, images: Tensor, clean: Tensor | None, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
         """Draw both views; nothing is clipped, which would bias the noise."""
         noisy, target = (self.corruption(images, generator) for _ in range(2))
         return Batch(noisy, target, self.corruption.clean(images), independent=self.corruption.zero_mean)

@@ -15,11 +15,11 @@ from n2n.torch_file import load_torch_file
 def load_pairs(path: Path, clean: bool) -> PairStore:
     """Map a file in the course's format: a ``torch.save`` of a tuple of two uint8 tensors N×C×H×W.
 
+    No code in the file runs, and no memory is taken by what it claims: the tensors are mapped from it.
+
     Args:
         path: the file.
         clean: whether the second tensor holds clean images, or another noisy view of each.
-
-    No code in the file runs, and no memory is taken by what it claims: the tensors are mapped from it.
 
     Raises:
         InputError: if the file is missing, damaged, or holds anything else.

@@ -163,7 +163,7 @@ class PairDataModule(L.LightningDataModule):
             scaled = Batch(first, second, clean)
         else:
             generator = torch.Generator(first.device).manual_seed(batch.seed)
-            scaled = store.draw(first, clean, generator, self._progress())
+            scaled = store.draw(first, generator, self._progress())
         if training and self.target == "clean":
             return scaled._replace(target=scaled.clean)
         return scaled._replace(scene=batch.scene)

@@ -18,12 +18,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling
+from n2n.data.images.base import LUMA
 from n2n.data.sampling import sample_pairs, spread
 from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
-
-# Rec. 601, Pillow's own conversion from colour to grey.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.float32]:
@@ -111,7 +109,7 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     # Brightness spreads around the scene's own, more or less from scene to scene; so does the tint.
     light = rng.uniform(0.15, 0.85) + rng.uniform(0.12, 0.42) * rng.standard_normal(count)
     tint = rng.normal(0, rng.uniform(0.01, 0.12), 3) + rng.normal(0, rng.uniform(0.03, 0.2), (count, 3))
-    base = (np.abs(light)[:, None] + tint - tint @ _LUMA[:, None]).clip(0.0, 1.0).astype(np.float32)
+    base = (np.abs(light)[:, None] + tint - tint @ LUMA[:, None]).clip(0.0, 1.0).astype(np.float32)
     # Shading: brightness changes linearly across a leaf, mostly by less than a third of the range.
     slope = (rng.normal(0, 0.12, (2, count)) / np.maximum(radii, 8)).astype(np.float32)
     # Texture: of few leaves strong, of most weak.

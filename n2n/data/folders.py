@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from n2n.data.frames import Frame, SceneFiles, some
-from n2n.data.images import find_images, is_image
+from n2n.data.images import find_images, is_image, open_image
 from n2n.data.scenes import SceneSource
 from n2n.errors import InputError
 
@@ -45,6 +45,21 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
 def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[str, Path]]:
     """Return the names and paths of the images in several folders; see :func:`images_in`."""
     return [pair for root in roots for pair in images_in(root, without).items()]
+
+
+def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path, int]], list[str]]:
+    """Open images and count their pages; returns name, path and pages of each, and a line on those that cannot be read."""
+    counted, unreadable = [], []
+    for name, file in files:
+        try:
+            with open_image(file) as reader:
+                counted.append((name, file, reader.pages))
+        except InputError as error:
+            unreadable.append(str(error))
+    lines = [f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}"] * bool(
+        unreadable
+    )
+    return counted, lines
 
 
 class Folders(SceneSource):

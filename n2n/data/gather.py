@@ -15,11 +15,10 @@ from tqdm import tqdm
 from n2n.data.cache import Allocate
 from n2n.data.frames import Format, Frame, SceneFiles, some, survey
 from n2n.data.images import ImageReader, open_image
+from n2n.data.images.base import LUMA
 from n2n.data.inspection import PairReport, compare, remarks
 from n2n.errors import InputError
 
-# Rec. 601, Pillow's own conversion from colour to grey.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Rows read at a time, so that an image larger than memory can be copied.
 _ROWS = 256
 # Side in pixels of what is compared of two captures: their centre.
@@ -34,7 +33,7 @@ def _convert(rows: NDArray[Any], channels: int) -> NDArray[Any]:
         return rows
     if channels == 3:
         return np.repeat(rows, 3, axis=2)
-    grey = rows.astype(np.float32) @ _LUMA[:, None]
+    grey = rows.astype(np.float32) @ LUMA[:, None]
     return (np.rint(grey) if rows.dtype.kind in "ui" else grey).astype(rows.dtype)
 
 

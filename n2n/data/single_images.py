@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from n2n.data.folders import all_images, images_in
-from n2n.data.frames import Frame, SceneFiles, some
-from n2n.data.images import open_image
+from n2n.data.folders import all_images, count_pages, images_in
+from n2n.data.frames import Frame, SceneFiles
 from n2n.data.scenes import SceneSource
 from n2n.data.store import Batch
 from n2n.errors import InputError
@@ -57,7 +56,7 @@ class NeighbourPairs:
             raise InputError(f"weight is {weight}: expected 0 or more")
         self.weight = weight
 
-    def __call__(self, images: Tensor, clean: Tensor | None, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
         """Draw a pair of half-size images, and the regularizer that belongs to it."""
         one, other = pick_neighbours(images, generator)
 
@@ -104,26 +103,17 @@ def single_scenes(
     roots: list[str],
 ) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of every page of every file; returns lines on the unreadable ones, too."""
-    scenes, unreadable = [], []
-    for name, file in files:
-        try:
-            with open_image(file) as reader:
-                pages = reader.pages
-        except InputError as error:
-            unreadable.append(str(error))
-            continue
-        # The clean image of a page is the same page of the clean file; where that has fewer, there is none.
-        scenes += [
-            SceneFiles(
-                f"{name}[{page}]" if pages > 1 else name,
-                (Frame(file, page),),
-                Frame(clean[name], page) if name in clean else None,
-            )
-            for page in range(pages)
-        ]
-    lines = [f"{len(scenes)} images"]
-    if unreadable:
-        lines.append(f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}")
+    counted, unreadable = count_pages(files)
+    # The clean image of a page is the same page of the clean file; where that has fewer, there is none.
+    scenes = [
+        SceneFiles(
+            f"{name}[{page}]" if pages > 1 else name,
+            (Frame(file, page),),
+            Frame(clean[name], page) if name in clean else None,
+        )
+        for name, file, pages in counted
+        for page in range(pages)
+    ]
     if not scenes:
-        raise InputError(f"there is no image in {', '.join(roots)}" + (f" ({lines[1]})" if unreadable else ""))
-    return scenes, lines
+        raise InputError(f"there is no image in {', '.join(roots)}" + "".join(f" ({line})" for line in unreadable))
+    return scenes, [f"{len(scenes)} images", *unreadable]

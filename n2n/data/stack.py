@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from n2n.data.folders import all_images, images_in
+from n2n.data.folders import all_images, count_pages, images_in
 from n2n.data.frames import Frame, SceneFiles, some
-from n2n.data.images import open_image
 from n2n.data.scenes import SceneSource
 from n2n.errors import InputError
 
@@ -37,21 +36,14 @@ class Stack(SceneSource):
         """Open the stacks and count their pages."""
         files = all_images(self.root, self.clean)
         clean = self._clean_images(files)
-        scenes, single, unreadable = [], [], []
-        for name, file in files:
-            try:
-                with open_image(file) as reader:
-                    pages = reader.pages
-            except InputError as error:
-                unreadable.append(str(error))
-                continue
-            if pages < 2:
-                single.append(file.name)
-                continue
-            scenes.append(SceneFiles(name, tuple(Frame(file, page) for page in range(pages)), clean.get(name)))
-        lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages"]
-        if unreadable:
-            lines.append(f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}")
+        counted, unreadable = count_pages(files)
+        single = [file.name for _, file, pages in counted if pages < 2]
+        scenes = [
+            SceneFiles(name, tuple(Frame(file, page) for page in range(pages)), clean.get(name))
+            for name, file, pages in counted
+            if pages > 1
+        ]
+        lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
         if single:
             lines.append(
                 f"warning: {len(single)} files have one page only and are left out: {some(single)} (3 or 4 pages of a TIFF may "

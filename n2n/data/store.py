@@ -67,7 +67,7 @@ class Draw(Protocol):
     from_clean: bool
     suited_loss: str | None
 
-    def __call__(self, images: Tensor, clean: Tensor | None, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
         """Draw views of N×C×H×W images in [0, 1]; ``progress`` runs from 0 to 1 over the training."""
 
 

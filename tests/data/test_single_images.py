@@ -41,7 +41,7 @@ def test_colours_are_picked_together_and_odd_rows_are_left() -> None:
 
 def test_regularizer_vanishes_for_a_network_that_gives_what_it_gets() -> None:
     images = torch.rand(2, 1, 8, 8)
-    batch = NeighbourPairs(2.0)(images, None, GENERATOR, progress=0.5)
+    batch = NeighbourPairs(2.0)(images, GENERATOR, progress=0.5)
     assert batch.target is not None
     assert batch.regularizer is not None
     assert not batch.independent

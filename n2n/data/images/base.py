@@ -29,6 +29,10 @@ MAX_WIDTH = 2**18
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
 
+# Grey of red, green and blue: Rec. 601, Pillow's own conversion.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What travels with the pixels from one format to another.
