@@ -159,7 +159,18 @@ def test_stopping_leaves_no_half_file(stop: signal.Signals) -> None:
         "--output",
         "out",
     ]
-    with subprocess.Popen([*command, "--tile", "64", "--device", "cpu"], stderr=subprocess.PIPE, text=True) as process:
+    command += ["--tile", "64", "--device", "cpu"]
+
+    def as_in_a_terminal() -> None:
+        # A shell without job control lets what it starts in the background ignore SIGINT, and so would the command.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_in_a_terminal,
+    ) as process:
         until = time.monotonic() + 60
         while not list(Path().glob("out/.n2n-*/x.npy")) and time.monotonic() < until:
             time.sleep(0.05)
