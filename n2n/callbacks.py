@@ -14,6 +14,7 @@ from torch import Tensor
 from n2n.data.datamodule import PairDataModule
 from n2n.data.store import Batch
 from n2n.errors import InputError
+from n2n.metrics import psnr_from_mse, squared_error_per_image
 
 
 def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
@@ -34,6 +35,10 @@ def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
     picture = torch.cat(list(row), dim=1)
     factor = max(1, -(-least_width // W))
     return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+
+
+# Above the PSNRs of a panel's images, top to bottom: height and width of the row in the panel, and the PSNR of each column.
+PANEL_TABLE = "| height | width | noisy, dB | denoised, dB |\n|---|---|---|---|"
 
 
 def _better(figure: str) -> Literal["min", "max"]:
@@ -93,11 +98,12 @@ class ImagePanel(Callback):
             )
         self.every_n_epochs, self.images = every_n_epochs, images
         self._rows: list[Tensor] = []
+        self._table: list[str] = []
         self._clean = False
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start an empty panel."""
-        self._rows = []
+        self._rows, self._table = [], []
 
     def on_validation_batch_end(
         self,
@@ -122,6 +128,11 @@ class ImagePanel(Callback):
             row = panel(*(x[i : i + 1] for x in columns)).cpu()
             # TensorBoard shows grey and colour; of other numbers of channels the first stands for all.
             self._rows.append((row if len(row) == 3 else row[:1]).expand(3, -1, -1))
+            if batch.clean is not None:
+                clean = batch.clean[i : i + 1]
+                scores = [float(psnr_from_mse(squared_error_per_image(x[i : i + 1], clean))) for x in columns[:2]]
+                # Height and width find the row again in the picture.
+                self._table.append("| {} | {} | {:.2f} | {:.2f} |".format(*row.shape[1:], *scores))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the panel."""
@@ -132,3 +143,6 @@ class ImagePanel(Callback):
         self._rows = []
         name = "val/noisy_denoised" + ("_clean" if self._clean else "")
         trainer.logger.experiment.add_image(name, picture, trainer.global_step)
+        if self._table:
+            table = "\n".join([PANEL_TABLE, *self._table])
+            trainer.logger.experiment.add_text("val/psnr_of_panel", table, trainer.global_step)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 
 from n2n import __version__
-from n2n.config_files import bundled_names, resolve_configs
+from n2n.config_files import bundled_names
 from n2n.errors import InputError
 
 COMMANDS = {
@@ -35,38 +33,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Warnings that tell n2n's user nothing, each with its reason.
-_NO_NEWS = (
-    "Checkpoint directory .* exists and is not empty",  # it is a resumed run's own
-    "The number of training batches .* is smaller than",  # nothing is logged by the step
-    "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
-    "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
-)
-
-
-class _Quiet(logging.Filter):
-    """Drops Lightning's advertising from its log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-def _train(args: list[str]) -> None:
-    # Imported here, so that predicting and asking for help do not wait for Lightning.
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from n2n.training_cli import TrainingCLI
-
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Quiet())
-    for message in _NO_NEWS:
-        warnings.filterwarnings("ignore", message)
-    try:
-        TrainingCLI(resolve_configs(args))
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
-
-
 def _run(args: list[str]) -> int:
     if args[0] == "predict":
         from n2n.predict import main as predict
@@ -76,7 +42,10 @@ def _run(args: list[str]) -> int:
         from n2n.export import main as export
 
         return export(args[1:])
-    _train(args)
+    # Imported here, so that predicting and asking for help do not wait for Lightning.
+    from n2n.training import train
+
+    train(args)
     return 0
 
 

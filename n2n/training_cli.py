@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
+from n2n.hyperparameters import hyperparameters
 from n2n.module import DenoisingModule
 from n2n.options import with_suggestion
 from n2n.parser import OneLineParser
@@ -107,6 +108,9 @@ class SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Look at the images, which are open by now, and save."""
+        if self.overwrite:
+            # A run that goes on where it was: whoever repeats it from this file starts anew.
+            self.config.ckpt_path = None
         assert isinstance(pl_module, DenoisingModule)
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, PairDataModule) and pl_module.fit_channels(channels := data.image_shape[0]):
@@ -119,17 +123,25 @@ class TrainingCLI(LightningCLI):
 
     Args:
         args: the subcommand and its arguments.
+        folder: of the run, instead of the next ``lightning_logs/NAME/version_N``. If there is a checkpoint of an interrupted
+            training in it, that goes on.
+        callbacks: beside those of the configuration.
     """
 
     config: Namespace
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._command = args[0]
+        self._folder, self._callbacks = folder, callbacks
+        last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+        if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
+            args = [*args, "--ckpt_path", str(last)]
         super().__init__(
             DenoisingModule,
             PairDataModule,
             # Validation writes nothing.
             save_config_callback=SaveConfig if args[0] == "fit" else None,
+            save_config_kwargs={"overwrite": folder is not None},
             seed_everything_default=0,
             # The paper's number of epochs; Lightning's own default is 1000.
             trainer_defaults={"max_epochs": 30},
@@ -196,8 +208,14 @@ class TrainingCLI(LightningCLI):
         """Add the logger and the callbacks that make sense with the Trainer that is asked for."""
         if self._command == "fit" and config["logger"] in (None, True):
             # Built here and not written into the configuration, so that --name counts also beside a saved one.
-            folder = Path(config["default_root_dir"] or ".") / "lightning_logs"
-            config["logger"] = TensorBoardLogger(str(folder), self.config.fit.name, default_hp_metric=False)
+            folder, name, version = (
+                Path(config["default_root_dir"] or ".") / "lightning_logs",
+                self.config.fit.name,
+                None,
+            )
+            if self._folder is not None:
+                folder, name, version = self._folder.parent, "", self._folder.name
+            config["logger"] = TensorBoardLogger(str(folder), name, version, default_hp_metric=False)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         elif self._command == "fit":
@@ -207,6 +225,7 @@ class TrainingCLI(LightningCLI):
             callbacks = [*callbacks, last]
         if config["logger"]:
             callbacks = [*callbacks, LearningRateMonitor()]
+        callbacks = [*callbacks, *self._callbacks]
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -223,10 +242,26 @@ class TrainingCLI(LightningCLI):
         """Note when training started."""
         self._started = time.monotonic()
 
+    def _log_final(self) -> None:
+        """Put the hyper-parameters with the figures of the best epoch into TensorBoard, which sorts runs by them."""
+        logger, checkpoint = self.trainer.logger, self.trainer.checkpoint_callback
+        if not isinstance(logger, TensorBoardLogger) or not self.trainer.is_global_zero:
+            return
+        assert isinstance(self.model, DenoisingModule)
+        figures: Mapping[str, Any] = self.trainer.callback_metrics
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
+            figures = _load(checkpoint.best_model_path)["n2n"]["figures"]
+        best = {
+            name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
+        }
+        logger.log_hyperparams(hyperparameters(self.config.fit, self.model), best, self.trainer.global_step)
+        logger.save()
+
     def after_fit(self) -> None:
         """Say where the checkpoint is, how good it is, and how to use it."""
         if self.trainer.interrupted or self.config.fit.trainer.fast_dev_run:
             return
+        self._log_final()
         seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
         checkpoint = self.trainer.checkpoint_callback

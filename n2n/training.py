@@ -1,0 +1,69 @@
+"""One training or validation, as the commands start it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+
+from n2n.config_files import resolve_configs
+from n2n.errors import InputError
+from n2n.training_cli import TrainingCLI
+
+# Warnings that tell n2n's user nothing, each with its reason.
+_NO_NEWS = (
+    "Checkpoint directory .* exists and is not empty",  # it is a resumed run's own
+    "The number of training batches .* is smaller than",  # nothing is logged by the step
+    "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
+    "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
+)
+
+
+class _Quiet(logging.Filter):
+    """Drops Lightning's advertising from its log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+_QUIET = _Quiet()
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep Lightning and n2n from telling what they do meanwhile; warnings are still shown."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
+    """Run ``n2n fit`` or ``n2n validate``.
+
+    Args:
+        args: the subcommand and its arguments; configs may be given by their bundled names.
+        folder: where the run goes, instead of the next ``lightning_logs/NAME/version_N``. If it holds a run that was
+            interrupted, training goes on from its last checkpoint.
+        callbacks: further ones.
+
+    Raises:
+        InputError: for what the user can mend.
+    """
+    # The same object each time, which is added once.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
+    for message in _NO_NEWS:
+        warnings.filterwarnings("ignore", message)
+    try:
+        TrainingCLI(resolve_configs(list(args)), folder, callbacks)
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from error
