@@ -41,7 +41,8 @@ def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
 PANEL_TABLE = "| height | width | noisy, dB | denoised, dB |\n|---|---|---|---|"
 
 
-def _better(figure: str) -> Literal["min", "max"]:
+def better(figure: str) -> Literal["min", "max"]:
+    """Return whether the smallest or the largest of a figure of this name is the best."""
     return "min" if "loss" in figure or "mse" in figure else "max"
 
 
@@ -68,7 +69,7 @@ class BestCheckpoint(ModelCheckpoint):
     ) -> None:
         kwargs = {"enable_version_counter": False} | kwargs
         self._mode_chosen = mode is not None
-        mode = mode or _better(monitor or "")
+        mode = mode or better(monitor or "")
         super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

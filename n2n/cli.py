@@ -13,6 +13,7 @@ COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
     "validate": "measure a checkpoint on noisy and clean images",
     "predict": "denoise images with a checkpoint",
+    "search": "search for the best values of a configuration",
     "export": "write a checkpoint as ONNX or torch.export",
 }
 
@@ -42,6 +43,10 @@ def _run(args: list[str]) -> int:
         from n2n.export import main as export
 
         return export(args[1:])
+    if args[0] == "search":
+        from n2n.search import main as search
+
+        return search(args[1:])
     # Imported here, so that predicting and asking for help do not wait for Lightning.
     from n2n.training import train
 
@@ -56,7 +61,7 @@ def main(args: list[str] | None = None) -> int:
         args: the command line after ``n2n``; that of the process if None.
 
     Returns:
-        The exit status: 0, or 2 for what the user can mend, which is printed in one line.
+        The exit status: 0, 2 for what the user can mend, which is printed in one line, or 130 for a search that was interrupted.
     """
     args = sys.argv[1:] if args is None else args
     if not args:
