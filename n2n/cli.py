@@ -61,7 +61,8 @@ def main(args: list[str] | None = None) -> int:
         args: the command line after ``n2n``; that of the process if None.
 
     Returns:
-        The exit status: 0, 2 for what the user can mend, which is printed in one line, or 130 for a search that was interrupted.
+        The exit status: 0; 2 for what the user can mend, which is printed in one line; 130 for a search that was
+        interrupted.
     """
     args = sys.argv[1:] if args is None else args
     if not args:

@@ -43,7 +43,8 @@ example:
   n2n search --config search/grid.yaml --config data/photos.yaml --data.source.init_args.root photos --trainer.max_epochs 3
 
 The same command again goes on where the search was, also after a kill. Started several times at once, also on several machines
-with one --storage, the processes share the trials. The results are best.yaml for n2n fit --config, trials.csv, search.md and plots.
+with one --storage, the processes share the trials. The results are best.yaml (for n2n fit --config), trials.csv, search.md
+and plots.
 """
 
 
@@ -62,7 +63,9 @@ def _parser() -> CommandParser:
         help="any storage of Optuna, such as postgresql://..., or the path of a journal, which ends in .log and suits network "
         "file systems; default: sqlite, study.db in the search's folder",
     )
-    parser.add_argument("--study", metavar="NAME", help="name of the study in the storage; default: the search's --name")
+    parser.add_argument(
+        "--study", metavar="NAME", help="name of the study in the storage; default: the search's --name"
+    )
     parser.add_argument("--heartbeat", type=float, default=INTERVAL, help=argparse.SUPPRESS)
     parser.add_argument("--grace", type=float, default=GRACE, help=argparse.SUPPRESS)
     return parser
@@ -159,7 +162,7 @@ class _Run:
 
     def finish(self, plots: bool) -> None:
         """Write and print the results."""
-        from n2n.search.results import best_trial, report, write, write_cheap
+        from n2n.search.results import best_trial, report, write_cheap, write_text
 
         folder = self.common.folder
         write_cheap(self.study, self.search, self.common.content, folder)
@@ -169,7 +172,7 @@ class _Run:
 
             files = draw(self.study, self.search, folder)
         content = report(self.study, self.search, self.common.name, folder, files)
-        write(folder / "search.md", content)
+        write_text(folder / "search.md", content)
         if plots:
             print(f"\n{content.partition('![')[0].strip()}\n\nResults: {folder}")
             if best_trial(self.study, self.search) is None:
@@ -193,7 +196,9 @@ def main(args: list[str]) -> int:
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise InputError(f'n2n search needs {" and ".join(missing)}: pip install "n2n[experiments]"')
     if not 0 < options.heartbeat < options.grace:
-        raise InputError(f"--heartbeat is {options.heartbeat:g} and --grace {options.grace:g}: expected 0 < heartbeat < grace")
+        raise InputError(
+            f"--heartbeat is {options.heartbeat:g} and --grace {options.grace:g}: expected 0 < heartbeat < grace"
+        )
 
     from n2n.search.configuration import FitConfig, take_section
     from n2n.search.space import read_search

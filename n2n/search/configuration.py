@@ -97,7 +97,9 @@ class FitConfig(TrainingCLI):
         if self.content["ckpt_path"] is not None:
             raise InputError("every trial starts from nothing: leave --ckpt_path out")
         if trainer["fast_dev_run"]:
-            raise InputError("a fast_dev_run has no figures to compare: leave it out, or set --trainer.limit_train_batches")
+            raise InputError(
+                "a fast_dev_run has no figures to compare: leave it out, or set --trainer.limit_train_batches"
+            )
         if trainer["devices"] not in ("auto", 1, "1") or trainer["num_nodes"] != 1:
             raise InputError(
                 f"a trial trains on one device, and trainer.devices is {trainer['devices']}: start the same command once for "

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from n2n.plots import save
+from n2n.plots import file_names, look, save
 from n2n.search.results import importances, short_names, show, value_of
 from n2n.search.space import Choices, Range, Search, text
 
@@ -31,14 +31,16 @@ def _course(trials: list[FrozenTrial], search: Search) -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     _points(axes, trials, search, {t.number: float(t.number) for t in trials})
-    best, numbers, course = None, [], []
+    best: float | None = None
+    numbers: list[int] = []
+    course: list[float] = []
     for trial in trials:
         if trial.state == TrialState.COMPLETE and trial.value is not None:
-            best = trial.value if search.better(trial.value, best) else best
+            best = trial.value if best is None or search.better(trial.value, best) else best
             numbers.append(trial.number)
             course.append(best)
     axes.step(numbers, course, where="post", color="tab:red", label="best so far")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=search.monitor)
     axes.legend()
     return figure
@@ -72,16 +74,13 @@ def _slice(trials: list[FrozenTrial], search: Search, parameter: Choices | Range
 def draw(study: optuna.Study, search: Search, folder: Path) -> list[Path]:
     """Write the plots, each as PNG and SVG; returns the files."""
     names = short_names([parameter.key for parameter in search.parameters])
-    trials = [
-        t for t in study.get_trials(deepcopy=False, states=tuple(_COLOURS)) if value_of(t, search) is not None
-    ]
+    trials = [t for t in study.get_trials(deepcopy=False, states=tuple(_COLOURS)) if value_of(t, search) is not None]
     if not trials:
         return []
-    files = save(_course(trials, search), folder / "trials")
-    if shares := importances(study, search):
-        files += save(_importances(shares, names), folder / "importances")
-    for parameter in search.parameters:
-        name = names[parameter.key]
-        figure = _slice(trials, search, parameter, name)
-        files += save(figure, folder / f"slice_{re.sub(r'[^A-Za-z0-9_]+', '_', name)}")
-    return files
+    with look():
+        figures = {"trials": _course(trials, search)}
+        if shares := importances(study, search):
+            figures["importances"] = _importances(shares, names)
+        for parameter, name in zip(search.parameters, file_names(list(names.values())), strict=True):
+            figures[f"slice_{name}"] = _slice(trials, search, parameter, names[parameter.key])
+    return [file for name, figure in figures.items() for file in save(figure, folder / name)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from n2n.files import replacing
 from n2n.search.space import Search, Value, text
 from n2n.search.trial import CONFIG, EPOCH, MINUTES, REASON
 
@@ -20,15 +20,10 @@ from n2n.search.trial import CONFIG, EPOCH, MINUTES, REASON
 _SHOWN = 10
 
 
-def write(path: Path, content: str) -> None:
-    """Write a text file; nothing half-written is left, also where several processes write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+def write_text(path: Path, content: str) -> None:
+    """Write a text file; nothing half-written is left, also where several processes write it."""
+    with replacing(path) as part:
         part.write_text(content, encoding="utf-8", newline="")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def short_names(keys: list[str]) -> dict[str, str]:
@@ -131,9 +126,9 @@ def importances(study: optuna.Study, search: Search) -> dict[str, float]:
 
 def write_cheap(study: optuna.Study, search: Search, common: dict[str, Any], folder: Path) -> None:
     """Write what is written after each trial: trials.csv and best.yaml."""
-    write(folder / "trials.csv", table(study, search))
+    write_text(folder / "trials.csv", table(study, search))
     if (best := best_trial(study, search)) is not None:
-        write(folder / "best.yaml", best_config(best, common))
+        write_text(folder / "best.yaml", best_config(best, common))
 
 
 def report(study: optuna.Study, search: Search, name: str, folder: Path, plots: list[Path]) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from n2n.errors import InputError
 
@@ -102,7 +102,7 @@ class Search:
     pruner: str | dict[str, Any]
     trials: int
     monitor: str
-    direction: str
+    direction: Literal["maximize", "minimize"]
 
     def grid_point(self, number: int) -> dict[str, Value]:
         """Return a point of the grid; the last parameter changes fastest."""
@@ -170,7 +170,9 @@ def _range(key: str, given: dict[Any, Any], grid: bool) -> Range:
             raise InputError(f"{where} has {name!r}: a range has {', '.join(known)}, and choices are a list")
     low, high, step = (_number(given.get(name)) for name in ("low", "high", "step"))
     log = given.get("log", False)
-    if any(isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n) for n in (low, high, step or 1)):
+    if any(
+        isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n) for n in (low, high, step or 1)
+    ):
         raise InputError(f"{where} is {given}: low, high and step are numbers, and a range has at least low and high")
     if not isinstance(log, bool):
         raise InputError(f"{where}: log is {log!r}: expected true or false")
@@ -179,7 +181,9 @@ def _range(key: str, given: dict[Any, Any], grid: bool) -> Range:
     if log and (low <= 0 or step is not None):
         raise InputError(f"{where} is {given}: with log, low is above 0 and there is no step")
     if grid and step is None:
-        raise InputError(f"{where} is a range without a step, and the sampler is grid: list its values, such as [{low}, {high}]")
+        raise InputError(
+            f"{where} is a range without a step, and the sampler is grid: list its values, such as [{low}, {high}]"
+        )
     return Range(key, low, high, log, step)
 
 
@@ -192,7 +196,9 @@ def _choices(key: str, given: list[Any]) -> Choices:
         plain = [json.dumps(v, allow_nan=False) if isinstance(v, list | dict) else v for v in values]
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError):
-        raise InputError(f"{where} is {given}: expected finite numbers, strings, true, false, null, lists or mappings") from None
+        raise InputError(
+            f"{where} is {given}: expected finite numbers, strings, true, false, null, lists or mappings"
+        ) from None
     for i, value in enumerate(plain):
         if value in plain[:i]:
             raise InputError(f"{where} has {value!r} twice")
@@ -223,7 +229,9 @@ def read_search(section: Any, trials: int | None = None) -> Search:
     from n2n.search.study import make_pruner
 
     if not isinstance(section, dict):
-        raise InputError(f"the section search is {section!r}: expected sampler, space, ...; n2n search --help shows one")
+        raise InputError(
+            f"the section search is {section!r}: expected sampler, space, ...; n2n search --help shows one"
+        )
     for name in section:
         if name not in FIELDS:
             close = difflib.get_close_matches(str(name), FIELDS, n=1)
@@ -233,7 +241,9 @@ def read_search(section: Any, trials: int | None = None) -> Search:
     monitor, space = section.get("monitor", "val/psnr_per_image"), section.get("space")
     _one_of("sampler", sampler, SAMPLERS)
     if not isinstance(monitor, str):
-        raise InputError(f"search.monitor is {monitor!r}: expected a figure of the validation, such as val/psnr_per_image")
+        raise InputError(
+            f"search.monitor is {monitor!r}: expected a figure of the validation, such as val/psnr_per_image"
+        )
     direction = section.get("direction", f"{better(monitor)}imize")
     _one_of("direction", direction, ("maximize", "minimize"))
     if not isinstance(space, dict) or not space:

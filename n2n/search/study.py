@@ -44,7 +44,7 @@ def make_pruner(search: Search, epochs: int | None) -> BasePruner:
     """
     from optuna import pruners
 
-    given = search.pruner if isinstance(search.pruner, dict) else {"class_path": search.pruner}
+    given: dict[str, Any] = search.pruner if isinstance(search.pruner, dict) else {"class_path": search.pruner}
     name = PRUNERS.get(str(given.get("class_path")), str(given.get("class_path")))
     kind, init_args = getattr(pruners, name.removeprefix("optuna.pruners."), None), given.get("init_args") or {}
     if not inspect.isclass(kind) or not issubclass(kind, pruners.BasePruner) or inspect.isabstract(kind):
@@ -81,15 +81,16 @@ def make_sampler(search: Search, number: int, seed: int) -> BaseSampler:
 
 
 @contextlib.contextmanager
-def storage_errors(url: str) -> Iterator[None]:
-    """Turn what a storage raises into InputError; the URL's password is not shown."""
+def storage_errors(url: str, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what a storage raises, and ``more``, into InputError; the URL's password is not shown."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     shown = url.rpartition("@")[2] if "@" in url else url
+    kinds: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *more)
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
+    except kinds as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300].replace(url, shown)
         raise InputError(f"the storage {shown} cannot be used: {reason}") from None
 
@@ -104,7 +105,7 @@ def open_storage(url: str) -> BaseStorage:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
-    with storage_errors(url):
+    with storage_errors(url, (ImportError, OSError)):
         if "://" not in url and url.endswith(".log"):
             Path(url).parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(url))

@@ -94,7 +94,9 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:300]
 
 
-def run_trial(study: optuna.Study, trial: optuna.Trial, search: Search, args: list[str], folder: Path, claim: Claim) -> None:
+def run_trial(
+    study: optuna.Study, trial: optuna.Trial, search: Search, args: list[str], folder: Path, claim: Claim
+) -> None:
     """Train one trial and tell the study how it ended.
 
     Args:

@@ -33,3 +33,9 @@ def write_search(path: Path = Path("search.yaml"), epochs: int = 1, **section: A
 def read_trials(name: str = "s") -> list[dict[str, str]]:
     with Path("lightning_logs", name, "trials.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing: it takes longer than the trials."""
+    monkeypatch.setattr("n2n.search.figures.draw", lambda *_: [])
