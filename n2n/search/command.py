@@ -227,8 +227,9 @@ def main(args: list[str]) -> int:
                         pass
                 run.finish(plots=True)
     except (KeyboardInterrupt, Interrupted):
-        if run is not None and run.trials():
-            run.finish(plots=False)
+        if run is not None:
+            with quiet():
+                run.finish(plots=False)
         print("n2n search: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
     return 0

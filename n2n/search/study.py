@@ -30,6 +30,8 @@ PRUNERS = {
 _MADE_FOR, _GIVEN_UP = "n2n", "given up"
 # Seconds to wait for another process that has just made the study to say what for.
 _PATIENCE = 10
+# To open a database that another process may be making.
+_ATTEMPTS = 6
 
 
 def make_pruner(search: Search, epochs: int | None) -> BasePruner:
@@ -52,7 +54,7 @@ def make_pruner(search: Search, epochs: int | None) -> BasePruner:
             f"search.pruner is {search.pruner!r}: expected one of {', '.join(PRUNERS)}, or class_path and init_args of a "
             "class of optuna.pruners"
         )
-    if kind is pruners.HyperbandPruner and epochs is not None:
+    if kind is pruners.HyperbandPruner and epochs is not None and epochs > 0:
         init_args = {"max_resource": epochs} | init_args
     try:
         pruner: BasePruner = kind(**init_args)
@@ -104,6 +106,7 @@ def open_storage(url: str) -> BaseStorage:
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
 
     with storage_errors(url, (ImportError, OSError)):
         if "://" not in url and url.endswith(".log"):
@@ -119,8 +122,16 @@ def open_storage(url: str) -> BaseStorage:
         path = url.partition("///")[2]
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Other processes may be writing: wait for them instead of failing after SQLite's 5 s.
-        return RDBStorage(url, {"connect_args": {"timeout": 60}})
+        for attempt in range(_ATTEMPTS):
+            try:
+                # Other processes may be writing: wait for them instead of failing after SQLite's 5 s.
+                return RDBStorage(url, {"connect_args": {"timeout": 60}})
+            except SQLAlchemyError:
+                # Another process may be making the tables at this moment.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.5)
+        raise AssertionError
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

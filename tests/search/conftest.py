@@ -25,6 +25,7 @@ def write_search(path: Path = Path("search.yaml"), epochs: int = 1, **section: A
         "trainer": {"max_epochs": epochs, "accelerator": "cpu"},
         "model": {"backbone": {"class_path": "n2n.backbones.Model2"}},
         "data": {"source": {"class_path": "n2n.data.CourseFiles", "init_args": {"root": "data"}}, "batch_size": 20},
+        "panel": {"images": 0},
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return ["search", "--config", str(path)]
