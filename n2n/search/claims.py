@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,9 @@ def _here() -> str | None:
 
 def _dead(trial: FrozenTrial) -> bool:
     """Whether the process that works on a running trial is gone."""
-    worker: dict[str, Any] | None = trial.user_attrs.get(WORKER)
-    if worker is None:
-        # Killed just after it began, or about to sign.
+    worker: dict[str, Any] = trial.user_attrs.get(WORKER, {})
+    if "id" not in worker:
+        # About to sign, or killed before it did.
         return trial.datetime_start is None or time.time() - trial.datetime_start.timestamp() > GRACE
     if worker["place"] is not None and worker["place"] == _here() and not Path(f"/proc/{worker['pid']}").exists():
         return True
@@ -57,15 +57,15 @@ class Claim:
     """
 
     def __init__(self, trial: Trial, interval: float = INTERVAL, grace: float = GRACE) -> None:
-        self._storage, self._trial_id = trial.storage, trial._trial_id
-        self._id, self._interval, self._grace = uuid.uuid4().hex, interval, grace
+        self.trial = trial
         # Whether nobody worked on the trial before.
         self.first = WORKER not in trial.user_attrs
+        self._storage, self._trial_id = trial.storage, trial._trial_id
+        self._id, self._interval, self._grace = uuid.uuid4().hex, interval, grace
         self._before = float(trial.user_attrs.get(WORKER, {}).get("seconds", 0.0))
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
-        self.lost = False
         self._sign()
 
     @property
@@ -82,8 +82,7 @@ class Claim:
         from optuna.trial import TrialState
 
         trial = self._storage.get_trial(self._trial_id)
-        self.lost = trial.state != TrialState.RUNNING or trial.user_attrs.get(WORKER, {}).get("id") != self._id
-        return not self.lost
+        return trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER, {}).get("id") == self._id
 
     def _live(self) -> None:
         while not self._stop.wait(self._interval):
@@ -103,21 +102,56 @@ class Claim:
 
     def leave(self) -> None:
         """Leave the trial to the next process that asks, with what it took so far."""
+        self._stop.set()
         if self.held():
-            self._sign()
-            _release(self._storage, self._trial_id)
+            self._storage.set_trial_user_attr(self._trial_id, WORKER, {"seconds": self.seconds})
+            _let_wait(self._storage, self._trial_id)
 
 
-def _release(storage: BaseStorage, trial_id: int) -> None:
-    """Let a running trial wait for the next process that asks."""
-    from optuna.exceptions import UpdateFinishedTrialError
+def _let_wait(storage: BaseStorage, trial_id: int) -> None:
+    """Let a running trial of this process wait for the next process that asks."""
     from optuna.trial import TrialState
 
-    with contextlib.suppress(UpdateFinishedTrialError):
-        storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
-def next_trial(study: Study, trials: int, waiting: Callable[[int], None]) -> Trial | None:
+@contextlib.contextmanager
+def _alone(study: Study, what: str) -> Iterator[bool]:
+    """Let one process in at a time; gives whether this is the one.
+
+    What every storage does as a whole, and refuses to do twice, is to make a study of a name.
+    """
+    import optuna
+
+    name = f"{study.study_name}: {what}"
+    try:
+        optuna.create_study(study_name=name, storage=study._storage)
+    except optuna.exceptions.DuplicatedStudyError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        optuna.delete_study(study_name=name, storage=study._storage)
+
+
+def _take_up(study: Study, dead: FrozenTrial, interval: float, grace: float) -> Claim | None:
+    """Claim a trial whose process is gone; None if another process was faster."""
+    import optuna
+
+    worker = dead.user_attrs.get(WORKER, {})
+    # A process that is killed in here leaves its lock behind, so after another grace there is another lock.
+    turn = int((time.time() - worker["alive"]) / grace) if "id" in worker else int(time.time() / grace)
+    with _alone(study, f"trial {dead.number} of {worker.get('id', 'nobody')}, {turn}") as alone:
+        now = study._storage.get_trial(dead._trial_id)
+        if not alone or now.state != dead.state or now.user_attrs.get(WORKER, {}) != worker:
+            return None
+        return Claim(optuna.Trial(study, dead._trial_id), interval, grace)
+
+
+def next_claim(
+    study: Study, trials: int, waiting: Callable[[int], None], interval: float = INTERVAL, grace: float = GRACE
+) -> Claim | None:
     """Begin a trial, or take up one whose process is gone; wait while others may still leave one.
 
     The trials of a search are those numbered below ``trials``. Optuna gives a waiting trial, lowest number first, to one
@@ -127,9 +161,11 @@ def next_trial(study: Study, trials: int, waiting: Callable[[int], None]) -> Tri
         study: shared.
         trials: how many in all.
         waiting: called once with the number of trials of others, if all that is left to do is to wait for them.
+        interval: seconds between signs of life.
+        grace: seconds after which others may take the trial up.
 
     Returns:
-        The trial; None if all are finished.
+        The claim on the trial; None if all are finished.
     """
     from optuna.trial import TrialState
 
@@ -138,17 +174,17 @@ def next_trial(study: Study, trials: int, waiting: Callable[[int], None]) -> Tri
         known = [t for t in study.get_trials(deepcopy=False) if t.number < trials]
         running = [t for t in known if t.state == TrialState.RUNNING]
         for trial in running:
-            if _dead(trial):
-                _release(study._storage, trial._trial_id)
+            if _dead(trial) and (claim := _take_up(study, trial, interval, grace)):
+                return claim
         finished = sum(t.state.is_finished() for t in known)
         if finished == trials:
             return None
-        if finished + sum(not _dead(t) for t in running) < trials:
+        if finished + len(running) < trials:
             new = study.ask()
             if new.number < trials:
-                return new
+                return Claim(new, interval, grace)
             # Another process was faster, and this one is too many: it waits for a search with more trials.
-            _release(study._storage, new._trial_id)
+            _let_wait(study._storage, new._trial_id)
         elif not told:
             told = True
             waiting(len(running))

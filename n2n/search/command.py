@@ -125,7 +125,7 @@ class _Run:
 
     def step(self) -> bool:
         """Run one trial; returns whether there may be another."""
-        from n2n.search.claims import Claim, next_trial
+        from n2n.search.claims import next_claim
         from n2n.search.configuration import arguments
         from n2n.search.results import write_cheap
         from n2n.search.study import give_up, make_sampler
@@ -134,17 +134,18 @@ class _Run:
         def waiting(others: int) -> None:
             print(f"All trials are begun; waiting for {others} of other processes.", flush=True)
 
-        trial = next_trial(self.study, self.search.trials, waiting)
-        if trial is None:
+        claim = next_claim(self.study, self.search.trials, waiting, self.heartbeat, self.grace)
+        if claim is None:
             return False
-        seed = self.common.content["seed_everything"]
+        trial, seed = claim.trial, self.common.content["seed_everything"]
         self.study.sampler = make_sampler(self.search, trial.number, int(seed) if isinstance(seed, int) else 0)
-        with Claim(trial, self.heartbeat, self.grace) as claim:
+        with claim:
             if not claim.first:
                 print(f"trial {trial.number} was begun before: it goes on.", flush=True)
             args = self.args(arguments(self.search.suggest(trial)))
-            run_trial(self.study, trial, self.search, args, self.common.folder / f"trial_{trial.number:04d}", claim)
-        if claim.lost:
+            folder = self.common.folder / f"trial_{trial.number:04d}"
+            ended = run_trial(self.study, self.search, args, folder, claim)
+        if not ended:
             print(f"trial {trial.number} was taken up by another process meanwhile.", flush=True)
             return True
         self.tell(trial.number)

@@ -15,10 +15,11 @@ import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from n2n.errors import InputError
 from n2n.search.claims import Claim
 from n2n.search.space import Search
 from n2n.training import silence, train
-from n2n.training_cli import SaveConfig
+from n2n.training_cli import SaveConfig, checkpoint_config
 
 # The trial's attributes beside WORKER: the configuration that ran, why it failed, the epoch of its value, and how long it took.
 CONFIG, REASON, EPOCH, MINUTES = "config", "reason", "epoch", "minutes"
@@ -40,13 +41,12 @@ class Reporter(Callback):
     """Tells the study the monitored figure after each epoch with a validation, and ends a trial that it prunes.
 
     Args:
-        trial: in the study.
         search: the section.
         claim: on the trial.
     """
 
-    def __init__(self, trial: optuna.Trial, search: Search, claim: Claim) -> None:
-        self.trial, self.search, self.claim = trial, search, claim
+    def __init__(self, search: Search, claim: Claim) -> None:
+        self.trial, self.search, self.claim = claim.trial, search, claim
         self._value: float | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,34 +94,46 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:300]
 
 
-def run_trial(
-    study: optuna.Study, trial: optuna.Trial, search: Search, args: list[str], folder: Path, claim: Claim
-) -> None:
+def _can_go_on(checkpoint: Path) -> bool:
+    """Whether a run has a checkpoint to go on from; one that a kill cut short is none."""
+    if not checkpoint.is_file():
+        return False
+    try:
+        checkpoint_config(str(checkpoint))
+    except InputError:
+        return False
+    return True
+
+
+def run_trial(study: optuna.Study, search: Search, args: list[str], folder: Path, claim: Claim) -> bool:
     """Train one trial and tell the study how it ended.
 
     Args:
         study: shared.
-        trial: begun, or taken up again.
         search: the section.
         args: of ``n2n fit``.
         folder: of the run; if it has a checkpoint, training goes on from it.
-        claim: on the trial.
+        claim: on the trial, which is begun or taken up again.
+
+    Returns:
+        Whether it ended here; False if another process took it up meanwhile.
 
     Raises:
         Interrupted: on Ctrl-C or a signal to end; the trial is left for the next process.
     """
+    trial = claim.trial
     state, reason = optuna.trial.TrialState.COMPLETE, None
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        if claim.first or not (folder / "checkpoints" / "last.ckpt").is_file():
-            # Nothing to go on from: of an earlier study, or killed before its first checkpoint.
+        if claim.first or not _can_go_on(folder / "checkpoints" / "last.ckpt"):
+            # Of an earlier study, or killed before its first checkpoint.
             shutil.rmtree(folder, ignore_errors=True)
         with silence():
-            train(args, folder, [Reporter(trial, search, claim)])
+            train(args, folder, [Reporter(search, claim)])
     except optuna.TrialPruned:
         state = optuna.trial.TrialState.PRUNED
     except _Lost:
-        return
+        return False
     except (KeyboardInterrupt, SystemExit):
         claim.leave()
         raise Interrupted from None
@@ -135,7 +147,7 @@ def run_trial(
         gc.collect()
         torch.cuda.empty_cache()
     if not claim.held():
-        return
+        return False
     values = study._storage.get_trial(trial._trial_id).intermediate_values
     value = search.best_of(values)
     if state == optuna.trial.TrialState.COMPLETE and value is None:
@@ -145,3 +157,4 @@ def run_trial(
     for name, content in attributes.items():
         trial.set_user_attr(name, content)
     study.tell(trial, value if state == optuna.trial.TrialState.COMPLETE else None, state)
+    return True

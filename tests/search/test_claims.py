@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import optuna
 import pytest
 
-from n2n.search.claims import WORKER, Claim, _here, next_trial
+from n2n.search.claims import WORKER, Claim, _here, next_claim
+from n2n.search.study import open_storage
 
 
 class _Waited(Exception):  # noqa: N818
@@ -19,10 +22,10 @@ def waited(others: int) -> None:
     raise _Waited(others)
 
 
-def number(study: optuna.Study, trials: int) -> int:
-    trial = next_trial(study, trials, waited)
-    assert trial is not None
-    return trial.number
+def begin(study: optuna.Study, trials: int) -> Claim:
+    claim = next_claim(study, trials, waited)
+    assert claim is not None
+    return claim
 
 
 def gone() -> int:
@@ -34,16 +37,16 @@ def gone() -> int:
 def test_trials_are_numbered_below_their_count() -> None:
     study = optuna.create_study()
     for i in range(2):
-        trial = next_trial(study, 2, waited)
-        assert trial is not None
-        assert trial.number == i
-        study.tell(trial, 0.0)
-    assert next_trial(study, 2, waited) is None
+        claim = begin(study, 2)
+        assert claim.first
+        assert claim.trial.number == i
+        study.tell(claim.trial, 0.0)
+    assert next_claim(study, 2, waited) is None
     # Another process was faster: the one too many waits for a search with more trials, and has its number then.
     late = study.ask()
     study._storage.set_trial_state_values(late._trial_id, optuna.trial.TrialState.WAITING)
-    assert next_trial(study, 2, waited) is None
-    assert number(study, 3) == late.number == 2
+    assert next_claim(study, 2, waited) is None
+    assert begin(study, 3).trial.number == late.number == 2
 
 
 @pytest.mark.parametrize(
@@ -64,19 +67,39 @@ def test_a_trial_without_signs_of_life_is_taken_up(worker: dict[str, Any], taken
     trial.set_user_attr(WORKER, full)
     if not taken:
         with pytest.raises(_Waited, match="1"):
-            next_trial(study, 1, waited)
+            next_claim(study, 1, waited)
         return
-    again = next_trial(study, 1, waited)
-    assert again is not None
-    assert again.number == trial.number
-    assert again.params == trial.params
-    with Claim(again) as claim:
+    with begin(study, 1) as claim:
+        assert claim.trial.number == trial.number
+        assert claim.trial.params == trial.params
         assert not claim.first
         assert claim.seconds >= 60.0
-        # The first process wakes up, and finds that it has lost the trial.
         assert claim.held()
-    # Another one takes it in turn.
-    other = Claim(again)
-    assert not claim.held()
-    other.leave()
-    assert number(study, 1) == trial.number
+        # It slept too long, and another process took the trial.
+        other = Claim(claim.trial)
+        assert not claim.held()
+        other.leave()
+    assert study.trials[0].state == optuna.trial.TrialState.WAITING
+    assert begin(study, 1).trial.number == trial.number
+    assert len(study.trials) == 1
+    assert optuna.get_all_study_names(study._storage) == [study.study_name]
+
+
+@pytest.mark.parametrize("url", ["sqlite:///study.db", "study.log"])
+def test_of_many_that_find_a_dead_trial_one_takes_it_up(url: str) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(url))
+    worker = {"id": "other", "place": None, "pid": 0, "alive": 0.0, "grace": 30.0, "seconds": 0.0}
+    study.ask().set_user_attr(WORKER, worker)
+    barrier = threading.Barrier(4)
+
+    def take(_: int) -> bool:
+        own = optuna.load_study(study_name="s", storage=open_storage(url))
+        barrier.wait()
+        try:
+            return next_claim(own, 1, waited) is not None
+        except _Waited:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(take, range(4))) == 1
+    assert len(study.trials) == 1
