@@ -190,6 +190,8 @@ class TrainingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
+            if "does not accept option 'search" in str(error):
+                raise InputError("a config with a section search is for n2n search") from None
             known = self._subcommand_parsers[self._command]._option_string_actions
             raise InputError(with_suggestion(str(error), known, self._command)) from None
 

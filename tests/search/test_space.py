@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,18 @@ def test_options_that_cannot_be_get_one_line(
 def test_a_config_without_the_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--config", "quick.yaml"]) == 2
     assert "add --config search/tpe.yaml" in capsys.readouterr().err
+
+
+def test_fit_and_search_name_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "search/tpe.yaml"]) == 2
+    assert "is for n2n search" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "optuna" else find(name))
+    assert main(write_search(trials=1, space=SPACE)) == 2
+    assert capsys.readouterr().err == 'n2n search: error: n2n search needs optuna: pip install "n2n[experiments]"\n'
 
 
 @pytest.mark.usefixtures("no_plots")
