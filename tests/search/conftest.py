@@ -11,9 +11,6 @@ import yaml
 
 from tests.conftest import write_course
 
-pytest.importorskip("optuna")
-pytest.importorskip("matplotlib")
-
 
 def write_search(path: Path = Path("search.yaml"), epochs: int = 1, **section: Any) -> list[str]:
     """Write a search of Model2 on the course's files in ``data``; returns its command line."""
