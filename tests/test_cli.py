@@ -57,6 +57,9 @@ def test_tensorboard_can_sort_runs_by_their_hyperparameters(checkpoint: Path) ->
     expected = {"backbone": "ModelFinal", "backbone.widths": "[8, 8]", "optimizer": "Adam", "optimizer.lr": 1e-2}
     expected |= {"batch_size": 4, "target": "noisy", "seed": 0, "epochs": 30, "source": "CourseFiles"}
     assert expected.items() <= values.items()
+    # Without padding every pixel costs each weight once.
+    assert values["macs_per_pixel"] == 3 * 8 * 9 + 8 * 8 * 9 + 8 * 3 * 9
+    assert "thread" in str(values["device"])
     assert values["parameters"] == 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8 + 8 * 3 * 9 + 3
     figures = torch.load(checkpoint, weights_only=True)["n2n"]["figures"]
     assert events.Scalars("best/psnr_per_image")[0].value == pytest.approx(figures["val/psnr_per_image"])
