@@ -260,3 +260,23 @@ class TrainingCLI(LightningCLI):
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
         )
+
+
+class ParsingOnly(TrainingCLI):
+    """Parses a command line for its configuration, and neither builds nor trains anything."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as a run would save it."""
+        parser = self._parser(self.subcommand)
+        content: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self._command], skip_none=False))
+        return content
