@@ -140,6 +140,8 @@ class ImagePanel(Callback):
             return
         width = max(row.shape[2] for row in self._rows)
         picture = torch.cat([F.pad(row, (0, width - row.shape[2]), value=1.0) for row in self._rows], dim=1)
+        # Rounded here: TensorBoard would cut the fraction off, and darken the picture.
+        picture = (picture * 255).round().to(torch.uint8)
         self._rows = []
         name = "val/noisy_denoised" + ("_clean" if self._clean else "")
         trainer.logger.experiment.add_image(name, picture, trainer.global_step)
