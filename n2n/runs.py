@@ -46,6 +46,8 @@ class Run:
         curves: by tag: ``train/loss``, ``val/loss``, ``val/psnr``, ... (see README, "Look").
         pairs_per_second: the median over epochs, validation included; on one device. None before the second epoch.
         finished: whether training ended by itself.
+        hyperparameters: what ``n2n fit`` logs of a run that ended: the flat configuration, ``parameters``, ``macs_per_pixel``
+            and ``device``.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Run:
     curves: dict[str, Curve]
     pairs_per_second: float | None
     finished: bool
+    hyperparameters: dict[str, str | float | bool]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -74,6 +77,7 @@ class Run:
             _speed(parts, config),
             # A run that had ended may go on for more epochs.
             bool(ended) and max(ended) >= max(trained, default=0.0),
+            {name: value for part in parts for name, value in part.hyperparameters.items()},
         )
 
     @property
@@ -127,6 +131,7 @@ class _Part:
         last: when its last epoch was logged, or None.
         values: by tag, for each epoch: the value and when it was logged.
         steps: the global step, for each epoch, at which its training loss was logged.
+        hyperparameters: as they were logged at the end.
     """
 
     def __init__(self, events: Any) -> None:
@@ -153,6 +158,18 @@ class _Part:
             if tag == "train/loss":
                 self.steps = {epoch: event.step for epoch, event in found.items()}
         self.first_epoch = min(epoch_of.values(), default=None)
+        self.hyperparameters = _hyperparameters(events)
+
+
+def _hyperparameters(events: Any) -> dict[str, str | float | bool]:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+    try:
+        content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        values = HParamsPluginData.FromString(content).session_start_info.hparams
+    except Exception:  # none, or damaged
+        return {}
+    return {name: getattr(value, kind) for name, value in values.items() if (kind := value.WhichOneof("kind"))}
 
 
 def event_files(folder: Path) -> list[Path]:

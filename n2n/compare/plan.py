@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Job:
         except InputError:
             # Interrupted before it had logged anything.
             return None, False
-        differing = list(_differences(run.config, self.config))
+        differing = list(differences(run.config, self.config))
         if differing:
             raise InputError(
                 f"{self.folder} holds a run with another configuration ({'; '.join(differing[:3])}): give the comparison "
@@ -93,35 +94,40 @@ class Job:
 def _is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a budget of epochs and time allows more than another did."""
     epochs = [float("inf") if budget["max_epochs"] in (None, -1) else budget["max_epochs"] for budget in (before, now)]
-    times = [_minutes(budget.get("max_time")) for budget in (before, now)]
-    return epochs[1] > epochs[0] or times[1] > times[0]
+    times = [_seconds(budget.get("max_time")) for budget in (before, now)]
+    return bool(epochs[1] > epochs[0] or times[1] > times[0])
 
 
-def _minutes(max_time: Any) -> float:
-    """Minutes of Lightning's ``max_time``, days:hours:minutes:seconds or a mapping of these; infinite where there is none."""
+def _seconds(max_time: Any) -> float:
+    """Seconds of Lightning's ``max_time``, days:hours:minutes:seconds or a mapping of these; infinite where there is none."""
     if max_time is None:
         return float("inf")
-    names = ("days", "hours", "minutes", "seconds")
     if isinstance(max_time, str):
-        max_time = dict(zip(names, map(int, max_time.split(":")), strict=True))
-    return sum(max_time.get(name, 0) * factor for name, factor in zip(names, (1440, 60, 1, 1 / 60), strict=True))
+        max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, max_time.split(":")), strict=True))
+    return timedelta(**max_time).total_seconds()
 
 
-def _differences(saved: Any, asked: Any, key: str = "") -> Iterator[str]:
-    """Name what differs of what a run learns, as ``key: saved, asked``."""
+def _differences(saved: Any, asked: Any, key: str) -> Iterator[str]:
+    """Name what differs between two parts of configurations, where both say something."""
     if isinstance(saved, dict) and isinstance(asked, dict):
-        for name in saved.keys() & asked.keys():
-            inner = f"{key}.{name}" if key else name
-            # Channels are fitted to the images when training starts.
-            if (key == "trainer" and name in _FREE) or inner == "model.backbone.init_args.channels":
-                continue
-            if key or name in ("trainer", "model", "data", "seed_everything"):
-                yield from _differences(saved[name], asked[name], inner)
-        if key == "" and saved["model"].get("scheduler") is not None:
-            # A schedule is made for its length: the same run for longer is another one.
-            yield from _differences(*(config["trainer"]["max_epochs"] for config in (saved, asked)), "trainer.max_epochs")
-    elif saved != asked:
-        yield f"{key} was {saved}, now {asked}"
+        for name in sorted(saved.keys() & asked.keys()):
+            yield from _differences(saved[name], asked[name], f"{key}.{name}")
+    # Channels are fitted to the images when training starts.
+    elif saved != asked and key != "model.backbone.init_args.channels":
+        yield f"{key} was {saved} and is now {asked}"
+
+
+def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+    """Name what differs between two configurations of what a run learns; where it computes and what it shows may differ."""
+    for part in ("model", "data", "seed_everything"):
+        yield from _differences(saved.get(part), asked.get(part), part)
+    before, now = (
+        {name: value for name, value in config["trainer"].items() if name not in _FREE} for config in (saved, asked)
+    )
+    yield from _differences(before, now, "trainer")
+    if asked["model"].get("scheduler") is not None:
+        # A schedule is made for its length: the same run for longer is another one.
+        yield from _differences(saved["trainer"]["max_epochs"], asked["trainer"]["max_epochs"], "trainer.max_epochs")
 
 
 def plan(
@@ -153,10 +159,8 @@ def plan(
         path = str(find_config(config))
         for values in itertools.product(*(variation.values for variation in variations)):
             chosen = [(variation.key, value) for variation, value in zip(variations, values, strict=True)]
-            shown = [f"{key.rpartition('.')[2]}={value.rpartition('.')[2]}" if _is_path(value) else
-                     f"{key.rpartition('.')[2]}={value}" for key, value in chosen]
-            label = " ".join([name, *shown])
-            for seed in seeds or [None]:
+            label = " ".join([name, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in chosen)])
+            for seed in seeds or (None,):
                 args = ["--config", path, *options, *(x for key, value in chosen for x in (f"--{key}", value))]
                 parts = [name, *(f"{key}={value}" for key, value in chosen)]
                 if seed is not None:
@@ -167,6 +171,6 @@ def plan(
     return jobs
 
 
-def _is_path(value: str) -> bool:
-    """Whether a value is the import path of a class, of which the last part will do."""
-    return re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value) is not None
+def _short(value: str) -> str:
+    """Leave the packages out of the import path of a class."""
+    return value.rpartition(".")[2] if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value) else value
