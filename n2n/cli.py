@@ -13,6 +13,7 @@ COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
     "validate": "measure a checkpoint on noisy and clean images",
     "predict": "denoise images with a checkpoint",
+    "compare": "train several networks under one budget, and write one table",
     "export": "write a checkpoint as ONNX or torch.export",
 }
 
@@ -38,6 +39,10 @@ def _run(args: list[str]) -> int:
         from n2n.predict import main as predict
 
         return predict(args[1:])
+    if args[0] == "compare":
+        from n2n.compare import main as compare
+
+        return compare(args[1:])
     if args[0] == "export":
         from n2n.export import main as export
 

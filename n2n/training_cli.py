@@ -23,7 +23,7 @@ from n2n.errors import InputError
 from n2n.hardware import device_name, has_fast_bf16
 from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
-from n2n.options import with_suggestion
+from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
 from n2n.torch_file import load_torch_file
 
@@ -72,17 +72,6 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
             line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
         lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
     return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
-
-
-def option(args: list[str], name: str) -> str | None:
-    """Return the last value of an option in command line arguments, or None."""
-    value = None
-    for i, argument in enumerate(args):
-        if argument == name and i + 1 < len(args):
-            value = args[i + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.partition("=")[2]
-    return value
 
 
 class SaveConfig(SaveConfigCallback):
@@ -278,5 +267,5 @@ class ParsingOnly(TrainingCLI):
     def resolved(self) -> dict[str, Any]:
         """The configuration as a run would save it."""
         parser = self._parser(self.subcommand)
-        content: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self._command], skip_none=False))
+        content: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self._command], skip_unset=False))
         return content

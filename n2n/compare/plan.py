@@ -51,7 +51,7 @@ class Variation:
         return cls(key, tuple(value if isinstance(value, str) else json.dumps(value) for value in parsed))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One training of a comparison.
 
@@ -88,12 +88,14 @@ class Job:
                 f"{self.folder} holds a run with another configuration ({'; '.join(differing[:3])}): give the comparison "
                 "another --name, or remove that folder"
             )
-        return run, run.finished and not _is_longer(run.config["trainer"], self.config["trainer"])
+        return run, run.finished and not _is_longer(run.config.get("trainer", {}), self.config["trainer"])
 
 
 def _is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a budget of epochs and time allows more than another did."""
-    epochs = [float("inf") if budget["max_epochs"] in (None, -1) else budget["max_epochs"] for budget in (before, now)]
+    epochs = [
+        float("inf") if budget.get("max_epochs") in (None, -1) else budget["max_epochs"] for budget in (before, now)
+    ]
     times = [_seconds(budget.get("max_time")) for budget in (before, now)]
     return bool(epochs[1] > epochs[0] or times[1] > times[0])
 
@@ -122,12 +124,14 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     for part in ("model", "data", "seed_everything"):
         yield from _differences(saved.get(part), asked.get(part), part)
     before, now = (
-        {name: value for name, value in config["trainer"].items() if name not in _FREE} for config in (saved, asked)
+        {name: value for name, value in config.get("trainer", {}).items() if name not in _FREE}
+        for config in (saved, asked)
     )
     yield from _differences(before, now, "trainer")
     if asked["model"].get("scheduler") is not None:
         # A schedule is made for its length: the same run for longer is another one.
-        yield from _differences(saved["trainer"]["max_epochs"], asked["trainer"]["max_epochs"], "trainer.max_epochs")
+        length, asked_length = (config.get("trainer", {}).get("max_epochs") for config in (saved, asked))
+        yield from _differences(length, asked_length, "trainer.max_epochs")
 
 
 def plan(

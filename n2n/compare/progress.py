@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 from tqdm import tqdm
 
 
@@ -26,15 +26,14 @@ class Progress(Callback):
         done = 0.0
         if trainer.max_epochs and trainer.max_epochs > 0:
             done = (trainer.current_epoch + batches / max(1.0, trainer.num_training_batches)) / trainer.max_epochs
-        timer = next((c for c in trainer.callbacks if isinstance(c, L.pytorch.callbacks.Timer)), None)
+        timer = next((c for c in getattr(trainer, "callbacks", []) if isinstance(c, Timer)), None)
         if timer is not None and (left := timer.time_remaining()) is not None:
             spent = timer.time_elapsed()
             done = max(done, spent / max(1e-9, spent + left))
         # A hundred steps are enough, and cost the training nothing.
-        if done - self._shown >= 0.01 or done < self._shown:
+        if done - self._shown >= 0.01:
             self._shown = done
-            self.bar.n = self.before + min(1.0, done)
-            self.bar.refresh()
+            self.bar.update(self.before + min(1.0, done) - self.bar.n)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Move on."""
@@ -45,5 +44,7 @@ class Progress(Callback):
         if trainer.sanity_checking:
             return
         figures = trainer.callback_metrics
-        score = next((f"{float(figures[t]):.2f} dB" for t in ("val/psnr_per_image", "val/psnr_blind") if t in figures), "")
+        score = next(
+            (f"{float(figures[t]):.2f} dB" for t in ("val/psnr_per_image", "val/psnr_blind") if t in figures), ""
+        )
         self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}, {score}".rstrip(", "), refresh=False)

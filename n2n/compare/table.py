@@ -107,11 +107,11 @@ COLUMNS = (
     _Column("best epoch", lambda run: run.best()[0], ".0f", False),
     _Column("minutes", lambda run: run.minutes, ".1f", False),
     _Column("pairs/s", lambda run: run.pairs_per_second, ",.0f", False),
-    _Column("noisy, per image", _figure("val/psnr_noisy_per_image")),
-    _Column("noisy, global", _figure("val/psnr_noisy")),
+    _Column("noisy, per image", _figure("val/psnr_noisy_per_image"), spread=False),
+    _Column("noisy, global", _figure("val/psnr_noisy"), spread=False),
     _Column("denoised, per image", _figure("val/psnr_per_image")),
     _Column("denoised, global", _figure("val/psnr")),
-    _Column("noisy, estimated", _figure("val/psnr_noisy_blind")),
+    _Column("noisy, estimated", _figure("val/psnr_noisy_blind"), spread=False),
     _Column("denoised, estimated", _figure("val/psnr_blind")),
     _Column("gain", _gain),
     _Column("paper, per image", _paper(0), spread=False),
@@ -146,7 +146,12 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
     notes.append(
         "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves. Per image: mean over "
-        "images. Global: of one squared error over all pixels. Estimated: from pairs, without clean images."
+        "images. Global: of one squared error over all pixels."
+        + (
+            " Estimated: from pairs, without clean images."
+            if any("estimated" in column.title for column in columns)
+            else ""
+        )
     )
     seeds = {len(found) for found in runs.values() if found}
     if seeds - {0, 1}:
