@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # The largest value of all over the smallest, above which a linear axis would flatten most of the curves.
 _LOG_FROM = 10.0
+# The first epoch's loss is a mean from untrained to trained; where it lies this many times the range of all others above them,
+# it would flatten them.
+_OFF_SCALE = 2.0
 # PSNRs, in dB, that look the same.
 _ALIKE = 0.01
 
@@ -113,14 +116,18 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
 
     noisy: list[tuple[float, str]] = []
     drawn: list[float] = []
+    later: list[float] = []
     estimated = False
     for number, run in enumerate(runs):
         colour, kind = style(number)
         tag = _chosen(run, plot.figures)
         if tag is None:
             continue
-        _line(axes, run.curves[tag], colour, kind)
-        drawn += [value for value in _values(run, tag) if math.isfinite(value)]
+        curve = run.curves[tag]
+        _line(axes, curve, colour, kind)
+        points = [point for point in zip(curve.epochs, curve.values, strict=True) if math.isfinite(point[1])]
+        drawn += [value for _, value in points]
+        later += [value for epoch, value in points if epoch > 1]
         if tag == "val/psnr_blind":
             estimated = True
             _band(axes, run, colour)
@@ -131,10 +138,15 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         noisy = [(noisy[0][0], "0.4")]
     for value, colour in noisy:
         axes.axhline(value, color=colour, linestyle="dotted")
-    axes.set_title(plot.title + (", estimated without clean images" if estimated else ""))
-    axes.set_ylabel(plot.unit)
-    if plot.unit == "loss" and drawn and min(drawn) > 0 and max(drawn) / min(drawn) > _LOG_FROM:
+    title = plot.title + (", estimated without clean images" if estimated else "")
+    if plot.unit == "loss" and later and max(drawn) - max(later) > _OFF_SCALE * (max(later) - min(later)):
+        margin = 0.1 * (max(later) - min(later)) or 0.1 * abs(max(later)) or 1.0
+        axes.set_ylim(min(later) - margin, max(later) + margin)
+        title += " (first epoch off the scale)"
+    elif plot.unit == "loss" and drawn and min(drawn) > 0 and max(drawn) / min(drawn) > _LOG_FROM:
         axes.set_yscale("log")
+    axes.set_title(title)
+    axes.set_ylabel(plot.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
 
 

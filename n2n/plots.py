@@ -52,22 +52,27 @@ def style(number: int) -> tuple[str, Any]:
 def labels(folders: Sequence[Path]) -> list[str]:
     """Return a short name for each folder, by which it can be told from the others.
 
-    What the paths begin and end with alike is left out: ``lightning_logs/a/version_0`` and ``lightning_logs/b/version_0`` are
-    a and b. Of a single folder the name remains, and the one above it if that is only a version.
+    What the paths end with alike is left out, and of the rest as many parts remain, from the end, as tell them apart:
+    ``lightning_logs/a/version_0`` and ``lightning_logs/b/version_0`` are a and b. A version stands alone only if its run is the
+    same for all.
     """
-    paths = [Path(os.path.abspath(folder)).parts for folder in folders]  # noqa: PTH100  # no link is followed
-    # One part is left of the shortest.
-    begin, end = 0, 0
+    paths = [Path(os.path.abspath(folder)).parts[1:] or ("root",) for folder in folders]  # noqa: PTH100  # follows no link
     shortest = min(map(len, paths), default=0)
-    if len(set(paths)) == 1:
-        (last,) = {path[-1] for path in paths}
-        begin = shortest - (2 if re.fullmatch(r"version_\d+", last) and shortest > 2 else 1)
-    else:
-        while begin < shortest - 1 and len({path[begin] for path in paths}) == 1:
-            begin += 1
-        while begin + end < shortest - 1 and len({path[-1 - end] for path in paths}) == 1:
-            end += 1
-    return _distinct([_shortened("/".join(path[begin : len(path) - end])) for path in paths])
+    several = len(set(paths)) > 1
+    end = 0
+    while several and end < shortest - 1 and len({path[-1 - end] for path in paths}) == 1:
+        end += 1
+    begin = 0
+    while several and begin < shortest - end - 1 and len({path[begin] for path in paths}) == 1:
+        begin += 1
+    paths = [path[begin : len(path) - end] for path in paths]
+    kept = 1
+    while kept < max(map(len, paths), default=0) and (
+        len({path[-kept:] for path in paths}) < len(set(paths))
+        or any(len(path) > kept and re.fullmatch(r"version_\d+", path[-kept]) for path in paths)
+    ):
+        kept += 1
+    return _distinct([_shortened("/".join(path[-kept:])) for path in paths])
 
 
 def _shortened(label: str) -> str:
