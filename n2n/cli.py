@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "denoise images with a checkpoint",
     "compare": "train several networks under one budget, and write one table",
     "export": "write a checkpoint as ONNX or torch.export",
+    "report": "draw the curves and pictures of runs",
 }
 
 
@@ -47,6 +48,10 @@ def _run(args: list[str]) -> int:
         from n2n.export import main as export
 
         return export(args[1:])
+    if args[0] == "report":
+        from n2n.report import main as report
+
+        return report(args[1:])
     # Imported here, so that predicting and asking for help do not wait for Lightning.
     from n2n.training import train
 

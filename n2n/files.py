@@ -1,0 +1,27 @@
+"""Files that are whole, or not there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path in the same folder to write to, and put what was written there in the place of ``path``.
+
+    If the body fails or is interrupted, what it wrote is removed and ``path`` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
+    try:
+        part = folder / path.name
+        yield part
+        if path.is_dir():  # a folder cannot be replaced in one step
+            path.replace(folder / "old")
+        part.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
