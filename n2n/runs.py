@@ -8,7 +8,7 @@ import os
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,14 @@ class Run:
                 best = max(scores, key=scores.__getitem__)
                 return best, self.at(best)
         raise InputError(f"no epoch of {self.folder} was validated: let it train on, with validation")
+
+    def until(self, epoch: int) -> Run:
+        """Return the run as it was after some epoch."""
+        curves = {}
+        for tag, curve in self.curves.items():
+            if count := sum(e <= epoch for e in curve.epochs):
+                curves[tag] = Curve(curve.epochs[:count], curve.values[:count], curve.minutes[:count])
+        return replace(self, curves=curves)
 
     def at(self, epoch: int) -> dict[str, float]:
         """Return all ``val/`` figures of an epoch, by tag."""

@@ -72,6 +72,8 @@ class Job:
     def progress(self) -> tuple[Run | None, bool]:
         """Look at what is there of the run already: the run, if it has begun, and whether it is done.
 
+        Of a run that has trained for more epochs than are asked for, what it was after these.
+
         Raises:
             InputError: if the folder holds a run of another configuration.
         """
@@ -88,6 +90,9 @@ class Job:
                 f"{self.folder} holds a run with another configuration ({'; '.join(differing[:3])}): give the comparison "
                 "another --name, or remove that folder"
             )
+        epochs = self.config["trainer"]["max_epochs"]
+        if epochs is not None and 0 < epochs < run.epochs:
+            return run.until(epochs), True
         return run, run.finished and not _is_longer(run.config.get("trainer", {}), self.config["trainer"])
 
 

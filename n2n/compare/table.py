@@ -53,7 +53,7 @@ def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
         elif run is None:
             row.remarks.append(f"not trained yet{seed}")
         elif not done:
-            row.remarks.append(f"interrupted after {run.epochs} epochs{seed}")
+            row.remarks.append(f"{run.epochs} epochs so far{seed}")
     return list(rows.values())
 
 

@@ -78,6 +78,10 @@ def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs() -> None
     assert compare("table1/model2.yaml", options=("--epochs", "2", "--name", "whole")) == 0
     part, whole = weights("part/model2"), weights("whole/model2")
     assert all(torch.equal(part[key], whole[key]) for key in whole)
+    # Fewer are a look back.
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    for column in ("epochs", "best epoch", "denoised, per image", "minutes"):
+        assert rows("part")[0][column] == table[0][column]
     # Whoever repeats the run from its configuration starts anew.
     assert yaml.safe_load(Path("lightning_logs/part/model2/config.yaml").read_text())["ckpt_path"] is None
 
