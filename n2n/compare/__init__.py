@@ -14,7 +14,7 @@ from n2n.compare.table import collect, csv_text, markdown
 from n2n.config_files import matching
 from n2n.errors import InputError
 from n2n.files import replacing
-from n2n.options import CommandParser, option
+from n2n.options import CommandParser
 
 # Minutes left are of the time that the networks so far have taken.
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
@@ -151,9 +151,9 @@ def main(args: Sequence[str]) -> int:
             "no configuration is given: name one or more, such as n2n compare table1/model2.yaml table1/model6.yaml"
         )
     variations = [Variation.parse(text) for text in own.vary]
-    root = option(rest, "--trainer.default_root_dir") or "."
-    folder = Path(root) / "lightning_logs" / own.name
-    jobs = plan(list(matching(configs)), variations, own.seeds, [*rest, *_budget(own.epochs, own.minutes)], folder)
+    options = [*rest, *_budget(own.epochs, own.minutes)]
+    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name)
+    folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *args])
     try:
         failures = _train(jobs)

@@ -15,6 +15,7 @@ import yaml
 
 from n2n.config_files import find_config
 from n2n.errors import InputError
+from n2n.options import option
 from n2n.runs import Run
 
 # What may differ between a run and its continuation: where it computes and what it shows, not what it learns.
@@ -144,7 +145,7 @@ def plan(
     variations: Sequence[Variation],
     seeds: Sequence[int],
     options: Sequence[str],
-    folder: Path,
+    name: str,
 ) -> list[Job]:
     """Plan a comparison; every configuration is parsed, so that a mistake in the last one is found before the first trains.
 
@@ -153,30 +154,39 @@ def plan(
         variations: every combination of them is trained.
         seeds: of the runs; none for the one of the configuration.
         options: of ``n2n fit``, the same for all.
-        folder: where the runs go, one folder each.
+        name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
 
     Raises:
-        InputError: for configurations that are missing, wrong, or of the same name, and for folders with other runs in them.
+        InputError: for configurations that are missing, wrong, or of the same name, and for options that make no sense here.
     """
     from n2n.training import parse_fit
 
     names = [Path(config).name.removesuffix(".yaml") for config in configs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"two configurations are called {twice[0]}: the names tell the runs apart, so rename one")
+    if option(options, "--ckpt_path") is not None:
+        raise InputError("--ckpt_path is not for a comparison: what was interrupted goes on by itself")
     jobs = []
-    for config, name in zip(configs, names, strict=True):
+    for config, stem in zip(configs, names, strict=True):
         path = str(find_config(config))
         for values in itertools.product(*(variation.values for variation in variations)):
             chosen = [(variation.key, value) for variation, value in zip(variations, values, strict=True)]
-            label = " ".join([name, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in chosen)])
+            label = " ".join([stem, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in chosen)])
             for seed in seeds or (None,):
                 args = ["--config", path, *options, *(x for key, value in chosen for x in (f"--{key}", value))]
-                parts = [name, *(f"{key}={value}" for key, value in chosen)]
+                parts = [stem, *(f"{key}={value}" for key, value in chosen)]
                 if seed is not None:
                     args += ["--seed_everything", str(seed)]
                     parts.append(f"seed={seed}")
-                place = folder / re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
-                jobs.append(Job(label, seed, tuple(args), place, parse_fit(args)))
+                parsed = parse_fit(args)
+                if parsed["trainer"]["logger"] is False or parsed["trainer"]["fast_dev_run"]:
+                    raise InputError(
+                        "a comparison reads its figures from the runs' TensorBoard events: without a logger, "
+                        "or with fast_dev_run, there are none"
+                    )
+                root = Path(parsed["trainer"]["default_root_dir"] or ".")
+                folder = root / "lightning_logs" / name / re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
+                jobs.append(Job(label, seed, tuple(args), folder, parsed))
     return jobs
 
 

@@ -192,6 +192,8 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --epochs a", "invalid int value: 'a'"),
         ("final.yaml --seeds x", "invalid int value: 'x'"),
         ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
+        ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
+        ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
         ("final.yaml quick.yaml --model.optimizer.lr x", "lr"),
     ],
 )
