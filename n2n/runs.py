@@ -65,7 +65,7 @@ class Run:
             InputError: if there is no such folder, nothing was logged in it, or its configuration cannot be read.
         """
         parts = [_Part(events) for events in read_events(folder)]
-        if not any(part.tags for part in parts):
+        if not parts:
             raise InputError(f"there are no TensorBoard events in {folder}: expected the folder of a run of n2n fit")
         config = _read_config(folder / "config.yaml")
         ended = [part.ended for part in parts if part.ended is not None]
@@ -133,7 +133,6 @@ class _Part:
     """What one process logged of a run: an event file.
 
     Attributes:
-        tags: all that was logged.
         ended: when the figures of a training that ended by itself were logged, or None.
         start: when the file was begun.
         last: when its last epoch was logged, or None.
@@ -143,7 +142,6 @@ class _Part:
     """
 
     def __init__(self, events: Any) -> None:
-        self.tags = [tag for kind in events.Tags().values() if isinstance(kind, list) for tag in kind]
         self.start: float = events.FirstEventTimestamp()
         scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
         ended = [event.wall_time for tag, all_of in scalars.items() if tag.startswith("best/") for event in all_of]
@@ -160,7 +158,11 @@ class _Part:
         for tag, all_of in scalars.items():
             if not tag.startswith(("train/", "val/")):
                 continue
-            found = {epoch_of[event.step]: event for event in all_of if event.step in epoch_of}
+            found = {
+                epoch_of[event.step]: event
+                for event in all_of
+                if event.step in epoch_of and math.isfinite(event.wall_time)
+            }
             if found:
                 self.values[tag] = {epoch: (event.value, event.wall_time) for epoch, event in found.items()}
             if tag == "train/loss":
