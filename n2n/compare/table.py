@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from n2n import __version__
 from n2n.compare.paper import reported
 from n2n.compare.plan import Job
 from n2n.errors import InputError
+from n2n.metrics import EPSILON
 from n2n.runs import Run
 
 
@@ -66,22 +68,30 @@ class _Column:
     spread: bool = True
 
 
-def _figure(*tags: str) -> Callable[[Run], float | None]:
-    """The first of several figures that the best epoch has."""
+def psnr_estimated(mse: float) -> float:
+    """PSNR in dB of a squared error that was estimated from pairs; NaN where that is not positive.
 
-    def value(run: Run) -> float | None:
-        figures = run.best()[1]
-        return next((figures[tag] for tag in tags if tag in figures), None)
+    It is given here also where its interval is too wide to say it of one network: networks that are measured on the same pairs
+    share most of the uncertainty.
+    """
+    return -10 * math.log10(mse + EPSILON) if mse > 0 else math.nan
 
-    return value
+
+def _figure(tag: str) -> Callable[[Run], float | None]:
+    return lambda run: run.best()[1].get(tag)
+
+
+def _estimated(run: Run) -> float | None:
+    mse = run.best()[1].get("val/mse_blind")
+    return None if mse is None else psnr_estimated(mse)
 
 
 def _gain(run: Run) -> float | None:
     figures = run.best()[1]
-    for kind in ("_per_image", "_blind"):
-        if f"val/psnr{kind}" in figures and f"val/psnr_noisy{kind}" in figures:
-            return figures[f"val/psnr{kind}"] - figures[f"val/psnr_noisy{kind}"]
-    return None
+    denoised, noisy = figures.get("val/psnr_per_image"), figures.get("val/psnr_noisy_per_image")
+    if denoised is None or noisy is None:
+        denoised, noisy = _estimated(run), figures.get("val/psnr_noisy_blind")
+    return None if denoised is None or noisy is None else denoised - noisy
 
 
 def _cost(name: str) -> Callable[[Run], float | None]:
@@ -112,11 +122,19 @@ COLUMNS = (
     _Column("denoised, per image", _figure("val/psnr_per_image")),
     _Column("denoised, global", _figure("val/psnr")),
     _Column("noisy, estimated", _figure("val/psnr_noisy_blind"), spread=False),
-    _Column("denoised, estimated", _figure("val/psnr_blind")),
+    _Column("denoised, estimated", _estimated),
     _Column("gain", _gain),
     _Column("paper, per image", _paper(0), spread=False),
     _Column("paper, minutes", _paper(1), ".0f", False),
 )
+
+
+_KINDS = {
+    "per image": " Per image: mean over images.",
+    "global": " Global: of one squared error over all pixels.",
+    "estimated": " Estimated: over all pixels, from pairs, without clean images; the differences are more certain than "
+    "the figures, since all networks are measured on the same pairs.",
+}
 
 
 def _cell(column: _Column, runs: Sequence[Run]) -> str:
@@ -145,13 +163,8 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         lines.append(f"| {row.label} | " + " | ".join(cells) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
     notes.append(
-        "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves. Per image: mean over "
-        "images. Global: of one squared error over all pixels."
-        + (
-            " Estimated: from pairs, without clean images."
-            if any("estimated" in column.title for column in columns)
-            else ""
-        )
+        "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves."
+        + "".join(text for word, text in _KINDS.items() if any(word in column.title for column in columns))
     )
     seeds = {len(found) for found in runs.values() if found}
     if seeds - {0, 1}:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import signal
 import statistics
@@ -16,6 +17,7 @@ from PIL import Image
 
 from n2n.cli import main
 from tests.conftest import write_course
+from tests.test_own_images import write_captures
 
 
 def compare(*configs: str, options: tuple[str, ...] = (), root: str = "data") -> int:
@@ -204,3 +206,18 @@ def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.Captur
     assert shown.startswith("n2n compare: error:")
     assert message in shown
     assert list(Path().iterdir()) == []
+
+
+def test_without_clean_images_the_estimates_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    write_captures()
+    source = ("--data.source", "n2n.data.Folders", "--data.source.roots", "[a,b]", "--data.source.patches", "100")
+    options = (*source, "--data.batch_size", "10", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu")
+    assert main(["compare", "table1/model2.yaml", *options]) == 0
+    (row,) = rows()
+    figures = torch.load("lightning_logs/compare/model2/checkpoints/best.ckpt", weights_only=True)["n2n"]["figures"]
+    denoised = -10 * math.log10(figures["val/mse_blind"] + 1e-8)
+    assert float(row["denoised, estimated"]) == pytest.approx(denoised, abs=1e-4)
+    assert float(row["gain"]) == pytest.approx(denoised - figures["val/psnr_noisy_blind"], abs=1e-4)
+    assert row["denoised, per image"] == ""
+    assert "per image" not in Path("lightning_logs/compare/table.md").read_text()
+    assert "estimated" in Path("lightning_logs/compare/psnr.svg").read_text()
