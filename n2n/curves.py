@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# In inches: one set of axes; the lines of the legend, and a letter of it.
+_WIDTH, _HEIGHT, _LEGEND, _LETTER = 3.2, 2.6, 0.5, 0.066
 # The largest value of all over the smallest, above which a linear axis would flatten most of the curves.
 _LOG_FROM = 10.0
 # The first epoch's loss is a mean from untrained to trained; where it lies this many times the range of all others above them,
@@ -57,7 +59,7 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     """Draw training and validation loss and both PSNRs over epochs, all runs in the same axes.
 
     The noisy input's PSNR is a dotted line. Where there are no clean images, the PSNR estimated from pairs is drawn, with its
-    interval as a band.
+    95 % interval as a band.
 
     Args:
         runs: with at least one curve each.
@@ -68,10 +70,11 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     from matplotlib.patches import Patch
 
     plots = [plot for plot in _PLOTS if any(_chosen(run, plot.figures) for run in runs)]
-    columns = min(2, max(1, len(plots)))
+    columns = 2 if len(plots) == 4 else max(1, len(plots))
     rows = max(1, -(-len(plots) // columns))
+    beside = _LEGEND + _LETTER * max(len("95 % interval"), *map(len, labels))
     with look():
-        figure = Figure(figsize=(3.5 * columns, 2.6 * rows), layout="constrained")
+        figure = Figure(figsize=(_WIDTH * columns + beside, _HEIGHT * rows), layout="constrained")
         for i, plot in enumerate(plots):
             axes = figure.add_subplot(rows, columns, i + 1)
             _draw(axes, plot, runs)
@@ -104,11 +107,21 @@ def _values(run: Run, tag: str) -> tuple[float, ...]:
     return run.curves[tag].values if tag in run.curves else ()
 
 
-def _line(axes: Axes, curve: Curve, colour: str, kind: Any) -> None:
-    """Draw a curve, with a gap where nothing can be said, and its points where they are few."""
+def _line(axes: Axes, curve: Curve, validated: Sequence[int], colour: str, kind: Any) -> None:
+    """Draw a curve, with a gap where an epoch was validated and nothing could be said, and its points where they are few."""
     few = len(curve.epochs) < 12
-    values = [value if math.isfinite(value) else math.nan for value in curve.values]
-    axes.plot(curve.epochs, values, color=colour, linestyle=kind, marker="o" if few else "", markersize=3)
+    values = dict.fromkeys(validated, math.nan) | {
+        epoch: value for epoch, value in zip(curve.epochs, curve.values, strict=True) if math.isfinite(value)
+    }
+    epochs = sorted({*values, *curve.epochs})
+    axes.plot(
+        epochs,
+        [values.get(epoch, math.nan) for epoch in epochs],
+        color=colour,
+        linestyle=kind,
+        marker="o" if few else "",
+        markersize=3,
+    )
 
 
 def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
@@ -124,7 +137,10 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         if tag is None:
             continue
         curve = run.curves[tag]
-        _line(axes, curve, colour, kind)
+        validated = (
+            run.curves["val/mse_blind"].epochs if tag == "val/psnr_blind" and "val/mse_blind" in run.curves else ()
+        )
+        _line(axes, curve, validated, colour, kind)
         points = [point for point in zip(curve.epochs, curve.values, strict=True) if math.isfinite(point[1])]
         drawn += [value for _, value in points]
         later += [value for epoch, value in points if epoch > 1]
@@ -138,7 +154,7 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         noisy = [(noisy[0][0], "0.4")]
     for value, colour in noisy:
         axes.axhline(value, color=colour, linestyle="dotted")
-    title = plot.title + (", estimated without clean images" if estimated else "")
+    title = plot.title + (" (estimated)" if estimated else "")
     if plot.unit == "loss" and later and max(drawn) - max(later) > _OFF_SCALE * (max(later) - min(later)):
         margin = 0.1 * (max(later) - min(later)) or 0.1 * abs(max(later)) or 1.0
         axes.set_ylim(min(later) - margin, max(later) + margin)

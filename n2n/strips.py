@@ -22,7 +22,7 @@ DPI = 200
 # Of a pixel: the product of inches and pixels to the inch is cut to whole pixels, and may be a hair below.
 _SLACK = 1e-3
 # Letters to a line, and lines, above a column.
-_LETTERS, _LINES = 20, 3
+_LETTERS, _LINES = 18, 3
 
 
 @dataclass(frozen=True)

@@ -79,23 +79,23 @@ def test_report_of_two_runs(
     shown = capsys.readouterr()
     names = [
         "curves.csv",
-        *(f"{x}.{y}" for x in ("curves", "strip_version_0", "strip_model2", "strip") for y in ("png", "svg")),
+        *(f"{x}.{y}" for x in ("curves", "strip_run-version_0", "strip_model2", "strip") for y in ("png", "svg")),
     ]
     assert shown.out.split() == [f"figures/{name}" for name in names]
     assert sorted(path.name for path in Path("figures").iterdir()) == sorted(names)
     assert "warning" not in shown.err
 
-    runs = {"version_0": Run.read(first), "model2": Run.read(resumed)}
+    runs = {"run/version_0": Run.read(first), "model2": Run.read(resumed)}
     with Path("figures/curves.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["run"] for line in table] == ["version_0"] * 30 + ["model2"] * 2
+    assert [line["run"] for line in table] == ["run/version_0"] * 30 + ["model2"] * 2
     for line in table:
         run, epoch = runs[line["run"]], int(line["epoch"])
         assert {tag: float(line[tag]) for tag in run.at(epoch)} == pytest.approx(run.at(epoch), rel=1e-8)
         assert float(line["minutes"]) == pytest.approx(run.curves["train/loss"].minutes[epoch - 1], abs=6e-4)
 
     said = texts(Path("figures/curves.svg"))
-    assert {"version_0", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
+    assert {"run/version_0", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
     assert said.count("epoch") == 4
     for name, run in runs.items():
         found = last_panel(run.folder)
@@ -103,12 +103,12 @@ def test_report_of_two_runs(
         assert found.epoch == run.epochs
         assert len(found.rows) == 8
         expected = [f"{x:.2f} dB" for row in found.rows[:3] for x in row.psnr or ()]
-        assert texts(Path(f"figures/strip_{name}.svg")) == ["noisy", "denoised", "clean", *expected]
+        assert texts(Path(f"figures/strip_{name.replace('/', '-')}.svg")) == ["noisy", "denoised", "clean", *expected]
     # The strip of all: one denoised column for each run, and in each row the higher PSNR in bold.
-    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "version_0", "model2", "clean"]
+    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "run/version_0", "model2", "clean"]
     svg = Path("figures/strip.svg").read_text()
     assert svg.count("<image") == 3 * 4
-    assert len(re.findall(r"<text[^>]*bold[^>]*>", svg)) == 3
+    assert svg.count('<text style="font-weight: 700') == 3
     # Every pixel of the first noisy and clean image of the data is there.
     noisy, clean = torch.load(resumed.parent / "data" / "val_data.pkl", weights_only=True)
     strip = np.asarray(Image.open("figures/strip.png").convert("RGB"))
@@ -147,7 +147,7 @@ def test_psnrs_without_clean_images_have_a_band(tmp_path: Path, capsys: pytest.C
     assert "95 % interval" in texts(Path("report/curves.svg"))
 
     axes = curves_figure([Run.read(Path("run"))], ["run"]).axes[-1]
-    assert "estimated without clean images" in axes.get_title()
+    assert axes.get_title() == "PSNR over all pixels (estimated)"
     (band,) = axes.collections
     corners = {tuple(corner) for corner in np.asarray(band.get_paths()[0].vertices).tolist()}
     assert {(1.0, 24.0), (2.0, 26.0), (1.0, 27.0), (2.0, 29.0)} <= corners
@@ -248,6 +248,7 @@ def test_labels_are_short_and_differ() -> None:
     assert of("logs/a/version_0", "logs/a/version_1") == ["version_0", "version_1"]
     assert of("logs/a/version_3") == ["a/version_3"]
     assert of("exp/table1/model2", "reference/quick") == ["model2", "quick"]
+    assert of("exp/run/version_0", "exp/model2") == ["run/version_0", "model2"]
     assert of("a", "a") == ["a", "a 2"]
     assert file_names(["a/b", "A-b", "a-b"]) == ["a-b", "A-b-2", "a-b-3"]
 
