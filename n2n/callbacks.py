@@ -37,7 +37,8 @@ def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
     return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
-# Above the PSNRs of a panel's images, top to bottom: height and width of the row in the panel, and the PSNR of each column.
+# Above a line for each of a panel's images, top to bottom: height and width of the row in the panel, which find it there again,
+# and the PSNR of each column, where there is a clean image.
 PANEL_TABLE = "| height | width | noisy, dB | denoised, dB |\n|---|---|---|---|"
 
 
@@ -129,11 +130,13 @@ class ImagePanel(Callback):
             row = panel(*(x[i : i + 1] for x in columns)).cpu()
             # TensorBoard shows grey and colour; of other numbers of channels the first stands for all.
             self._rows.append((row if len(row) == 3 else row[:1]).expand(3, -1, -1))
+            scores = ["", ""]
             if batch.clean is not None:
                 clean = batch.clean[i : i + 1]
-                scores = [float(psnr_from_mse(squared_error_per_image(x[i : i + 1], clean))) for x in columns[:2]]
-                # Height and width find the row again in the picture.
-                self._table.append("| {} | {} | {:.2f} | {:.2f} |".format(*row.shape[1:], *scores))
+                scores = [
+                    f"{float(psnr_from_mse(squared_error_per_image(x[i : i + 1], clean))):.2f}" for x in columns[:2]
+                ]
+            self._table.append("| {} | {} | {} | {} |".format(*row.shape[1:], *scores))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the panel."""
@@ -141,9 +144,10 @@ class ImagePanel(Callback):
             return
         width = max(row.shape[2] for row in self._rows)
         picture = torch.cat([F.pad(row, (0, width - row.shape[2]), value=1.0) for row in self._rows], dim=1)
+        # Rounded here: TensorBoard would cut the fraction off, and darken the picture.
+        picture = (picture * 255).round().to(torch.uint8)
         self._rows = []
         name = "val/noisy_denoised" + ("_clean" if self._clean else "")
         trainer.logger.experiment.add_image(name, picture, trainer.global_step)
-        if self._table:
-            table = "\n".join([PANEL_TABLE, *self._table])
-            trainer.logger.experiment.add_text("val/psnr_of_panel", table, trainer.global_step)
+        table = "\n".join([PANEL_TABLE, *self._table])
+        trainer.logger.experiment.add_text("val/psnr_of_panel", table, trainer.global_step)

@@ -13,8 +13,10 @@ COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
     "validate": "measure a checkpoint on noisy and clean images",
     "predict": "denoise images with a checkpoint",
+    "compare": "train several networks under one budget, and write one table",
     "search": "search for the best values of a configuration",
     "export": "write a checkpoint as ONNX or torch.export",
+    "report": "draw the curves and pictures of runs",
 }
 
 
@@ -39,10 +41,18 @@ def _run(args: list[str]) -> int:
         from n2n.predict import main as predict
 
         return predict(args[1:])
+    if args[0] == "compare":
+        from n2n.compare import main as compare
+
+        return compare(args[1:])
     if args[0] == "export":
         from n2n.export import main as export
 
         return export(args[1:])
+    if args[0] == "report":
+        from n2n.report import main as report
+
+        return report(args[1:])
     if args[0] == "search":
         from n2n.search import main as search
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from n2n.errors import InputError
@@ -33,6 +35,12 @@ def find_config(name: str) -> Path:
     raise InputError(
         f"there is no config {name!r}: give the path of a YAML file, or one of the bundled {', '.join(bundled_names())}"
     )
+
+
+def matching(names: Iterable[str]) -> Iterator[str]:
+    """Replace patterns such as ``table1/*.yaml``, which the shell has left as they are, by the bundled names they match."""
+    for name in names:
+        yield from fnmatch.filter(bundled_names(), name) or [name]
 
 
 def resolve_configs(args: list[str]) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 Plain = bool | int | float | str
 
@@ -29,12 +31,11 @@ def _flatten(name: str, value: Any) -> dict[str, Plain]:
     return flat
 
 
-def hyperparameters(config: Namespace, network: nn.Module) -> dict[str, Plain]:
+def hyperparameters(config: Namespace) -> dict[str, Plain]:
     """Return what tells one run from another: network, loss, optimiser, schedule, data, budget and seed.
 
     Args:
         config: of ``n2n fit``, as it ran.
-        network: whose parameters are counted.
     """
     content: dict[str, Any] = config.as_dict()
     flat: dict[str, Plain] = {}
@@ -42,9 +43,28 @@ def hyperparameters(config: Namespace, network: nn.Module) -> dict[str, Plain]:
         for key, value in content[part].items():
             flat |= _flatten(key, value)
     trainer = content["trainer"]
-    flat |= {
+    return flat | {
         "seed": content["seed_everything"],
         "epochs": trainer["max_epochs"],
-        "precision": str(trainer["precision"]),
+        "precision": trainer["precision"],
     }
-    return flat | {"parameters": sum(p.numel() for p in network.parameters())}
+
+
+def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, Plain]:
+    """Count a network's parameters, and the multiplications it takes for each pixel of an image.
+
+    Args:
+        network: maps N×C×H×W to the same shape.
+        shape: C, H, W of the image: networks that pad compute more for each pixel of a small one.
+
+    Returns:
+        ``parameters`` and ``macs_per_pixel`` (multiply-accumulates of convolutions and matrix products).
+    """
+    C, H, W = shape
+    training = network.training
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, C, H, W, device=device))
+    network.train(training)
+    macs = counter.get_total_flops() / 2 / (H * W)
+    return {"parameters": sum(p.numel() for p in network.parameters()), "macs_per_pixel": round(macs, 1)}

@@ -11,6 +11,17 @@ from typing import Any, NoReturn
 from n2n.errors import InputError
 
 
+def option(args: Sequence[str], name: str) -> str | None:
+    """Return the last value of an option in command line arguments, or None."""
+    value = None
+    for i, argument in enumerate(args):
+        if argument == name and i + 1 < len(args):
+            value = args[i + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+    return value
+
+
 def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
     """Add the option that was probably meant to a message about one that does not exist.
 

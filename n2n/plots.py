@@ -66,13 +66,15 @@ def labels(folders: Sequence[Path]) -> list[str]:
     while several and begin < shortest - end - 1 and len({path[begin] for path in paths}) == 1:
         begin += 1
     paths = [path[begin : len(path) - end] for path in paths]
+
+    def ending(path: tuple[str, ...], parts: int) -> tuple[str, ...]:
+        more = len(path) > parts and re.fullmatch(r"version_\d+", path[-parts])
+        return path[-parts - 1 if more else -parts :]
+
     kept = 1
-    while kept < max(map(len, paths), default=0) and (
-        len({path[-kept:] for path in paths}) < len(set(paths))
-        or any(len(path) > kept and re.fullmatch(r"version_\d+", path[-kept]) for path in paths)
-    ):
+    while len({ending(path, kept) for path in paths}) < len(set(paths)):
         kept += 1
-    return _distinct([_shortened("/".join(path[-kept:])) for path in paths])
+    return _distinct([_shortened("/".join(ending(path, kept))) for path in paths])
 
 
 def _shortened(label: str) -> str:

@@ -7,13 +7,14 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
 from n2n.config_files import resolve_configs
 from n2n.errors import InputError
-from n2n.training_cli import TrainingCLI
+from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
 _NO_NEWS = (
@@ -69,3 +70,15 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         TrainingCLI(resolve_configs(list(args)), folder, callbacks)
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def parse_fit(args: Sequence[str]) -> dict[str, Any]:
+    """Return the whole configuration that ``n2n fit`` would run with, as it would save it.
+
+    Args:
+        args: of ``n2n fit``.
+
+    Raises:
+        InputError: if they are wrong.
+    """
+    return ParsingOnly(["fit", *resolve_configs(list(args))]).resolved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
@@ -22,28 +20,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
-from n2n.hyperparameters import hyperparameters
+from n2n.hardware import device_name, has_fast_bf16
+from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
-from n2n.options import with_suggestion
+from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
 from n2n.torch_file import load_torch_file
-
-
-def has_fast_bf16(accelerator: str) -> bool:
-    """Return whether the hardware multiplies bfloat16 itself; elsewhere it would be emulated, and slow.
-
-    Args:
-        accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
-    """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if accelerator not in ("auto", "cpu"):
-        return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -90,17 +72,6 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
             line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
         lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
     return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
-
-
-def option(args: list[str], name: str) -> str | None:
-    """Return the last value of an option in command line arguments, or None."""
-    value = None
-    for i, argument in enumerate(args):
-        if argument == name and i + 1 < len(args):
-            value = args[i + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.partition("=")[2]
-    return value
 
 
 class SaveConfig(SaveConfigCallback):
@@ -256,7 +227,10 @@ class TrainingCLI(LightningCLI):
         best = {
             name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
         }
-        logger.log_hyperparams(hyperparameters(self.config.fit, self.model), best, self.trainer.global_step)
+        assert isinstance(self.datamodule, PairDataModule)
+        cost = network_cost(self.model, self.datamodule.image_shape)
+        device = {"device": device_name(self.trainer.strategy.root_device)}
+        logger.log_hyperparams(hyperparameters(self.config.fit) | cost | device, best, self.trainer.global_step)
         logger.save()
 
     def after_fit(self) -> None:
@@ -277,3 +251,23 @@ class TrainingCLI(LightningCLI):
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
         )
+
+
+class ParsingOnly(TrainingCLI):
+    """Parses a command line for its configuration, and neither builds nor trains anything."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as a run would save it."""
+        parser = self._parser(self.subcommand)
+        content: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self._command], skip_unset=False))
+        return content

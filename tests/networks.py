@@ -30,3 +30,16 @@ class Slow(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         time.sleep(0.02)
         return x
+
+
+class Interrupting(nn.Module):
+    """What happens when the user presses Ctrl-C in the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise KeyboardInterrupt
+        return self.weight * x

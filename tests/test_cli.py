@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
 from n2n import Denoiser, __version__
 from n2n.cli import main
@@ -31,8 +35,34 @@ def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
     images = events.Images("val/noisy_denoised_clean")
     # Epochs 0, 5, ..., 25 and the last, of 15 steps each.
     assert [image.step for image in images] == [15, 90, 165, 240, 315, 390, 450]
+    # The PSNRs beside the last panel are those of its pixels, which are rounded to 8 bits there.
+    table = events.Tensors("val/psnr_of_panel/text_summary")[-1].tensor_proto.string_val[0].decode()
+    rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+    panel = np.asarray(Image.open(io.BytesIO(images[-1].encoded_image_string))) / 255
+    assert (len(rows), sum(row[0] for row in rows)) == (8, panel.shape[0])
+    noisy, denoised, clean = (panel[4:132, 4 + 136 * i : 132 + 136 * i] for i in range(3))
+    for i, picture in enumerate((noisy, denoised)):
+        assert rows[0][2 + i] == pytest.approx(-10 * np.log10(np.square(picture - clean).mean() + 1e-8), abs=0.02)
     # Sigma 20 is 22.1 dB.
     assert events.Scalars("val/psnr_noisy")[0].value == pytest.approx(22.1, abs=0.3)
+
+
+def test_tensorboard_can_sort_runs_by_their_hyperparameters(checkpoint: Path) -> None:
+    events = EventAccumulator(str(checkpoint.parent.parent))
+    events.Reload()
+    hparams = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+    values = {
+        name: value.string_value or value.number_value for name, value in hparams.session_start_info.hparams.items()
+    }
+    expected = {"backbone": "ModelFinal", "backbone.widths": "[8, 8]", "optimizer": "Adam", "optimizer.lr": 1e-2}
+    expected |= {"batch_size": 4, "target": "noisy", "seed": 0, "epochs": 30, "source": "CourseFiles"}
+    assert expected.items() <= values.items()
+    # Without padding every pixel costs each weight once.
+    assert values["macs_per_pixel"] == 3 * 8 * 9 + 8 * 8 * 9 + 8 * 3 * 9
+    assert "thread" in str(values["device"])
+    assert values["parameters"] == 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8 + 8 * 3 * 9 + 3
+    figures = torch.load(checkpoint, weights_only=True)["n2n"]["figures"]
+    assert events.Scalars("best/psnr_per_image")[0].value == pytest.approx(figures["val/psnr_per_image"])
 
 
 def test_checkpoint_holds_plain_values_only(checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from n2n.data.sources import PairSource
+from n2n.data.sources import HasCleanTargets, PairSource
 from n2n.data.store import Batch, PairLoader, PairSampler, RawBatch, Store
 from n2n.errors import InputError
 
@@ -63,7 +63,10 @@ class PairDataModule(L.LightningDataModule):
             InputError: if training and validation images differ in channels or range, or there are no clean images to train on.
         """
         if stage == "fit" and self._train is None:
-            self._train = self.source.train_pairs()
+            if self.target == "clean" and isinstance(self.source, HasCleanTargets):
+                self._train = self.source.clean_train_pairs()
+            else:
+                self._train = self.source.train_pairs()
             _tell("Training", self._train)
         if self._val is None:
             self._val = self.val_source.val_pairs()

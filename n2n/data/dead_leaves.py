@@ -172,19 +172,19 @@ class DeadLeaves:
     def _textures(self) -> NDArray[np.float32]:
         return texture_bank(self.seed)
 
-    def photograph(self, i: int, clean: bool) -> Pixels:
+    def photograph(self, i: int, held_out: bool) -> Pixels:
         """Draw the i-th image of the training or the validation set, size×size×channels uint8."""
-        image = draw(self.size, np.random.default_rng([self.seed, 200 + clean, i]), self._textures)
+        image = draw(self.size, np.random.default_rng([self.seed, 200 + held_out, i]), self._textures)
         if self.channels == 1:
             image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
         return image
 
-    def _recipe(self, count: int, clean: bool) -> dict[str, Any]:
+    def _recipe(self, count: int, held_out: bool) -> dict[str, Any]:
         """Return all that the pixels of the pairs depend on."""
         return {
             "source": "dead leaves",
             "version": 2,
-            "clean": clean,
+            "clean": held_out,
             "pairs": count,
             "crops_per_image": self.crops_per_image,
             "size": self.size,
@@ -193,29 +193,33 @@ class DeadLeaves:
             **asdict(self.sampling),
         }
 
-    def _build(self, count: int, clean: bool, allocate: Allocate) -> dict[str, Any]:
+    def _build(self, count: int, held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
         images = -(-count // self.crops_per_image)
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
         _ = self._textures  # drawn here, once, rather than by several threads
         sample_pairs(
             pairs,
-            lambda i: self.photograph(i, clean),
+            lambda i: self.photograph(i, held_out),
             spread(count, images),
             self.sampling,
-            (self.seed, int(clean)),
-            f"Drawing {'validation' if clean else 'training'} pairs",
+            (self.seed, int(held_out)),
+            f"Drawing {'validation' if held_out else 'training'} pairs",
         )
         return {"remarks": [f"{count} pairs from {images} generated images"]}
 
-    def _pairs(self, count: int, clean: bool) -> PairStore:
-        name = f"dead-leaves-{'val' if clean else 'train'}"
-        cache = Cache(name, self._recipe(count, clean), self.cache_dir)
-        return PairStore.from_cache(cache.open(lambda allocate: self._build(count, clean, allocate)), clean)
+    def _pairs(self, count: int, held_out: bool, clean: bool) -> PairStore:
+        recipe = self._recipe(count, held_out) | ({"target": "clean"} if clean and not held_out else {})
+        cache = Cache(f"dead-leaves-{'val' if held_out else 'train'}", recipe, self.cache_dir)
+        return PairStore.from_cache(cache.open(lambda allocate: self._build(count, held_out, clean, allocate)), clean)
 
     def train_pairs(self) -> Store:
         """Map the training pairs, drawn first if they are not in the cache."""
-        return self._pairs(self.pairs, clean=False)
+        return self._pairs(self.pairs, held_out=False, clean=False)
+
+    def clean_train_pairs(self) -> Store:
+        """Map the same training pairs with their clean images."""
+        return self._pairs(self.pairs, held_out=False, clean=True)
 
     def val_pairs(self) -> Store:
         """Map the validation pairs, drawn first if they are not in the cache."""
-        return self._pairs(self.val_count, clean=True)
+        return self._pairs(self.val_count, held_out=True, clean=True)

@@ -76,14 +76,14 @@ class Photographs:
         order = np.random.default_rng([self.seed, 2]).permutation(len(files))
         return [files[i] for i in sorted(order[held:])], [files[i] for i in sorted(order[:held])]
 
-    def _recipe(self, files: Sequence[Path], clean: bool) -> dict[str, Any]:
+    def _recipe(self, files: Sequence[Path], held_out: bool) -> dict[str, Any]:
         """Return all that the pixels of the pairs depend on."""
         return {
             "source": "photographs",
             "version": 2,
-            "clean": clean,
+            "clean": held_out,
             "files": [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files],
-            "crops": [self.val_crops_per_photo, None] if clean else [self.crops_per_photo, self.max_pairs],
+            "crops": [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs],
             "channels": self.channels,
             "seed": self.seed,
             **asdict(self.sampling),
@@ -111,17 +111,17 @@ class Photographs:
             remark += f", {len(unreadable)} unreadable left out ({names})"
         return usable, remark
 
-    def _build(self, files: Sequence[Path], clean: bool, allocate: Allocate) -> dict[str, Any]:
+    def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
         photos, remark = self._usable(files)
         if not photos:
-            folders = ", ".join((self.val_root if clean else None) or self.root)
-            what = "validate" if clean else "train"
+            folders = ", ".join((self.val_root if held_out else None) or self.root)
+            what = "validate" if held_out else "train"
             raise InputError(
                 f"no photograph to {what} on in {folders} ({len(files)} image files; {remark}): expected PNG or JPEG images "
                 f"of at least {self.sampling.crop} × {self.sampling.crop} px"
             )
-        count = len(photos) * (self.val_crops_per_photo if clean else self.crops_per_photo)
-        if not clean and self.max_pairs is not None:
+        count = len(photos) * (self.val_crops_per_photo if held_out else self.crops_per_photo)
+        if not held_out and self.max_pairs is not None:
             count = min(count, self.max_pairs)
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
         sample_pairs(
@@ -129,21 +129,25 @@ class Photographs:
             lambda i: read_photograph(photos[i], self.channels),
             spread(count, len(photos)),
             self.sampling,
-            (self.seed, int(clean)),
-            f"Sampling {'validation' if clean else 'training'} pairs",
+            (self.seed, int(held_out)),
+            f"Sampling {'validation' if held_out else 'training'} pairs",
         )
         return {"remarks": [f"{remark}, {count} pairs"]}
 
-    def _pairs(self, clean: bool) -> PairStore:
-        files = self._split()[clean]
-        name = f"photographs-{'val' if clean else 'train'}"
-        cache = Cache(name, self._recipe(files, clean), self.cache_dir)
-        return PairStore.from_cache(cache.open(lambda allocate: self._build(files, clean, allocate)), clean)
+    def _pairs(self, held_out: bool, clean: bool) -> PairStore:
+        files = self._split()[held_out]
+        recipe = self._recipe(files, held_out) | ({"target": "clean"} if clean and not held_out else {})
+        cache = Cache(f"photographs-{'val' if held_out else 'train'}", recipe, self.cache_dir)
+        return PairStore.from_cache(cache.open(lambda allocate: self._build(files, held_out, clean, allocate)), clean)
 
     def train_pairs(self) -> Store:
         """Map the training pairs, made first if they are not in the cache."""
-        return self._pairs(clean=False)
+        return self._pairs(held_out=False, clean=False)
+
+    def clean_train_pairs(self) -> Store:
+        """Map the same training pairs with their clean images."""
+        return self._pairs(held_out=False, clean=True)
 
     def val_pairs(self) -> Store:
         """Map the validation pairs, made first if they are not in the cache."""
-        return self._pairs(clean=True)
+        return self._pairs(held_out=True, clean=True)

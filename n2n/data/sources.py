@@ -22,3 +22,11 @@ class PairSource(Protocol):
 
     def val_pairs(self) -> Store:
         """Open what to validate on: a noisy view of each image, and the clean image or another noisy view, or both."""
+
+
+@runtime_checkable
+class HasCleanTargets(PairSource, Protocol):
+    """A source that can give its training pairs with the clean images, to compare noisy targets with clean ones."""
+
+    def clean_train_pairs(self) -> Store:
+        """Open the pairs that ``train_pairs`` gives, with their clean images: two noisy views and the clean image of each."""

@@ -77,7 +77,8 @@ def make_sampler(search: Search, number: int, seed: int) -> BaseSampler:
     from optuna import samplers
 
     if search.sampler == "tpe":
-        return samplers.TPESampler(seed=seed + number)
+        # So that processes at work at once do not all try the same.
+        return samplers.TPESampler(seed=seed + number, constant_liar=True)
     sampler = samplers.RandomSampler(seed=seed + number)
     return samplers.PartialFixedSampler(search.grid_point(number), sampler) if search.sampler == "grid" else sampler
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from n2n import backbones
 from n2n.cli import main as n2n
-from n2n.training_cli import has_fast_bf16
+from n2n.hardware import has_fast_bf16
 
 
 class Stopwatch(L.Callback):

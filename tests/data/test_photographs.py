@@ -63,6 +63,25 @@ def test_photographs_are_split_counted_and_cached(tmp_path: Path) -> None:
     assert not torch.equal(pairs(again).first[:5], train.first[:5])
 
 
+@pytest.mark.parametrize("kind", [Photographs, DeadLeaves])
+def test_clean_targets_are_those_of_the_same_pairs(kind: type, tmp_path: Path) -> None:
+    folder = str(write_photos(tmp_path / "photos", 3))
+    source = Photographs(folder, val_fraction=0, **SMALL) if kind is Photographs else DeadLeaves(30, 5, size=256)  # type: ignore[arg-type]
+    noisy, clean = source.train_pairs(), source.clean_train_pairs()
+    assert isinstance(noisy, PairStore)
+    assert isinstance(clean, PairStore)
+    assert clean.second is not None
+    assert clean.clean is not None
+    assert noisy.second is not None
+    assert torch.equal(noisy.first, clean.first)
+    assert torch.equal(noisy.second, clean.second)
+    assert (noisy.has_clean, clean.has_clean) == (False, True)
+    # Two views scatter around the clean image, so their mean is nearer to it than either: half the squared error.
+    first, second, target = (x.float() for x in (clean.first, clean.second, clean.clean))
+    one, both = ((x - target).square().mean() for x in (first, (first + second) / 2))
+    assert float(both / one) == pytest.approx(0.5, abs=0.05)
+
+
 def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
     source = Photographs(str(write_photos(tmp_path / "photos", 10)), val_fraction=0.3, **SMALL)  # type: ignore[arg-type]
     train, val = source._split()

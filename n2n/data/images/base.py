@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.errors import InputError
+from n2n.files import replacing
 
 Array = NDArray[Any]
 
@@ -182,24 +180,6 @@ class ImageWriter(ABC):
 
     def _refuse(self, what: str, other: str) -> InputError:
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path in the same folder to write to, and put what was written there in the place of ``path``.
-
-    If the body fails or is interrupted, what it wrote is removed and ``path`` stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
-    try:
-        part = folder / path.name
-        yield part
-        if path.is_dir():  # a folder cannot be replaced in one step
-            path.replace(folder / "old")
-        part.replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:

@@ -1,0 +1,50 @@
+"""Progress over a whole comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, Timer
+from tqdm import tqdm
+
+
+class Progress(Callback):
+    """Moves the bar of the comparison on by what the training of one network has done of its budget.
+
+    Args:
+        bar: of the comparison; a network is one unit of it.
+        before: where the bar stood when this network's turn came.
+    """
+
+    def __init__(self, bar: tqdm[Any], before: int) -> None:
+        self.bar, self.before = bar, before
+        self._shown = 0.0
+
+    def _show(self, trainer: L.Trainer, batches: int) -> None:
+        """Show the larger of the parts of the epochs and of the time that are used up."""
+        done = 0.0
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            done = (trainer.current_epoch + batches / max(1.0, trainer.num_training_batches)) / trainer.max_epochs
+        timer = next((c for c in getattr(trainer, "callbacks", []) if isinstance(c, Timer)), None)
+        if timer is not None and (left := timer.time_remaining()) is not None:
+            spent = timer.time_elapsed()
+            done = max(done, spent / max(1e-9, spent + left))
+        # A hundred steps are enough, and cost the training nothing.
+        if done - self._shown >= 0.01:
+            self._shown = done
+            self.bar.update(self.before + min(1.0, done) - self.bar.n)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Move on."""
+        self._show(trainer, trainer.fit_loop.batch_idx + 1)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show how good the network is by now."""
+        if trainer.sanity_checking:
+            return
+        figures = trainer.callback_metrics
+        score = next(
+            (f"{float(figures[t]):.2f} dB" for t in ("val/psnr_per_image", "val/psnr_blind") if t in figures), ""
+        )
+        self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}, {score}".rstrip(", "), refresh=False)

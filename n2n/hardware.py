@@ -1,0 +1,41 @@
+"""What the machine is, and what it can do well."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+def has_fast_bf16(accelerator: str) -> bool:
+    """Return whether the hardware multiplies bfloat16 itself; elsewhere it would be emulated, and slow.
+
+    Args:
+        accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator not in ("auto", "cpu"):
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16)\b", _cpuinfo()) is not None
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device, for a table of figures: of a GPU its model, of a CPU its model and the threads that compute."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    model = found[1].strip() if found else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} thread{'s' * (threads != 1)}"
