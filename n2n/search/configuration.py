@@ -16,7 +16,7 @@ from n2n.config_files import resolve_configs
 from n2n.errors import InputError
 from n2n.options import with_suggestion
 from n2n.search.space import Choices, Range, Search, Value, text
-from n2n.training_cli import TrainingCLI
+from n2n.training_cli import ParsingOnly
 
 # What may differ between the machines that share a study, or says only how a run is shown.
 _OF_THE_MACHINE = (
@@ -77,7 +77,7 @@ def take_section(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return kept, section
 
 
-class FitConfig(TrainingCLI):
+class FitConfig(ParsingOnly):
     """The configuration of ``n2n fit``, parsed and not run.
 
     Args:
@@ -115,17 +115,8 @@ class FitConfig(TrainingCLI):
             known = [*self._subcommand_parsers["fit"]._option_string_actions, *self._options]
             raise InputError(with_suggestion(str(error), known, "search")) from None
 
-    def _set_seed(self) -> None:
-        """Do nothing: nothing runs."""
-
     def before_instantiate_classes(self) -> None:
         """Leave to each trial what its machine decides."""
-
-    def instantiate_classes(self) -> None:
-        """Do nothing: nothing runs."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Do nothing: nothing runs."""
 
     def dump(self, config: Namespace) -> str:
         """Return a configuration as ``n2n fit --config`` takes it."""
