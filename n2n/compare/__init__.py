@@ -66,16 +66,18 @@ def _budget(epochs: int | None, minutes: float | None) -> list[str]:
         raise InputError("--epochs and --minutes are two budgets: give one of them")
     for name, value in (("--epochs", epochs), ("--minutes", minutes)):
         if value is not None and not 0 < value < 1e6:
-            raise InputError(f"{name} is {value:g}: expected more than 0")
+            raise InputError(f"{name} is {value:g}: expected more than 0 and less than a million")
     if minutes is not None:
         seconds = max(1, round(minutes * 60))
-        time = ":".join(f"{part:02}" for part in (0, seconds // 3600, seconds // 60 % 60, seconds % 60))
+        time = ":".join(
+            f"{part:02}" for part in (seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
+        )
         return ["--trainer.max_epochs", "-1", "--trainer.max_time", time]
     return [] if epochs is None else ["--trainer.max_epochs", str(epochs)]
 
 
-def _train(jobs: Sequence[Job]) -> dict[Job, str]:
-    """Train what is not done yet; returns why jobs failed.
+def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
+    """Train what is not done yet, and put into ``failures`` why jobs failed.
 
     Raises:
         InputError: if the first two fail for the same reason, as all would.
@@ -85,7 +87,6 @@ def _train(jobs: Sequence[Job]) -> dict[Job, str]:
     from n2n.compare.progress import Progress
     from n2n.training import silence, train
 
-    failures: dict[Job, str] = {}
     done = [job.progress()[1] for job in jobs]
     with tqdm(total=len(jobs), desc="n2n compare", unit="run", bar_format=_BAR, mininterval=0.5) as bar, silence():
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
@@ -106,7 +107,6 @@ def _train(jobs: Sequence[Job]) -> dict[Job, str]:
                         raise InputError(failures[job]) from None
                     tqdm.write(f"{job.label}{seed} failed: {failures[job]}", sys.stderr)
             bar.update(number - bar.n)
-    return failures
 
 
 def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str) -> None:
@@ -155,11 +155,12 @@ def main(args: Sequence[str]) -> int:
     jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name)
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *args])
+    failures: dict[Job, str] = {}
     try:
-        failures = _train(jobs)
+        _train(jobs, failures)
     except (KeyboardInterrupt, SystemExit):
         # Lightning makes a SystemExit of the first Ctrl-C in a training.
-        _write(jobs, {}, folder, command)
+        _write(jobs, failures, folder, command)
         print("Interrupted. The same command goes on where it was.", file=sys.stderr)
         return 130
     _write(jobs, failures, folder, command)
