@@ -266,7 +266,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read ({reason}): expected the configuration that n2n fit saved") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
         raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
     return content
 

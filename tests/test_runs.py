@@ -164,7 +164,7 @@ def test_bad_folders_get_one_line(tmp_path: Path) -> None:
         Run.read(tmp_path / "text")
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "[" * 5000, "\x00", "x" * 2**21])
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "trainer: null", "[" * 5000, "\x00", "x" * 2**21])
 def test_a_damaged_configuration_gets_one_line(tmp_path: Path, content: str) -> None:
     write_events(tmp_path / "tfevents", [(1, 1, {"train/loss": 1})])
     (tmp_path / "config.yaml").write_text(content)

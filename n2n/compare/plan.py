@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 import re
@@ -164,6 +165,12 @@ def _differences(saved: Any, asked: Any, key: str) -> Iterator[str]:
         yield f"{key} was {saved} and is now {asked}"
 
 
+def _anneals(spec: Any) -> bool:
+    """Whether a class says of itself that what it does depends on the length of the training."""
+    module, _, name = str(spec["class_path"]).rpartition(".") if isinstance(spec, dict) else ("", "", "")
+    return bool(module and getattr(getattr(importlib.import_module(module), name, None), "anneals", False))
+
+
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     """Name what differs between two configurations of what a run learns; where it computes and what it shows may differ."""
     for part in ("model", "data", "seed_everything"):
@@ -173,8 +180,12 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
         for config in (saved, asked)
     )
     yield from _differences(before, now, "trainer")
-    if asked["model"].get("scheduler") is not None:
-        # A schedule is made for its length: the same run for longer is another one.
+    if (
+        asked["model"].get("scheduler") is not None
+        or _anneals(asked["model"]["loss"])
+        or _anneals(asked["data"]["source"])
+    ):
+        # What follows a schedule is made for its length: the same run for longer is another one.
         length, asked_length = (config.get("trainer", {}).get("max_epochs") for config in (saved, asked))
         yield from _differences(length, asked_length, "trainer.max_epochs")
 

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from n2n.cli import main
-from n2n.compare.plan import Job, Variation, plan
+from n2n.compare.plan import Job, Variation, differences, plan
 from n2n.compare.plot import plot
 from n2n.compare.table import Row, markdown
 from n2n.runs import Run
@@ -225,6 +225,23 @@ def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     assert compare("table1/model2.yaml", options=("--epochs", "2")) == 0
     assert rows()[0]["epochs"] == "2"
     assert "so far" not in Path("lightning_logs/compare/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("", False),
+        ("--model.scheduler n2n.schedules.OneCycle", True),
+        ("--model.loss n2n.losses.AnnealedL0", True),
+        ("--data.source n2n.data.SingleImages --data.source.root images", True),
+    ],
+)
+def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool) -> None:
+    one, two = (
+        plan(["table1/model2"], [], [], [*options.split(), "--trainer.max_epochs", epochs], "name")[0].config
+        for epochs in "12"
+    )
+    assert list(differences(one, two)) == ["trainer.max_epochs was 1 and is now 2"] * refused
 
 
 def test_runs_without_figures_say_so() -> None:
