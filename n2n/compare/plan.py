@@ -97,8 +97,11 @@ class Job:
         Raises:
             InputError: if the folder holds a run of another configuration, or one whose time was not counted.
         """
-        if not (self.folder / "config.yaml").is_file():
-            return None, False
+        try:
+            if not (self.folder / "config.yaml").is_file():
+                return None, False
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be looked at ({error.strerror}): give another --name") from None
         try:
             run = Run.read(self.folder)
         except InputError:
@@ -218,6 +221,8 @@ def plan(
         raise InputError(f"--vary {twice} is given twice: give all its values at once")
     if twice := _twice(map(str, seeds)):
         raise InputError(f"--seeds has {twice} twice: give each once")
+    if not (name and name.isprintable() and all(len(part.encode()) <= _MOST_BYTES for part in Path(name).parts)):
+        raise InputError(f"--name is {name!r}: expected what can be the name of a folder")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
         raise InputError(f"--seeds has {wrong[0]}: expected 0 to {2**32 - 1}")
     if option(options, "--ckpt_path") is not None:

@@ -313,6 +313,8 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
         ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
         ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
+        (f"final.yaml --name {'n' * 300}", "expected what can be the name of a folder"),
+        ("final.yaml --name=", "expected what can be the name of a folder"),
         ("final.yaml --seed_everything true", "another seed each time"),
         ("final.yaml --seeds 0 0", "--seeds has 0 twice"),
         ("final.yaml --seeds -1", "--seeds has -1"),
@@ -332,6 +334,14 @@ def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.Captur
     assert shown.startswith("n2n compare: error:")
     assert message in shown
     assert list(Path().iterdir()) == []
+
+
+def test_a_configuration_that_is_no_text_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for command in (["compare", "binary.yaml"], ["fit", "--config", "binary.yaml"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected a YAML file in UTF-8" in line
 
 
 def test_without_clean_images_the_estimates_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
