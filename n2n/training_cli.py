@@ -228,7 +228,8 @@ class TrainingCLI(LightningCLI):
         }
         assert isinstance(self.datamodule, PairDataModule)
         cost = network_cost(self.model, self.datamodule.image_shape)
-        device = {"device": device_name(self.trainer.strategy.root_device)}
+        count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
+        device = {"device": count + device_name(self.trainer.strategy.root_device)}
         logger.log_hyperparams(hyperparameters(self.config.fit) | cost | device, best, self.trainer.global_step)
         logger.save()
 

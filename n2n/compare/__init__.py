@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from n2n.compare.plan import Job, Variation, plan
 from n2n.compare.table import collect, csv_text, markdown
@@ -76,6 +77,13 @@ def _budget(epochs: int | None, minutes: float | None) -> list[str]:
     return [] if epochs is None else ["--trainer.max_epochs", str(epochs)]
 
 
+def _is_first_process() -> bool:
+    """Whether this is the process that reports: Lightning starts the command again for every further device."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     """Train what is not done yet, and put into ``failures`` why jobs failed.
 
@@ -88,18 +96,22 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     from n2n.training import silence, train
 
     done = [job.progress()[1] for job in jobs]
-    with tqdm(total=len(jobs), desc="n2n compare", unit="run", bar_format=_BAR, mininterval=0.5) as bar, silence():
+    shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5} | (
+        {} if _is_first_process() else {"disable": True}
+    )
+    with tqdm(total=len(jobs), desc="n2n compare", unit="run", **shown) as bar, silence():
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
             seed = "" if job.seed is None else f" seed {job.seed}"
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(f"{job.label}{seed} ({number}/{len(jobs)})", refresh=False)
             if is_done:
                 # What takes no time is no measure of what is left.
-                bar.initial += 1
+                bar.initial = getattr(bar, "initial", 0) + 1  # a bar that is not shown has none
             else:
+                # Last, because a saved configuration says something else.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
                 try:
-                    train(["fit", *quiet, *job.args], job.folder, [Progress(bar, number - 1)])
+                    train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
                 except Exception as error:
                     # Whatever it is: the others can be trained nevertheless.
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__
@@ -111,6 +123,8 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
 
 def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str) -> None:
     """Write the table and the plot of what has been trained."""
+    if not _is_first_process():
+        return
     rows = collect(jobs, failures)
     text = markdown(rows, command)
     written = []

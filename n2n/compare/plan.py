@@ -284,7 +284,7 @@ def _split(options: Sequence[str], variations: Sequence[Variation]) -> tuple[lis
     below: dict[str, list[str]] = {variation.key: [] for variation in variations}
     into = common
     for argument in options:
-        if argument.startswith("--"):
+        if argument.startswith(("--", "-c")):
             above = [key for key in below if argument.startswith(f"--{_class_key(key)}.")]
             into = below[max(above, key=len)] if above else common
         into.append(argument)

@@ -8,12 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from PIL import Image
+from tqdm import tqdm
 
 from n2n.cli import main
 from n2n.compare.plan import Job, Variation, differences, plan
@@ -73,12 +75,14 @@ def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "minutes of training" in Path("lightning_logs/compare/psnr.svg").read_text()
 
 
-def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs() -> None:
+def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     write_course(Path("data"))
     assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
     last = Path("lightning_logs/part/model2/checkpoints/last.ckpt")
     before, table = last.stat().st_mtime_ns, rows("part")
-    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("tqdm.tqdm.__init__", partialmethod(tqdm.__init__, disable=True))
+        assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
     assert (last.stat().st_mtime_ns, rows("part")) == (before, table)
     assert compare("table1/model2.yaml", options=("--epochs", "2", "--name", "part")) == 0
     assert rows("part")[0]["epochs"] == "2"
@@ -166,7 +170,8 @@ def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.Captur
 
 def test_class_that_varies_keeps_the_options_given_for_all() -> None:
     lr, classes = "model.optimizer.init_args.lr=1e-1,1e-2", "model.optimizer=torch.optim.Adam,torch.optim.SGD"
-    options = ["--model.optimizer.lr", "0.5", "--model.optimizer.init_args.weight_decay=0.125"]
+    Path("slow.yaml").write_text("model: {optimizer: {class_path: torch.optim.Adagrad, init_args: {lr: 7.0}}}")
+    options = ["--model.optimizer.lr", "0.5", "-c", "slow.yaml", "--model.optimizer.init_args.weight_decay=0.125"]
 
     def found(*varied: str) -> set[tuple[str, float, float]]:
         jobs = plan(["table1/model2"], [Variation.parse(text) for text in varied], [], options, "name")
