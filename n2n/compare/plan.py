@@ -272,6 +272,11 @@ def _check(config: dict[str, Any]) -> None:
     if config["seed_everything"] is True:
         raise InputError("seed_everything is true, another seed each time: name one, or several with --seeds")
     _seconds(trainer["max_time"])
+    if trainer["max_epochs"] == -1 and _anneals(config["model"]["loss"]):
+        name = config["model"]["loss"]["class_path"].rpartition(".")[2]
+        raise InputError(
+            f"the loss {name} changes over the epochs, and their number is open: give --epochs, not --minutes"
+        )
 
 
 def _class_key(key: str) -> str:

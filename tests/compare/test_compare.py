@@ -325,6 +325,7 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --seeds -1", "--seeds has -1"),
         ("final.yaml --epochs 1000000", "less than a million"),
         ("final.yaml --trainer.max_time 5:00", "days:hours:minutes:seconds"),
+        ("final.yaml --minutes 1 --model.loss n2n.losses.AnnealedL0", "give --epochs, not --minutes"),
         ("final.yaml --vary data.target=noisy,noisy", "has the value noisy twice"),
         ("final.yaml --vary data.target=noisy --vary data.target=clean", "--vary data.target is given twice"),
         ("final.yaml --vary data.source.cache_dir=2024-01-01", "data.target=noisy,clean"),
