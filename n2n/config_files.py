@@ -25,9 +25,13 @@ def find_config(name: str) -> Path:
     """Find a configuration: a path first, then the bundled ones, with or without ``.yaml``.
 
     Raises:
-        InputError: if there is none; it lists the bundled ones.
+        InputError: if there is none, and then it lists the bundled ones; or if it is no text.
     """
     if Path(name).is_file():
+        try:
+            Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name} cannot be read ({error}): expected a YAML file in UTF-8") from None
         return Path(name)
     for candidate in (name, f"{name}.yaml"):
         if candidate in bundled_names():

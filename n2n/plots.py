@@ -74,7 +74,12 @@ def labels(folders: Sequence[Path]) -> list[str]:
     kept = 1
     while len({ending(path, kept) for path in paths}) < len(set(paths)):
         kept += 1
-    return _distinct([_shortened("/".join(ending(path, kept))) for path in paths])
+    return shortened(["/".join(ending(path, kept)) for path in paths])
+
+
+def shortened(labels: Sequence[str]) -> list[str]:
+    """Return the labels as a legend can show them: not too long, and all different."""
+    return _distinct([_shortened(label) for label in labels])
 
 
 def _shortened(label: str) -> str:

@@ -88,6 +88,8 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
             runs.append(run)
         else:
             failures.append(f"{folder} has no whole epoch yet")
+    if not folders:
+        raise InputError("no folder is given: expected those of runs of n2n fit")
     if not runs:
         raise InputError(failures[0] if len(failures) == 1 else f"{failures[0]}; and {len(failures) - 1} more like it")
     for failure in failures:

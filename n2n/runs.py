@@ -68,15 +68,14 @@ class Run:
         if not parts:
             raise InputError(f"there are no TensorBoard events in {folder}: expected the folder of a run of n2n fit")
         config = _read_config(folder / "config.yaml")
-        ended = [part.ended for part in parts if part.ended is not None]
-        trained = [part.last for part in parts if part.last is not None]
+        ended, trained = parts[-1].ended, parts[-1].last
         return cls(
             folder,
             config,
             _join(parts),
             _speed(parts, config),
-            # A run that had ended may go on for more epochs.
-            bool(ended) and max(ended) >= max(trained, default=0.0),
+            # A run that had ended may go on for more epochs, and be interrupted before the first of them has ended.
+            ended is not None and ended >= (trained or 0.0),
             {name: value for part in parts for name, value in part.hyperparameters.items()},
         )
 
@@ -267,7 +266,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read ({reason}): expected the configuration that n2n fit saved") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
         raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
     return content
 

@@ -222,14 +222,16 @@ class TrainingCLI(LightningCLI):
             return
         assert isinstance(self.model, DenoisingModule)
         figures: Mapping[str, Any] = self.trainer.callback_metrics
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
+        # Somebody may have taken it away from a run that went on.
+        if isinstance(checkpoint, ModelCheckpoint) and Path(checkpoint.best_model_path).is_file():
             figures = _load(checkpoint.best_model_path)["n2n"]["figures"]
         best = {
             name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
         }
         assert isinstance(self.datamodule, PairDataModule)
         cost = network_cost(self.model, self.datamodule.image_shape)
-        device = {"device": device_name(self.trainer.strategy.root_device)}
+        count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
+        device = {"device": count + device_name(self.trainer.strategy.root_device)}
         logger.log_hyperparams(hyperparameters(self.config.fit) | cost | device, best, self.trainer.global_step)
         logger.save()
 
@@ -241,7 +243,7 @@ class TrainingCLI(LightningCLI):
         seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
         checkpoint = self.trainer.checkpoint_callback
-        if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+        if not isinstance(checkpoint, ModelCheckpoint) or not Path(checkpoint.best_model_path).is_file():
             return
         best = Path(checkpoint.best_model_path)
         with contextlib.suppress(ValueError):

@@ -201,6 +201,8 @@ def test_noise_without_zero_mean_needs_another_loss() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the noise of this source has no zero mean")
         assert fit("CleanImages", *options, "--model.loss", "n2n.losses.AnnealedL0", "--name", "x") == 0
+        # Clean targets have no noise.
+        assert fit("CleanImages", *options, "--data.target", "clean", "--name", "y") == 0
 
 
 def test_other_range_than_the_checkpoints_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

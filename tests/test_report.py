@@ -298,6 +298,13 @@ def test_without_matplotlib_one_line_says_what_to_install(tmp_path: Path, monkey
         write_report([tmp_path / "run"], tmp_path / "report")
 
 
+def test_report_of_nothing_gets_one_line(tmp_path: Path) -> None:
+    from n2n.report import write_report
+
+    with pytest.raises(InputError, match="no folder is given"):
+        write_report([], tmp_path / "report")
+
+
 def test_a_strip_has_at_most_the_rows_that_there_are(tmp_path: Path) -> None:
     small_run(tmp_path / "run", torch.rand(2, 3, 32, 32))
     found = last_panel(tmp_path / "run")

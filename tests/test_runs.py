@@ -69,8 +69,6 @@ def test_minutes_leave_out_pauses_and_later_parts_win(tmp_path: Path) -> None:
     write_events(tmp_path / "b.tfevents.1", [(1, 60, figures(8)), (2, 120, figures(6)), (3, 180, figures(4))])
     # The checkpoint of epoch 2 was the last; an hour later, training goes on from there, more slowly.
     part = write_events(tmp_path / "a.tfevents.2", [(3, 3720, figures(5)), (4, 3840, figures(3))], start=3600)
-    # Killed before its first epoch ended.
-    write_events(tmp_path / "0.tfevents.3", [], start=9000)
     (tmp_path / "config.yaml").write_text("data: {batch_size: 5}\n")
     run = Run.read(tmp_path)
     assert run.curves["train/loss"].epochs == (1, 2, 3, 4)
@@ -84,7 +82,12 @@ def test_minutes_leave_out_pauses_and_later_parts_win(tmp_path: Path) -> None:
     assert not run.finished
     add_best(part, 3841)
     assert Run.read(tmp_path).finished
-    # It goes on for more epochs than it was to have.
+    # It goes on for more epochs than it was to have, and is killed before the first of them ends.
+    write_events(tmp_path / "0.tfevents.3", [], start=9000)
+    killed = Run.read(tmp_path)
+    assert not killed.finished
+    assert killed.curves["train/loss"].minutes == pytest.approx((1, 2, 5, 7))
+    # Then it gets there.
     write_events(tmp_path / "c.tfevents", [(5, 10060, figures(2))], start=10000)
     assert not Run.read(tmp_path).finished
 
@@ -161,7 +164,7 @@ def test_bad_folders_get_one_line(tmp_path: Path) -> None:
         Run.read(tmp_path / "text")
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "[" * 5000, "\x00", "x" * 2**21])
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "trainer: null", "[" * 5000, "\x00", "x" * 2**21])
 def test_a_damaged_configuration_gets_one_line(tmp_path: Path, content: str) -> None:
     write_events(tmp_path / "tfevents", [(1, 1, {"train/loss": 1})])
     (tmp_path / "config.yaml").write_text(content)

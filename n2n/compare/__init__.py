@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from n2n.compare.plan import Job, Variation, plan
 from n2n.compare.table import collect, csv_text, markdown
@@ -66,16 +67,25 @@ def _budget(epochs: int | None, minutes: float | None) -> list[str]:
         raise InputError("--epochs and --minutes are two budgets: give one of them")
     for name, value in (("--epochs", epochs), ("--minutes", minutes)):
         if value is not None and not 0 < value < 1e6:
-            raise InputError(f"{name} is {value:g}: expected more than 0")
+            raise InputError(f"{name} is {value:g}: expected more than 0 and less than a million")
     if minutes is not None:
         seconds = max(1, round(minutes * 60))
-        time = ":".join(f"{part:02}" for part in (0, seconds // 3600, seconds // 60 % 60, seconds % 60))
+        time = ":".join(
+            f"{part:02}" for part in (seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
+        )
         return ["--trainer.max_epochs", "-1", "--trainer.max_time", time]
     return [] if epochs is None else ["--trainer.max_epochs", str(epochs)]
 
 
-def _train(jobs: Sequence[Job]) -> dict[Job, str]:
-    """Train what is not done yet; returns why jobs failed.
+def _is_first_process() -> bool:
+    """Whether this is the process that reports: Lightning starts the command again for every further device."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
+    """Train what is not done yet, and put into ``failures`` why jobs failed.
 
     Raises:
         InputError: if the first two fail for the same reason, as all would.
@@ -85,20 +95,23 @@ def _train(jobs: Sequence[Job]) -> dict[Job, str]:
     from n2n.compare.progress import Progress
     from n2n.training import silence, train
 
-    failures: dict[Job, str] = {}
     done = [job.progress()[1] for job in jobs]
-    with tqdm(total=len(jobs), desc="n2n compare", unit="run", bar_format=_BAR, mininterval=0.5) as bar, silence():
+    shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5} | (
+        {} if _is_first_process() else {"disable": True}
+    )
+    with tqdm(total=len(jobs), desc="n2n compare", unit="run", **shown) as bar, silence():
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
             seed = "" if job.seed is None else f" seed {job.seed}"
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(f"{job.label}{seed} ({number}/{len(jobs)})", refresh=False)
             if is_done:
                 # What takes no time is no measure of what is left.
-                bar.initial += 1
+                bar.initial = getattr(bar, "initial", 0) + 1  # a bar that is not shown has none
             else:
+                # Last, because a saved configuration says something else.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
                 try:
-                    train(["fit", *quiet, *job.args], job.folder, [Progress(bar, number - 1)])
+                    train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
                 except Exception as error:
                     # Whatever it is: the others can be trained nevertheless.
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__
@@ -106,11 +119,12 @@ def _train(jobs: Sequence[Job]) -> dict[Job, str]:
                         raise InputError(failures[job]) from None
                     tqdm.write(f"{job.label}{seed} failed: {failures[job]}", sys.stderr)
             bar.update(number - bar.n)
-    return failures
 
 
 def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str) -> None:
     """Write the table and the plot of what has been trained."""
+    if not _is_first_process():
+        return
     rows = collect(jobs, failures)
     text = markdown(rows, command)
     written = []
@@ -155,11 +169,12 @@ def main(args: Sequence[str]) -> int:
     jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name)
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *args])
+    failures: dict[Job, str] = {}
     try:
-        failures = _train(jobs)
+        _train(jobs, failures)
     except (KeyboardInterrupt, SystemExit):
         # Lightning makes a SystemExit of the first Ctrl-C in a training.
-        _write(jobs, {}, folder, command)
+        _write(jobs, failures, folder, command)
         print("Interrupted. The same command goes on where it was.", file=sys.stderr)
         return 130
     _write(jobs, failures, folder, command)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from n2n.compare.table import Row, psnr_estimated
-from n2n.plots import look, save, style
+from n2n.plots import look, save, shortened, style
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 # What is plotted: the first of these that there is, the name of its axis, and how it becomes a PSNR.
 _FIGURES: tuple[tuple[str, str, Callable[[float], float]], ...] = (
@@ -42,17 +46,22 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
         figure = Figure(figsize=(10, 4), layout="constrained")
         over_time, over_size = figure.subplots(1, 2, sharey=True)
         bests: list[float] = []
-        for number, row in enumerate(rows):
+        names: list[tuple[Line2D, str]] = []
+        for number, (row, name) in enumerate(zip(rows, shortened([row.label for row in rows]), strict=True)):
             colour, line = style(number)
-            label: str | None = row.label
+            shown = False
             for _, run in row.runs:
                 if (curve := run.curves.get(tag)) is None:
                     continue
                 # Of several seeds one stands in the legend.
                 scores = [psnr(value) for value in curve.values]
                 bests.append(max((score for score in scores if math.isfinite(score)), default=math.nan))
-                over_time.plot(curve.minutes, scores, color=colour, linestyle=line, label=label)
-                label = None
+                # A line of one point would not be seen.
+                marker = "o" if len(scores) < 12 else ""
+                lines = over_time.plot(curve.minutes, scores, color=colour, linestyle=line, marker=marker, markersize=3)
+                if not shown:
+                    names.append((lines[0], name))
+                shown = True
                 size = run.hyperparameters.get("parameters")
                 if isinstance(size, int | float):
                     over_size.plot([size], [bests[-1]], "o", color=colour)
@@ -63,5 +72,9 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
         # The first epochs would squeeze what is to be compared.
         if finite := [best for best in bests if math.isfinite(best)]:
             over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - _BELOW))
-        figure.legend(loc="outside right center")
+        # Matplotlib would leave out labels that begin with _, and read $ as mathematics.
+        legend = figure.legend([line for line, _ in names], ["run"] * len(names), loc="outside right center")
+        for text, (_, label) in zip(legend.get_texts(), names, strict=True):
+            text.set_parse_math(False)
+            text.set_text(label)
         return save(figure, path)

@@ -39,8 +39,8 @@ class Progress(Callback):
         """Move on."""
         self._show(trainer, trainer.fit_loop.batch_idx + 1)
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show how good the network is by now."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show how good the network is by now; all figures are there only when validation has ended."""
         if trainer.sanity_checking:
             return
         figures = trainer.callback_metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -43,17 +44,24 @@ def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
     for job in jobs:
         row = rows.setdefault(job.label, Row(job.label))
         seed = "" if job.seed is None else f" (seed {job.seed})"
-        run, done = job.progress()
         try:
-            if run is not None:
+            run, done = job.progress()
+        except InputError as error:
+            # Something changed it meanwhile; the others are to be shown nevertheless.
+            row.remarks.append(f"left out{seed}: {failures.get(job, error)}")
+            continue
+        scored = False
+        if run is not None:
+            with contextlib.suppress(InputError):
                 run.best()
+                scored = True
                 row.runs.append((job, run))
-        except InputError:
-            run = None
         if job in failures:
             row.remarks.append(f"failed{seed}: {failures[job]}")
-        elif run is None:
+        elif run is None or not (run.epochs or scored):
             row.remarks.append(f"not trained yet{seed}")
+        elif not scored:
+            row.remarks.append(f"{run.epochs} epochs without a figure{seed}: not validated, or not a number")
         elif not done:
             row.remarks.append(f"{run.epochs} epochs so far{seed}")
     return list(rows.values())
@@ -142,7 +150,8 @@ def _cell(column: _Column, runs: Sequence[Run]) -> str:
     if not values:
         return ""
     text = format(statistics.mean(values), column.style)
-    if column.spread and len(values) > 1:
+    # statistics.stdev would stumble over what is not a number.
+    if column.spread and len(values) > 1 and all(map(math.isfinite, values)):
         text += f" ± {statistics.stdev(values):{column.style}}"
     return text
 
@@ -156,11 +165,13 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     """
     runs = {row.label: [run for _, run in row.runs] for row in rows}
     columns = [column for column in COLUMNS if any(_cell(column, found) for found in runs.values())]
-    lines = ["| network | " + " | ".join(column.title for column in columns) + " |"]
+    lines = ["| " + " | ".join(["network", *(column.title for column in columns)]) + " |"]
     lines.append("|---|" + "--:|" * len(columns))
     for row in rows:
         cells = [_cell(column, runs[row.label]) for column in columns]
-        lines.append(f"| {row.label} | " + " | ".join(cells) + " |")
+        # What divides the columns may be in a value.
+        label = row.label.replace("|", "\\|")
+        lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
     notes.append(
         "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves."

@@ -98,7 +98,9 @@ class PairDataModule(L.LightningDataModule):
 
     @property
     def suited_loss(self) -> str | None:
-        """Import path of the loss that the noise to train on needs, where it has no zero mean; else None."""
+        """Import path of the loss that the noise of the targets needs, where it has no zero mean; else None."""
+        if self.target == "clean":
+            return None
         return self._train.draw.suited_loss if self._train is not None and self._train.draw is not None else None
 
     @property

@@ -81,6 +81,8 @@ class SingleImages(SceneSource):
     """
 
     kind = "single-images"
+    # The regularizer grows over the length of training.
+    anneals = True
     window = 0
     scale = 2
 

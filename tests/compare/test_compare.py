@@ -8,15 +8,22 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from PIL import Image
+from tqdm import tqdm
 
 from n2n.cli import main
+from n2n.compare.plan import Job, Variation, differences, plan
+from n2n.compare.plot import plot
+from n2n.compare.table import Row, markdown
+from n2n.runs import Run
 from tests.conftest import write_course
+from tests.events import write_events
 from tests.test_own_images import write_captures
 
 
@@ -68,12 +75,14 @@ def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "minutes of training" in Path("lightning_logs/compare/psnr.svg").read_text()
 
 
-def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs() -> None:
+def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     write_course(Path("data"))
     assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
     last = Path("lightning_logs/part/model2/checkpoints/last.ckpt")
     before, table = last.stat().st_mtime_ns, rows("part")
-    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("tqdm.tqdm.__init__", partialmethod(tqdm.__init__, disable=True))
+        assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
     assert (last.stat().st_mtime_ns, rows("part")) == (before, table)
     assert compare("table1/model2.yaml", options=("--epochs", "2", "--name", "part")) == 0
     assert rows("part")[0]["epochs"] == "2"
@@ -125,14 +134,22 @@ def test_seeds_are_averaged_and_values_varied() -> None:
     assert (config["data"]["target"], config["seed_everything"]) == ("clean", 2)
 
 
-def test_budget_of_minutes_counts_over_interruptions() -> None:
+def test_budget_of_minutes_counts_over_interruptions(capsys: pytest.CaptureFixture[str]) -> None:
     write_course(Path("data"))
     assert compare("table1/model2.yaml", options=("--minutes", "0.02")) == 0
     (first,) = rows()
     assert compare("table1/model2.yaml", options=("--minutes", "0.02")) == 0
     assert rows() == [first]
     assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
-    assert int(rows()[0]["epochs"]) > int(first["epochs"]) > 1
+    longer = int(rows()[0]["epochs"])
+    assert longer > int(first["epochs"]) > 1
+    # Less time is a look back, to what had ended by then.
+    assert compare("table1/model2.yaml", options=("--minutes", "0.02")) == 0
+    assert 0 < int(rows()[0]["epochs"]) < longer
+    # Time that was not counted cannot be counted on.
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "epochs")) == 0
+    assert compare("table1/model2.yaml", options=("--minutes", "9", "--name", "epochs")) == 2
+    assert "trained without --minutes" in capsys.readouterr().err
 
 
 def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +160,115 @@ def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.Captur
         (("--epochs", "1", *schedule, "--model.optimizer.lr", "0.5"), "init_args.lr was 0.001 and is now 0.5"),
         (("--epochs", "2", *schedule), "trainer.max_epochs was 1 and is now 2"),
         (("--epochs", "1", "--model.scheduler", "null"), "model.scheduler was"),
+        (("--epochs", "1", *schedule, "--trainer.callbacks", "LearningRateFinder"), "trainer.callbacks was"),
     ):
         assert compare("table1/model2.yaml", options=options) == 2
         assert message in capsys.readouterr().err
     # Where it computes is no matter.
     assert compare("table1/model2.yaml", options=("--epochs", "1", *schedule, "--trainer.precision", "32-true")) == 0
+
+
+def test_class_that_varies_keeps_the_options_given_for_all() -> None:
+    lr, classes = "model.optimizer.init_args.lr=1e-1,1e-2", "model.optimizer=torch.optim.Adam,torch.optim.SGD"
+    Path("slow.yaml").write_text("model: {optimizer: {class_path: torch.optim.Adagrad, init_args: {lr: 7.0}}}")
+    options = ["--model.optimizer.lr", "0.5", "-c", "slow.yaml", "--model.optimizer.init_args.weight_decay=0.125"]
+
+    def found(*varied: str) -> set[tuple[str, float, float]]:
+        jobs = plan(["table1/model2"], [Variation.parse(text) for text in varied], [], options, "name")
+        optimizers = [job.config["model"]["optimizer"] for job in jobs]
+        return {(x["class_path"], x["init_args"]["lr"], x["init_args"]["weight_decay"]) for x in optimizers}
+
+    names = ("torch.optim.Adam", "torch.optim.SGD")
+    assert found(classes) == {(name, 0.5, 0.125) for name in names}
+    # Named before the class that it is an argument of, and more exactly than the option is.
+    assert found(lr, classes) == {(name, rate, 0.125) for name in names for rate in (0.1, 0.01)}
+
+
+def test_labels_and_folders_tell_the_runs_apart() -> None:
+    def planned(*varied: str) -> list[Job]:
+        return plan(["table1/model2"], [Variation.parse(text) for text in varied], [], [], "name")
+
+    def labels(*varied: str) -> list[str]:
+        return [job.label for job in planned(*varied)]
+
+    assert labels("model.loss=torch.nn.MSELoss,torch.nn.L1Loss") == ["model2 loss=MSELoss", "model2 loss=L1Loss"]
+    # Two classes of one name are told apart by their packages; names of files are no classes.
+    backbones = "n2n.backbones.Model2,n2n.backbones.paper.Model2"
+    assert labels(f"model.backbone={backbones}") == [f"model2 backbone={name}" for name in backbones.split(",")]
+    assert labels("data.source.cache_dir=a.pkl") == ["model2 cache_dir=a.pkl"]
+    folder, source = "data.source.cache_dir=a", "data.source.seed=1"
+    assert labels(folder, source, "seed_everything=2") == ["model2 cache_dir=a seed=1 seed_everything=2"]
+    optimizer = "model.optimizer.init_args.betas=[0.9,0.9]"
+    both = labels(
+        optimizer, "data.source.init_args.seed=1", "data.val_source=n2n.data.DeadLeaves", "data.val_source.seed=1"
+    )
+    assert both[0].endswith("data.source.init_args.seed=1 val_source=DeadLeaves data.val_source.seed=1")
+    # Names that no file system takes.
+    long, other = (job.folder.name for job in planned(f"data.source.cache_dir={'a' * 300}b,{'a' * 300}c"))
+    assert long != other
+    assert max(len(long), len(other)) <= 200
+    assert planned(f"data.source.cache_dir={'a' * 300}b")[0].folder.name == long
+
+
+def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model2.yaml", options=("--epochs", "1")) == 0
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("n2n.module.DenoisingModule.training_step", interrupt)
+        try:
+            assert compare("table1/model2.yaml", options=("--epochs", "2")) == 130
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    assert "model2: 1 epochs so far." in Path("lightning_logs/compare/table.md").read_text()
+    # Nor does it need the best checkpoint.
+    Path("lightning_logs/compare/model2/checkpoints/best.ckpt").unlink()
+    assert compare("table1/model2.yaml", options=("--epochs", "2")) == 0
+    assert rows()[0]["epochs"] == "2"
+    assert "so far" not in Path("lightning_logs/compare/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("", False),
+        ("--model.scheduler n2n.schedules.OneCycle", True),
+        ("--model.loss n2n.losses.AnnealedL0", True),
+        ("--data.source n2n.data.SingleImages --data.source.root images", True),
+    ],
+)
+def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool) -> None:
+    one, two = (
+        plan(["table1/model2"], [], [], [*options.split(), "--trainer.max_epochs", epochs], "name")[0].config
+        for epochs in "12"
+    )
+    assert list(differences(one, two)) == ["trainer.max_epochs was 1 and is now 2"] * refused
+
+
+def test_runs_without_figures_say_so() -> None:
+    write_course(Path("data"))
+    options = ("--epochs", "1", "--model.optimizer", "torch.optim.SGD", "--vary", "model.optimizer.lr=1e20,0.1")
+    assert compare("table1/model2.yaml", options=options) == 0
+    assert [row["network"] for row in rows()] == ["model2 lr=0.1"]
+    text = Path("lightning_logs/compare/table.md").read_text()
+    assert "model2 lr=1e20: 1 epochs without a figure: not validated, or not a number." in text
+
+
+def test_figures_that_are_no_numbers_have_no_spread() -> None:
+    job = plan(["table1/model2"], [], [], [], "name")[0]
+    runs = []
+    for mse in (-1e-6, 1e-3):
+        folder = Path(f"runs/{mse}")
+        write_events(folder / "tfevents", [(1, 60, {"train/loss": 1, "val/mse_blind": mse})])
+        runs.append((job, Run.read(folder)))
+    text = markdown([Row("a|b", runs)], "n2n compare")
+    assert text.splitlines()[2].startswith(r"| a\|b | 1 | 1 | 1.0 | nan |")
+    assert plot([Row("_$a$_{", runs)], Path("psnr"))
+    assert "_$a$_{" in Path("psnr.svg").read_text()
 
 
 def test_network_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +317,19 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
         ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
         ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
+        ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
+        (f"final.yaml --name {'n' * 300}", "expected what can be the name of a folder"),
+        ("final.yaml --name=", "expected what can be the name of a folder"),
+        ("final.yaml --seed_everything true", "another seed each time"),
+        ("final.yaml --seeds 0 0", "--seeds has 0 twice"),
+        ("final.yaml --seeds -1", "--seeds has -1"),
+        ("final.yaml --epochs 1000000", "less than a million"),
+        ("final.yaml --trainer.max_time 5:00", "days:hours:minutes:seconds"),
+        ("final.yaml --minutes 1 --model.loss n2n.losses.AnnealedL0", "give --epochs, not --minutes"),
+        ("final.yaml --vary data.target=noisy,noisy", "has the value noisy twice"),
+        ("final.yaml --vary data.target=noisy --vary data.target=clean", "--vary data.target is given twice"),
+        ("final.yaml --vary data.source.cache_dir=2024-01-01", "data.target=noisy,clean"),
+        ("final.yaml --vary data.source.cache_dir=a/b,a_b", "would share the folder"),
         ("final.yaml quick.yaml --model.optimizer.lr x", "lr"),
     ],
 )
@@ -206,6 +340,14 @@ def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.Captur
     assert shown.startswith("n2n compare: error:")
     assert message in shown
     assert list(Path().iterdir()) == []
+
+
+def test_a_configuration_that_is_no_text_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for command in (["compare", "binary.yaml"], ["fit", "--config", "binary.yaml"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected a YAML file in UTF-8" in line
 
 
 def test_without_clean_images_the_estimates_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
