@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.errors import InputError
-from n2n.runs import read_events
+from n2n.event_files import read_events
 
 Picture = NDArray[np.uint8]
 

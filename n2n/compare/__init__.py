@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from n2n.compare.plan import Job, Variation, plan
+from n2n.compare.job import Job
+from n2n.compare.plan import Variation, plan
 from n2n.compare.table import collect, csv_text, markdown
 from n2n.config_files import matching
 from n2n.errors import InputError

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from n2n import __version__
+from n2n.compare.job import Job
 from n2n.compare.paper import reported
-from n2n.compare.plan import Job
 from n2n.errors import InputError
 from n2n.metrics import EPSILON
 from n2n.runs import Run

@@ -18,7 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from n2n.cli import main
-from n2n.compare.plan import Job, Variation, differences, plan
+from n2n.compare.job import Job, differences
+from n2n.compare.plan import Variation, plan
 from n2n.compare.plot import plot
 from n2n.compare.table import Row, markdown
 from n2n.runs import Run
