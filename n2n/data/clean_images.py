@@ -23,6 +23,7 @@ class CorruptedPairs:
     """
 
     from_clean = True
+    augmentable = True
 
     def __init__(self, corruption: Corruption) -> None:
         self.corruption = corruption

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from n2n.data.augmentation import Augmentation
 from n2n.data.sources import HasCleanTargets, PairSource
 from n2n.data.store import Batch, PairLoader, PairSampler, RawBatch, Store
 from n2n.errors import InputError
@@ -26,9 +27,10 @@ class PairDataModule(L.LightningDataModule):
         val_batch_size: validation pairs a batch, on each device; the results do not depend on it. Images that differ in size
             come one by one.
         target: what the network learns to give: another noisy view of the image, or, to compare with, the clean image.
+        augmentations: what is done to the training views at each step, one after the other (see :mod:`n2n.data.augmentation`).
 
     Raises:
-        InputError: for sizes below 1.
+        InputError: for sizes below 1, and for augmentations that need a noisy target where it is clean.
     """
 
     def __init__(
@@ -38,10 +40,17 @@ class PairDataModule(L.LightningDataModule):
         batch_size: int = 100,
         val_batch_size: int = 250,
         target: Literal["noisy", "clean"] = "noisy",
+        augmentations: list[Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if min(batch_size, val_batch_size) < 1:
             raise InputError(f"batch_size is {batch_size} and val_batch_size {val_batch_size}: expected at least 1")
+        self.augmentations = augmentations or []
+        for augmentation in self.augmentations:
+            if target == "clean" and augmentation.needs_noisy_target:
+                raise InputError(
+                    f"{type(augmentation).__name__} needs noisy targets, and target is clean: leave it out"
+                )
         # The network's hyper-parameters are logged; what the data was made from stands in config.yaml.
         self.save_hyperparameters(logger=False)
         if not isinstance(self.hparams.get("source"), dict):
@@ -80,6 +89,11 @@ class PairDataModule(L.LightningDataModule):
             raise InputError(
                 f"training images have the range {_span(self._train)} and validation images {_span(self._val)}: "
                 "set the value_range of the sources alike"
+            )
+        if self._train and self._train.draw and self.augmentations and not self._train.draw.augmentable:
+            raise InputError(
+                f"{type(self.source).__name__} makes its pairs of one image, which no augmentation may change: leave "
+                "data.augmentations out"
             )
         if self._train and self.target == "clean" and not self._train.has_clean:
             raise InputError("target is clean, and this source of pairs has no clean images to train on")
@@ -164,14 +178,17 @@ class PairDataModule(L.LightningDataModule):
 
         first, second, clean = scale(batch.first), scale(batch.second), scale(batch.clean)
         assert first is not None
-        if store.draw is None:
-            scaled = Batch(first, second, clean)
-        else:
-            generator = torch.Generator(first.device).manual_seed(batch.seed)
-            scaled = store.draw(first, generator, self._progress())
-        if training and self.target == "clean":
-            return scaled._replace(target=scaled.clean)
-        return scaled._replace(scene=batch.scene)
+        generator = torch.Generator(first.device).manual_seed(batch.seed)
+        views = Batch(first, second, clean) if store.draw is None else store.draw(first, generator, self._progress())
+        if not training:
+            return views._replace(scene=batch.scene)
+        if self.target == "clean":
+            views = views._replace(target=views.clean)
+        # Validated on, not trained on; what is changed below would no longer belong to it.
+        views = views._replace(clean=None)
+        for augmentation in self.augmentations:
+            views = augmentation(views, generator)
+        return views
 
     def _progress(self) -> float:
         """How far the training is, 0 to 1."""

@@ -49,6 +49,7 @@ class NeighbourPairs:
     """
 
     from_clean = False
+    augmentable = False
     suited_loss: str | None = None
 
     def __init__(self, weight: float) -> None:

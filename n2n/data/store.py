@@ -62,9 +62,11 @@ class Draw(Protocol):
     Attributes:
         from_clean: whether the images are clean, so that the batch has clean images.
         suited_loss: import path of the loss that the noise needs, where it has no zero mean; else None.
+        augmentable: whether the two views show the same pixels, so that both may be changed alike or exchanged.
     """
 
     from_clean: bool
+    augmentable: bool
     suited_loss: str | None
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from n2n.cli import main
+from n2n.data import Batch
+from n2n.data.augmentation import Augmentation, FlipsAndRotations, PairSwap, PixelExchange
+from tests.conftest import fit, write_course
+
+ALL = "[n2n.data.augmentation.FlipsAndRotations,n2n.data.augmentation.PixelExchange,n2n.data.augmentation.PairSwap]"
+
+
+def augment(augmentation: Augmentation, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    before = noisy.clone(), target.clone()
+    batch = augmentation(Batch(noisy, target), torch.Generator().manual_seed(0))
+    assert batch.target is not None
+    assert torch.equal(noisy, before[0])
+    assert torch.equal(target, before[1])
+    return batch.noisy, batch.target
+
+
+def orientations(image: Tensor) -> list[Tensor]:
+    return [turned for k in range(4) for turned in (image.rot90(k, (-2, -1)), image.rot90(k, (-2, -1)).flip(-1))]
+
+
+@pytest.mark.parametrize(("size", "kinds"), [((5, 5), 8), ((5, 4), 4)])
+def test_both_views_are_turned_alike_into_every_orientation(size: tuple[int, int], kinds: int) -> None:
+    image = torch.rand(3, *size)
+    noisy, target = augment(FlipsAndRotations(), image.expand(4000, -1, -1, -1), (image + 1).expand(4000, -1, -1, -1))
+    assert torch.equal(noisy + 1, target)
+    counts = [
+        int((noisy == turned).flatten(1).all(dim=1).sum())
+        for turned in orientations(image)
+        if turned.shape == image.shape
+    ]
+    assert len(counts) == kinds
+    assert sum(counts) == 4000
+    # Six standard deviations around the expectation.
+    expected = 4000 / kinds
+    assert max(abs(count - expected) for count in counts) < 6 * expected**0.5
+
+
+def test_pairs_are_swapped_whole() -> None:
+    noisy, target = augment(PairSwap(), torch.zeros(1000, 3, 4, 4), torch.ones(1000, 3, 4, 4))
+    assert torch.equal(noisy + target, torch.ones_like(noisy))
+    swapped = noisy.flatten(1).mean(dim=1)
+    assert set(swapped.tolist()) == {0.0, 1.0}
+    assert float(swapped.mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_pixels_are_exchanged_with_all_their_channels() -> None:
+    first, second = torch.rand(2, 50, 3, 32, 32)
+    noisy, target = augment(PixelExchange(), first, second)
+    kept, exchanged = (noisy == first).all(dim=1), (noisy == second).all(dim=1)
+    assert torch.equal(kept, ~exchanged)
+    assert torch.equal(torch.where(kept[:, None], second, first), target)
+    assert float(exchanged.float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_augmented_training_can_be_repeated_resumed_and_validated(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--data.augmentations", ALL)
+    assert fit("--name", "plain", root=root) == 0
+    assert fit(*options, "--trainer.max_epochs", "2", "--name", "whole", root=root) == 0
+    assert fit(*options, "--name", "part", root=root) == 0
+    part = "lightning_logs/part/version_0/checkpoints/last.ckpt"
+    # The checkpoint brings the augmentations along.
+    assert fit("--trainer.max_epochs", "2", "--name", "rest", "--ckpt_path", part, root=root) == 0
+    assert main(["validate", "--ckpt_path", part]) == 0
+    states = {
+        name: torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("plain", "whole", "part", "rest")
+    }
+    assert all(torch.equal(states["whole"][key], states["rest"][key]) for key in states["whole"])
+    assert not torch.equal(*(states[name]["backbone.layers.0.weight"] for name in ("plain", "part")))
+
+
+def test_augmentations_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--data.augmentations", ALL, "--data.target", "clean")
+    assert fit(*options, root=write_course(tmp_path / "data")) == 2
+    assert "PixelExchange needs noisy targets, and target is clean" in capsys.readouterr().err
+    Path("noisy").mkdir()
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64), dtype=np.uint8)).save(f"noisy/{i}.png")
+    source = ("--config", "data/single.yaml", "--data.source.root", "noisy", "--data.source.patch", "32")
+    single = ("--data.augmentations", ALL, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu")
+    assert main(["fit", "--config", "table1/model2.yaml", *source, *single]) == 2
+    assert "SingleImages makes its pairs of one image" in capsys.readouterr().err
