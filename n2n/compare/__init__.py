@@ -53,6 +53,7 @@ def _parser() -> CommandParser:
         metavar="KEY=A,B",
         help="train each with each of these values; may be repeated",
     )
+    parser.add_argument("--show", action="store_true", help="train nothing: write the table of what there is by now")
     return parser
 
 
@@ -169,10 +170,11 @@ def main(args: Sequence[str]) -> int:
     options = [*rest, *_budget(own.epochs, own.minutes)]
     jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name)
     folder = jobs[0].folder.parent
-    command = shlex.join(["n2n", "compare", *args])
+    command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])
     failures: dict[Job, str] = {}
     try:
-        _train(jobs, failures)
+        if not own.show:
+            _train(jobs, failures)
     except (KeyboardInterrupt, SystemExit):
         # Lightning makes a SystemExit of the first Ctrl-C in a training.
         _write(jobs, failures, folder, command)

@@ -94,6 +94,11 @@ def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs(monkeypat
     assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
     for column in ("epochs", "best epoch", "denoised, per image", "minutes"):
         assert rows("part")[0][column] == table[0][column]
+    assert compare("table1/model2.yaml", options=("--epochs", "3", "--name", "part", "--show")) == 0
+    assert rows("part")[0]["epochs"] == "2"
+    text = Path("lightning_logs/part/table.md").read_text()
+    assert "model2: 2 epochs so far." in text
+    assert "--show" not in text
     # Whoever repeats the run from its configuration starts anew.
     assert yaml.safe_load(Path("lightning_logs/part/model2/config.yaml").read_text())["ckpt_path"] is None
 
