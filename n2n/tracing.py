@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic
 
 from n2n.errors import InputError
 
@@ -113,7 +114,10 @@ def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedPro
     for least in (1, 8, 32):
         sides = replace(sides, least=least)
         try:
-            program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
+            # As in torch's own ONNX exporter. Otherwise a size that can be 1, such as that of an image halved several times,
+            # is taken to be more, and the graph holds for larger images alone.
+            with symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made when it is imported
+                program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
             break
         except Exception as error:  # of many kinds
             # The first try's reason: the later ones' are about sizes that no one asked for.

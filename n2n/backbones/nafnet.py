@@ -1,0 +1,143 @@
+"""NAFNet, the network without activations of Chen, Chu, Zhang and Sun, "Simple Baselines for Image Restoration" (ECCV 2022,
+arXiv 2204.04676).
+
+It takes N×C×H×W in [0, 1] and gives the same shape, for any H and W.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from n2n.backbones.padding import on_multiples
+from n2n.errors import InputError
+
+
+class LayerNorm2d(nn.Module):
+    """Normalise the channels of each pixel: mean 0, variance 1, then a weight and a bias for each channel.
+
+    Args:
+        channels: C of the N×C×H×W.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise N×C×H×W."""
+        # In channels_last order the channels of a pixel lie side by side, so the view costs nothing. The kernel computes in
+        # float32 whatever its input is.
+        out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        # The exporter would take the order from the strides, for which sides of 1 pixel are a case of their own.
+        return out.contiguous() if torch.compiler.is_exporting() else out
+
+
+def _gate(x: Tensor) -> Tensor:
+    """Multiply the first half of the channels by the second (SimpleGate): the only nonlinearity of the network."""
+    first, second = x.chunk(2, dim=1)
+    return first * second
+
+
+def _scaled(layer: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
+    """Multiply a convolution's output by a scale for each channel, by way of its weights: one pass over the image less."""
+    assert layer.bias is not None
+    return F.conv2d(x, layer.weight * scale[:, None, None, None], layer.bias * scale)
+
+
+class NAFBlock(nn.Module):
+    """Gated depthwise convolution with channel attention, then a gated pair of 1×1 convolutions; both residual.
+
+    Args:
+        channels: C of the N×C×H×W.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = LayerNorm2d(channels), LayerNorm2d(channels)
+        self.widen = nn.Conv2d(channels, 2 * channels, 1)
+        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.attention = nn.Conv2d(channels, channels, 1)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        self.expand, self.contract = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(channels, channels, 1)
+        # At first the block does nothing.
+        self.beta, self.gamma = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N×C×H×W to the same shape."""
+        out = _gate(self.depthwise(self.widen(self.norm1(x))))
+        out = out * self.attention(out.mean((2, 3), keepdim=True))
+        x = x + _scaled(self.mix, out, self.beta)
+        return x + _scaled(self.contract, _gate(self.expand(self.norm2(x))), self.gamma)
+
+
+def _blocks(count: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))
+
+
+class NAFNet(nn.Module):
+    """A U-Net of :class:`NAFBlock`, with sums for skips; the output is the input plus what the network finds.
+
+    Conv(C → width, 3×3); for each number in ``enc_blocks`` that many blocks, then a 2×2 convolution with stride 2 that
+    doubles the channels; ``middle_blocks``; for each number in ``dec_blocks`` a 1×1 convolution and a pixel shuffle that
+    halve the channels, the encoder's image added, and that many blocks; Conv(width → C, 3×3).
+
+    The defaults are a small network (0.4 million parameters for colour). The paper's for camera noise (SIDD; 116 million) is
+    ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2]``.
+
+    Args:
+        channels: C of the images.
+        width: channels at full resolution.
+        enc_blocks: blocks before each halving of the resolution; images are extended to multiples of 2^(their number) pixels.
+        middle_blocks: blocks at the smallest resolution.
+        dec_blocks: blocks after each doubling, from the smallest resolution up; as many numbers as in ``enc_blocks``.
+
+    Raises:
+        InputError: if ``dec_blocks`` has another length than ``enc_blocks``.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        width: int = 24,
+        enc_blocks: Sequence[int] = (2, 2),
+        middle_blocks: int = 4,
+        dec_blocks: Sequence[int] = (2, 2),
+    ) -> None:
+        super().__init__()
+        if len(enc_blocks) != len(dec_blocks):
+            raise InputError(
+                f"NAFNet's enc_blocks are {list(enc_blocks)} and its dec_blocks {list(dec_blocks)}: expected as many numbers "
+                "in both, one for each resolution"
+            )
+        self.channels, self.width, self.middle_blocks = channels, width, middle_blocks
+        self.enc_blocks, self.dec_blocks = list(enc_blocks), list(dec_blocks)
+        widths = [width * 2**level for level in range(len(self.enc_blocks))]
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.encoders = nn.ModuleList(map(_blocks, self.enc_blocks, widths))
+        self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths)
+        self.middle = _blocks(middle_blocks, width * 2 ** len(widths))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1, bias=False), nn.PixelShuffle(2)) for w in reversed(widths)
+        )
+        self.decoders = nn.ModuleList(map(_blocks, self.dec_blocks, reversed(widths)))
+        self.leave = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        return on_multiples(2 ** len(self.enc_blocks), self._denoise, x)
+
+    def _denoise(self, x: Tensor) -> Tensor:
+        out, skips = self.enter(x), []
+        for blocks, down in zip(self.encoders, self.downs, strict=True):
+            skips.append(blocks(out))
+            out = down(skips[-1])
+        out = self.middle(out)
+        for up, blocks in zip(self.ups, self.decoders, strict=True):
+            out = blocks(up(out) + skips.pop())
+        return x + torch.as_tensor(self.leave(out))
