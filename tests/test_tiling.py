@@ -26,9 +26,14 @@ class GlobalMean(nn.Module):
         (backbones.ModelFinal(widths=[2, 2, 2, 2, 2]), ReceptiveField(6, 1)),
         # Upwards a pixel, a pool, two convolutions at half the resolution, and a pixel.
         (backbones.ModelPooling(hidden=8, inner=8), ReceptiveField(7, 2)),
+        (backbones.DnCNN(depth=7, features=2), ReceptiveField(7, 1)),
+        # UNET
+        (backbones.UNet(width=2, depth=1, head=(2,)), ReceptiveField(0, 2)),
+        (backbones.UNet(width=2, head=(2, 2)), ReceptiveField(0, 32)),
+        (backbones.NAFNet(width=2), ReceptiveField(None, 32)),
         (GlobalMean(), ReceptiveField(None, 32)),
     ],
-    ids=["identity", "mean", "model2", "model6", "final", "pooling", "global"],
+    ids=["identity", "mean", "model2", "model6", "final", "pooling", "dncnn", "unet1", "unet", "nafnet", "global"],
 )
 def test_receptive_field_is_measured(network: nn.Module, expected: ReceptiveField) -> None:
     for parameter in network.parameters():  # no layer is dead, whatever was drawn

@@ -87,7 +87,7 @@ class NAFNet(nn.Module):
     doubles the channels; ``middle_blocks``; for each number in ``dec_blocks`` a 1×1 convolution and a pixel shuffle that
     halve the channels, the encoder's image added, and that many blocks; Conv(width → C, 3×3).
 
-    The defaults are a small network (0.4 million parameters for colour). The paper's for camera noise (SIDD; 116 million) is
+    The defaults are a small network (0.64 million parameters for colour). The paper's for camera noise (SIDD; 116 million) is
     ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2]``.
 
     Args:
@@ -104,10 +104,10 @@ class NAFNet(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        width: int = 24,
-        enc_blocks: Sequence[int] = (2, 2),
+        width: int = 32,
+        enc_blocks: Sequence[int] = (1, 1),
         middle_blocks: int = 4,
-        dec_blocks: Sequence[int] = (2, 2),
+        dec_blocks: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         if len(enc_blocks) != len(dec_blocks):
