@@ -33,7 +33,8 @@ class LayerNorm2d(nn.Module):
         """Normalise N×C×H×W."""
         # In channels_last order the channels of a pixel lie side by side, so the view costs nothing. The kernel computes in
         # float32 whatever its input is.
-        out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        out = out.permute(0, 3, 1, 2)
         # The exporter would take the order from the strides, for which sides of 1 pixel are a case of their own.
         return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else out
 

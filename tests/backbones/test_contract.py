@@ -102,7 +102,7 @@ def test_training_in_bfloat16_learns(name: str) -> None:
             denoised = network(noisy)
         loss = nn.functional.mse_loss(denoised.float(), clean)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
@@ -110,7 +110,8 @@ def test_training_in_bfloat16_learns(name: str) -> None:
     assert denoised.is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         coarse = network(noisy).float()
-    assert torch.allclose(coarse, network(noisy), atol=0.03)
+    with torch.no_grad():
+        assert float((coarse - network(noisy)).abs().mean()) < 0.02
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -19,11 +19,9 @@ def test_layers_are_the_papers() -> None:
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(note)
     network(torch.rand(1, 3, 64, 64))
-    assert seen == [
-        *((3, 48, 64), (48, 48, 64), (48, 48, 32), (48, 48, 16), (48, 48, 8), (48, 48, 4), (48, 48, 2)),
-        *((96, 96, 4), (96, 96, 4), (144, 96, 8), (96, 96, 8), (144, 96, 16), (96, 96, 16), (144, 96, 32), (96, 96, 32)),
-        *((99, 64, 64), (64, 32, 64), (32, 3, 64)),
-    ]
+    down = [(3, 48, 64), (48, 48, 64), (48, 48, 32), (48, 48, 16), (48, 48, 8), (48, 48, 4), (48, 48, 2)]
+    up = [layer for size in (8, 16, 32) for layer in ((144, 96, size), (96, 96, size))]
+    assert seen == [*down, (96, 96, 4), (96, 96, 4), *up, (99, 64, 64), (64, 32, 64), (32, 3, 64)]
     slopes = {layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)}
     assert slopes == {0.1}
 
@@ -32,8 +30,8 @@ def test_weights_are_drawn_after_he() -> None:
     network = UNet()
     deep, last = network.bottom[0], network.last
     assert isinstance(deep, nn.Conv2d)
-    assert abs(float(deep.weight.std()) / math.sqrt(2 / 1.01 / (9 * 48)) - 1) < 0.05
-    assert abs(float(last.weight.std()) / math.sqrt(1 / (9 * 32)) - 1) < 0.1
+    assert abs(deep.weight.std().item() / math.sqrt(2 / 1.01 / (9 * 48)) - 1) < 0.05
+    assert abs(last.weight.std().item() / math.sqrt(1 / (9 * 32)) - 1) < 0.1
     assert all(float(p.abs().max()) == 0 for name, p in network.named_parameters() if name.endswith("bias"))
 
 
