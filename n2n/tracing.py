@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +111,9 @@ def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedPro
     """
     # At least two of everything: the exporter takes a size of one for a constant.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))
-    network, why = _Network(backbone), ""
+    # In their plain order: from weights in channels_last order the exporter would go on to ask for the order of every image
+    # between the layers, for which sides of 1 pixel are a case of their own.
+    network, why = _Network(deepcopy(backbone)).to(memory_format=torch.contiguous_format), ""  # type: ignore[call-overload]
     for least in (1, 8, 32):
         sides = replace(sides, least=least)
         try:

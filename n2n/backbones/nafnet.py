@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from n2n.backbones.padding import on_multiples
 from n2n.errors import InputError
 
+# Pixels from one window of the channel attention to the next: means over so many pixels change slowly.
+_GRID = 16
+
 
 class LayerNorm2d(nn.Module):
     """Normalise the channels of each pixel: mean 0, variance 1, then a weight and a bias for each channel.
@@ -51,19 +54,52 @@ def _scaled(layer: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
     return F.conv2d(x, layer.weight * scale[:, None, None, None], layer.bias * scale)
 
 
+class ChannelAttention(nn.Module):
+    """Multiply each channel by a weighted sum of all channels' means: over the image, or over a window around each pixel.
+
+    Args:
+        channels: C of the N×C×H×W.
+        radius: pixels from the middle of the window to its edge; None for the mean over the image.
+        grid: pixels from one window to the next; between their middles the factors are interpolated.
+    """
+
+    def __init__(self, channels: int, radius: int | None, grid: int) -> None:
+        super().__init__()
+        self.radius, self.grid = radius, grid
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N×C×H×W to the same shape."""
+        H, W = x.shape[-2:]
+        r, step = self.radius, self.grid
+        # Where every window holds the whole image, as those of training patches should, there is one mean.
+        if r is None or (not torch.compiler.is_exporting() and r >= max(H, W) - 1):
+            whole: Tensor = self.mix(x.mean((2, 3), keepdim=True))
+            return x * whole
+        # The mean over the columns of the means over the rows, of those that lie in the image.
+        means = F.avg_pool2d(x, (2 * r + 1, 1), (step, 1), (r, 0), count_include_pad=False)
+        means = F.avg_pool2d(means, (1, 2 * r + 1), (1, step), (0, r), count_include_pad=False)
+        # From the first window's middle to the last's; pixels behind it, less than a step, have the last one's factor.
+        h, w = (step * (n - 1) + 1 for n in means.shape[-2:])
+        factors = F.interpolate(self.mix(means), (h, w), mode="bilinear", align_corners=True)
+        return x * F.pad(factors, (0, W - w, 0, H - h), mode="replicate")
+
+
 class NAFBlock(nn.Module):
     """Gated depthwise convolution with channel attention, then a gated pair of 1×1 convolutions; both residual.
 
     Args:
         channels: C of the N×C×H×W.
+        radius: of the channel attention.
+        grid: of the channel attention.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, radius: int | None = None, grid: int = 1) -> None:
         super().__init__()
         self.norm1, self.norm2 = LayerNorm2d(channels), LayerNorm2d(channels)
         self.widen = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.attention = nn.Conv2d(channels, channels, 1)
+        self.attention = ChannelAttention(channels, radius, grid)
         self.mix = nn.Conv2d(channels, channels, 1)
         self.expand, self.contract = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(channels, channels, 1)
         # At first the block does nothing.
@@ -71,14 +107,9 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N×C×H×W to the same shape."""
-        out = _gate(self.depthwise(self.widen(self.norm1(x))))
-        out = out * self.attention(out.mean((2, 3), keepdim=True))
+        out = self.attention(_gate(self.depthwise(self.widen(self.norm1(x)))))
         x = x + _scaled(self.mix, out, self.beta)
         return x + _scaled(self.contract, _gate(self.expand(self.norm2(x))), self.gamma)
-
-
-def _blocks(count: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))
 
 
 class NAFNet(nn.Module):
@@ -88,8 +119,14 @@ class NAFNet(nn.Module):
     doubles the channels; ``middle_blocks``; for each number in ``dec_blocks`` a 1×1 convolution and a pixel shuffle that
     halve the channels, the encoder's image added, and that many blocks; Conv(width → C, 3×3).
 
+    The channel attention takes the mean of the whole image in the paper. A network that was trained on small patches then
+    meets, in large images, means such as it never saw; in tiles it would meet others again. So here it takes the mean over a
+    window around each pixel, in training as in use (as Chu et al., "Improving Image Restoration by Revisiting Global
+    Information Aggregation", ECCV 2022, arXiv 2112.04491, do in use alone). A window of at least twice a patch holds
+    all of the patch wherever it stands: then training is the paper's, and as fast.
+
     The defaults are a small network (0.64 million parameters for colour). The paper's for camera noise (SIDD; 116 million) is
-    ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2]``.
+    ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2], window=None``.
 
     Args:
         channels: C of the images.
@@ -97,9 +134,10 @@ class NAFNet(nn.Module):
         enc_blocks: blocks before each halving of the resolution; images are extended to multiples of 2^(their number) pixels.
         middle_blocks: blocks at the smallest resolution.
         dec_blocks: blocks after each doubling, from the smallest resolution up; as many numbers as in ``enc_blocks``.
+        window: side in pixels of what the channel attention averages over; None for the whole image.
 
     Raises:
-        InputError: if ``dec_blocks`` has another length than ``enc_blocks``.
+        InputError: if ``dec_blocks`` has another length than ``enc_blocks``, or the window is too small.
     """
 
     def __init__(
@@ -109,6 +147,7 @@ class NAFNet(nn.Module):
         enc_blocks: Sequence[int] = (1, 1),
         middle_blocks: int = 4,
         dec_blocks: Sequence[int] = (1, 1),
+        window: int | None = 128,
     ) -> None:
         super().__init__()
         if len(enc_blocks) != len(dec_blocks):
@@ -116,18 +155,30 @@ class NAFNet(nn.Module):
                 f"NAFNet's enc_blocks are {list(enc_blocks)} and its dec_blocks {list(dec_blocks)}: expected as many numbers "
                 "in both, one for each resolution"
             )
-        self.channels, self.width, self.middle_blocks = channels, width, middle_blocks
+        if window is not None and window < 2 * _GRID:
+            raise InputError(
+                f"NAFNet's window is {window}: expected at least {2 * _GRID} pixels, or null for the whole image"
+            )
+        self.channels, self.width, self.middle_blocks, self.window = channels, width, middle_blocks, window
         self.enc_blocks, self.dec_blocks = list(enc_blocks), list(dec_blocks)
-        widths = [width * 2**level for level in range(len(self.enc_blocks))]
+        levels = range(len(self.enc_blocks))
+        widths = [width * 2**level for level in levels]
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
-        self.encoders = nn.ModuleList(map(_blocks, self.enc_blocks, widths))
+        self.encoders = nn.ModuleList(map(self._blocks, self.enc_blocks, levels))
         self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths)
-        self.middle = _blocks(middle_blocks, width * 2 ** len(widths))
+        self.middle = self._blocks(middle_blocks, len(levels))
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1, bias=False), nn.PixelShuffle(2)) for w in reversed(widths)
         )
-        self.decoders = nn.ModuleList(map(_blocks, self.dec_blocks, reversed(widths)))
+        self.decoders = nn.ModuleList(map(self._blocks, self.dec_blocks, reversed(levels)))
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
+
+    def _blocks(self, count: int, level: int) -> nn.Sequential:
+        # At each level the window and the grid are as large in the image as at the first.
+        scale = 2**level
+        radius = None if self.window is None else max(1, self.window // 2 // scale)
+        grid = max(1, _GRID // scale)
+        return nn.Sequential(*(NAFBlock(self.width * scale, radius, grid) for _ in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise N×C×H×W."""
