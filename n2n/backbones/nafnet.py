@@ -79,10 +79,11 @@ class ChannelAttention(nn.Module):
         # The mean over the columns of the means over the rows, of those that lie in the image.
         means = F.avg_pool2d(x, (2 * r + 1, 1), (step, 1), (r, 0), count_include_pad=False)
         means = F.avg_pool2d(means, (1, 2 * r + 1), (1, step), (0, r), count_include_pad=False)
-        # From the first window's middle to the last's; pixels behind it, less than a step, have the last one's factor.
-        h, w = (step * (n - 1) + 1 for n in means.shape[-2:])
-        factors = F.interpolate(self.mix(means), (h, w), mode="bilinear", align_corners=True)
-        return x * F.pad(factors, (0, W - w, 0, H - h), mode="replicate")
+        # From window to window, and behind the last one's middle as there: up to a further one like it, and cut.
+        factors = F.pad(self.mix(means), (0, 1, 0, 1), mode="replicate")
+        h, w = (step * (n - 1) + 1 for n in factors.shape[-2:])
+        factors = F.interpolate(factors, (h, w), mode="bilinear", align_corners=True)
+        return x * F.pad(factors, (0, W - w, 0, H - h))
 
 
 class NAFBlock(nn.Module):
