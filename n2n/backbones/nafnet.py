@@ -148,7 +148,7 @@ class NAFNet(nn.Module):
         enc_blocks: Sequence[int] = (1, 1),
         middle_blocks: int = 4,
         dec_blocks: Sequence[int] = (1, 1),
-        window: int | None = 128,
+        window: int | None = 64,
     ) -> None:
         super().__init__()
         if len(enc_blocks) != len(dec_blocks):

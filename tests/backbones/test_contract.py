@@ -129,6 +129,7 @@ def test_config_trains_on_grey_images(name: str, tmp_path: Path) -> None:
     [
         ("UNet", {"depth": 0}, "UNet's depth is 0: expected at least 1"),
         ("DnCNN", {"depth": 1}, "DnCNN's depth is 1: expected at least 2"),
+        ("NAFNet", {"window": 31}, "NAFNet's window is 31: expected at least 32"),
         ("NAFNet", {"enc_blocks": [1, 1], "dec_blocks": [1]}, r"enc_blocks are \[1, 1\] and its dec_blocks \[1\]"),
     ],
 )
