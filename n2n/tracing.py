@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic
 
 from n2n.errors import InputError
 
@@ -109,11 +111,16 @@ def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedPro
     """
     # At least two of everything: the exporter takes a size of one for a constant.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))
-    network, why = _Network(backbone), ""
+    # In their plain order: from weights in channels_last order the exporter would go on to ask for the order of every image
+    # between the layers, for which sides of 1 pixel are a case of their own.
+    network, why = _Network(deepcopy(backbone)).to(memory_format=torch.contiguous_format), ""  # type: ignore[call-overload]
     for least in (1, 8, 32):
         sides = replace(sides, least=least)
         try:
-            program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
+            # As in torch's own ONNX exporter. Otherwise a size that can be 1, such as that of an image halved several times,
+            # is taken to be more, and the graph holds for larger images alone.
+            with symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made when it is imported
+                program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
             break
         except Exception as error:  # of many kinds
             # The first try's reason: the later ones' are about sizes that no one asked for.

@@ -33,6 +33,8 @@ NETWORKS = {
     "Model6": alive(lambda: backbones.Model6(hidden=4, inner=8)),
     "ModelPooling": alive(lambda: backbones.ModelPooling(hidden=8, inner=8)),
     "ModelFinal": alive(lambda: backbones.ModelFinal(widths=[4] * 5)),
+    "DnCNN": alive(lambda: backbones.DnCNN(depth=4, features=4)),
+    "UNet": alive(lambda: backbones.UNet(width=4, depth=2, head=(4,))),
 }
 
 

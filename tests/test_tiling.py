@@ -26,14 +26,26 @@ class GlobalMean(nn.Module):
         (backbones.ModelFinal(widths=[2, 2, 2, 2, 2]), ReceptiveField(6, 1)),
         # Upwards a pixel, a pool, two convolutions at half the resolution, and a pixel.
         (backbones.ModelPooling(hidden=8, inner=8), ReceptiveField(7, 2)),
+        (backbones.DnCNN(depth=7, features=2), ReceptiveField(7, 1)),
+        # Upwards three pixels of the head, two at half the resolution, a pool, and two pixels.
+        (backbones.UNet(width=2, depth=1, head=(2, 2)), ReceptiveField(7, 2)),
+        (backbones.UNet(width=2, depth=3, head=(2, 2)), ReceptiveField(31, 8)),
+        (backbones.NAFNet(width=2), ReceptiveField(None, 32)),
         (GlobalMean(), ReceptiveField(None, 32)),
     ],
-    ids=["identity", "mean", "model2", "model6", "final", "pooling", "global"],
+    ids=["identity", "mean", "model2", "model6", "final", "pooling", "dncnn", "unet1", "unet3", "nafnet", "global"],
 )
 def test_receptive_field_is_measured(network: nn.Module, expected: ReceptiveField) -> None:
     for parameter in network.parameters():  # no layer is dead, whatever was drawn
         nn.init.uniform_(parameter, 0.01, 0.1, generator=torch.Generator().manual_seed(0))
     assert measure(network.eval(), 3, CPU) == expected
+
+
+def test_the_papers_unet_fits_between_tiles() -> None:
+    torch.manual_seed(0)
+    field = measure(backbones.UNet(width=4).eval(), 3, CPU)
+    assert field == ReceptiveField(127, 32)
+    assert Tiling.plan(field, 256, None) == Tiling(256, 128, 127)
 
 
 @pytest.mark.parametrize("length", [1, 47, 48, 64, 65, 79, 80, 81, 96, 150, 161, 1000])

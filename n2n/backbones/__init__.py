@@ -3,6 +3,8 @@
 Any ``torch.nn.Module`` with that contract can be a backbone: give its import path as ``class_path``.
 """
 
+from n2n.backbones.dncnn import DnCNN
+from n2n.backbones.nafnet import NAFNet
 from n2n.backbones.paper import (
     Model1,
     Model2,
@@ -15,8 +17,10 @@ from n2n.backbones.paper import (
     ModelFinal,
     ModelPooling,
 )
+from n2n.backbones.unet import UNet
 
 __all__ = [
+    "DnCNN",
     "Model1",
     "Model2",
     "Model2v1",
@@ -27,4 +31,6 @@ __all__ = [
     "Model6",
     "ModelFinal",
     "ModelPooling",
+    "NAFNet",
+    "UNet",
 ]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from n2n.backbones.padding import on_multiples
 from n2n.errors import InputError
 
 
@@ -185,14 +184,7 @@ class ModelPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise N×C×H×W."""
-        H, W = x.shape[-2:]
-        # Written so that an exported graph, which has no branches, can prove the sizes for every H and W; it always pads.
-        bottom, right = 2 * ((H + 1) // 2) - H, 2 * ((W + 1) // 2) - W
-        pads = torch.compiler.is_exporting() or bottom or right
-        if pads:
-            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        out: Tensor = self.layers(x)
-        return F.pad(out, (0, -right, 0, -bottom)) if pads else out
+        return on_multiples(2, self.layers, x)
 
 
 class ModelFinal(nn.Module):
