@@ -64,6 +64,12 @@ def value_of(trial: FrozenTrial, search: Search) -> float | None:
     return search.best_of(trial.intermediate_values)
 
 
+def _best_epoch(trial: FrozenTrial) -> int | None:
+    """Return the epoch of a trial's value, from 1 as in all tables; None if there is none."""
+    epoch = trial.user_attrs.get(EPOCH)
+    return None if epoch is None else int(epoch) + 1
+
+
 def best_config(trial: FrozenTrial, common: dict[str, Any]) -> str:
     """Return the configuration of a trial as ``n2n fit --config`` takes it.
 
@@ -84,7 +90,7 @@ def table(study: optuna.Study, search: Search) -> str:
     keys = [parameter.key for parameter in search.parameters]
     file = io.StringIO()
     out = csv.writer(file, lineterminator="\n")
-    out.writerow(["number", "state", "value", *keys, "epoch", "epochs", "minutes", "reason"])
+    out.writerow(["number", "state", "value", *keys, "best epoch", "epochs", "minutes", "reason"])
     for trial in study.get_trials(deepcopy=False):
         if trial.number >= search.trials or not trial.params:
             continue
@@ -96,7 +102,7 @@ def table(study: optuna.Study, search: Search) -> str:
                 trial.state.name.lower(),
                 "" if value is None else repr(value),
                 *(text(trial.params[key]) if key in trial.params else "" for key in keys),
-                attributes.get(EPOCH),
+                _best_epoch(trial),
                 len(trial.intermediate_values),
                 "" if minutes is None else f"{minutes:.2f}",
                 attributes.get(REASON),
@@ -145,11 +151,11 @@ def report(study: optuna.Study, search: Search, name: str, folder: Path, plots: 
         f"{count[TrialState.PRUNED]} pruned, {count[TrialState.FAIL]} failed. "
         f"{search.monitor} {search.direction}d, the best epoch of each trial; one seed."
     )
-    lines += ["", " | ".join(["| trial", search.monitor, *names.values(), "epoch", "minutes |"])]
+    lines += ["", " | ".join(["| trial", search.monitor, *names.values(), "best epoch", "minutes |"])]
     lines.append("|---" * (len(keys) + 4) + "|")
     for trial in done[:_SHOWN]:
         values = [show(trial.params[key]) for key in keys]
-        epoch, minutes = trial.user_attrs.get(EPOCH), trial.user_attrs.get(MINUTES, 0.0)
+        epoch, minutes = _best_epoch(trial), trial.user_attrs.get(MINUTES, 0.0)
         lines.append(" | ".join([f"| {trial.number}", f"{trial.value:.4f}", *values, str(epoch), f"{minutes:.1f} |"]))
     shares = importances(study, search)
     lines += ["", "Importance of each parameter (PED-ANOVA: what sets the best tenth of the trials apart):", ""]

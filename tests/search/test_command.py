@@ -45,7 +45,7 @@ def test_grid_has_each_point_once_and_its_best_trains(capsys: pytest.CaptureFixt
     for trial in trials:
         kept = checkpoint(f"trial_{int(trial['number']):04d}")
         assert float(trial["value"]) == kept["n2n"]["figures"]["val/psnr_per_image"]
-        assert int(trial["epoch"]) == kept["epoch"]
+        assert int(trial["best epoch"]) == kept["epoch"] + 1
         assert kept["hyper_parameters"]["optimizer"]["class_path"] == trial[OPTIMIZER]
         assert kept["hyper_parameters"]["optimizer"]["init_args"]["lr"] == float(trial[LR])
     folder = Path("lightning_logs/s")
