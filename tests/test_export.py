@@ -21,7 +21,7 @@ from n2n.export import TOLERANCE, Exported, Format, Run, export
 from n2n.tracing import Sides
 from tests.networks import Residual
 
-KODAK = Path("/work/shared/data/testsets/kodak24")
+KODAK = Path(__file__).parents[2] / "shared" / "data" / "testsets" / "kodak24"
 
 
 class Halving(nn.Module):
@@ -88,6 +88,9 @@ def runner(path: Path) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {"noisy": x.numpy()})[0])
 
 
+# torch 2.9 takes the sizes of strided pooling for something to branch on; 2.13 does not, and those between were not tried.
+NAFNET_EXPORTS = tuple(map(int, torch.__version__.split(".")[:2])) > (2, 9)
+
 # Exporting takes as long as there are layers; these have one of each kind.
 FEWER: dict[str, dict[str, Any]] = {
     "NAFNet": {"enc_blocks": [1], "middle_blocks": 1, "dec_blocks": [1]},
@@ -117,6 +120,10 @@ def paper(name: str) -> nn.Module:
     ],
 )
 def test_every_backbone_for_any_size(name: str, file_format: Format) -> None:
+    if name == "NAFNet" and not NAFNET_EXPORTS:
+        with pytest.raises(InputError, match="NAFNet cannot be exported"):
+            export(save(paper(name)), file_format)
+        return
     network = paper(name)
     done = export(save(network), file_format)
     assert done.difference <= TOLERANCE
