@@ -41,11 +41,12 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
     tag, title, psnr = found
     with look():
         from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
         figure = Figure(figsize=(10, 4), layout="constrained")
         over_time, over_size = figure.subplots(1, 2, sharey=True)
         bests: list[float] = []
+        sizes: list[float] = []
         names: list[tuple[Line2D, str]] = []
         for number, (row, name) in enumerate(zip(rows, shortened([row.label for row in rows]), strict=True)):
             colour, line = style(number)
@@ -64,11 +65,16 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
                 shown = True
                 size = run.hyperparameters.get("parameters")
                 if isinstance(size, int | float):
+                    sizes.append(size)
                     over_size.plot([size], [bests[-1]], "o", color=colour)
         over_time.set(xlabel="minutes of training", ylabel=title)
-        over_size.set(xlabel="parameters", xscale="log", title="best epoch")
-        for axis in (over_size.xaxis.set_major_formatter, over_size.xaxis.set_minor_formatter):
-            axis(EngFormatter(sep=""))
+        over_size.set(xlabel="parameters", title="best epoch")
+        # Over less than a decade or so the labels 1, 2 and 5 would be too few.
+        if sizes and max(sizes) > 8 * min(sizes):
+            over_size.set_xscale("log")
+            over_size.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            over_size.xaxis.set_minor_formatter(NullFormatter())
+        over_size.xaxis.set_major_formatter(EngFormatter(sep=""))
         # The first epochs would squeeze what is to be compared.
         if finite := [best for best in bests if math.isfinite(best)]:
             over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - _BELOW))
