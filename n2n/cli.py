@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
 from n2n import __version__
@@ -37,31 +38,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: list[str]) -> int:
-    if args[0] == "predict":
-        from n2n.predict import main as predict
+    # Imported here, so that each command waits for what it needs alone: predicting and asking for help not for Lightning.
+    if args[0] in ("fit", "validate"):
+        from n2n.training import train
 
-        return predict(args[1:])
-    if args[0] == "compare":
-        from n2n.compare import main as compare
-
-        return compare(args[1:])
-    if args[0] == "export":
-        from n2n.export import main as export
-
-        return export(args[1:])
-    if args[0] == "report":
-        from n2n.report import main as report
-
-        return report(args[1:])
-    if args[0] == "search":
-        from n2n.search import main as search
-
-        return search(args[1:])
-    # Imported here, so that predicting and asking for help do not wait for Lightning.
-    from n2n.training import train
-
-    train(args)
-    return 0
+        train(args)
+        return 0
+    status: int = importlib.import_module(f"n2n.{args[0]}").main(args[1:])
+    return status
 
 
 def main(args: list[str] | None = None) -> int:
@@ -71,8 +55,8 @@ def main(args: list[str] | None = None) -> int:
         args: the command line after ``n2n``; that of the process if None.
 
     Returns:
-        The exit status: 0; 2 for what the user can mend, which is printed in one line; 130 for a search that was
-        interrupted.
+        The exit status: 0; 2 for what the user can mend, which is printed in one line; 1 for a comparison some of whose
+        networks failed; 130 for what was interrupted.
     """
     args = sys.argv[1:] if args is None else args
     if not args:

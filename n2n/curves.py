@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from n2n.plots import look, style
+from n2n.plots import legend, look, style
 from n2n.runs import Curve, Run
 
 if TYPE_CHECKING:
@@ -90,11 +90,7 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
         if any(_chosen(run, plot.figures) == "val/psnr_blind" for run in runs for plot in plots):
             handles.append(Patch(color="0.4", alpha=0.2, linewidth=0))
             names.append("95 % interval")
-        # Matplotlib would leave out labels that begin with _, and read $ as mathematics.
-        legend = figure.legend(handles, ["run"] * len(handles), loc="outside right upper", frameon=False)
-        for text, name in zip(legend.get_texts(), names, strict=True):
-            text.set_parse_math(False)
-            text.set_text(name)
+        legend(figure, handles, names, "outside right upper", frameon=False)
     return figure
 
 

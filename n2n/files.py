@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from n2n.errors import InputError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -25,3 +27,16 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, whole or not at all; several processes may write it.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            part.write_text(content, encoding="utf-8", newline="")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): name another folder") from None

@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from n2n.errors import InputError
 from n2n.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 # Longest label in a legend.
@@ -144,6 +145,23 @@ def look() -> Iterator[None]:
             yield
     finally:
         logging.getLogger("matplotlib.font_manager").setLevel(level)
+
+
+def legend(
+    figure: Figure,
+    handles: Sequence[Artist],
+    names: Sequence[str],
+    loc: Literal["outside right center", "outside right upper"],
+    frameon: bool = True,
+) -> None:
+    """Put a legend beside a figure's axes, with the names as they are.
+
+    Matplotlib would leave out names that begin with ``_``, and read ``$`` as mathematics.
+    """
+    shown = figure.legend(list(handles), ["run"] * len(handles), loc=loc, frameon=frameon)
+    for text, name in zip(shown.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
 
 
 def save(figure: Figure, path_without_suffix: Path, dpi: float = 200) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,17 +123,15 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
 
 def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
     """Write all figures, one line for each run and epoch."""
-    from n2n.files import replacing
+    from n2n.files import write_text
 
     tags = list(dict.fromkeys(tag for run in runs for tag in sorted(run.curves)))
-    try:
-        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(["run", "epoch", "minutes", *tags])
-            for run, name in zip(runs, names, strict=True):
-                table.writerows(_lines(run, name, tags))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): name another folder") from None
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["run", "epoch", "minutes", *tags])
+    for run, name in zip(runs, names, strict=True):
+        table.writerows(_lines(run, name, tags))
+    write_text(path, out.getvalue())
     return path
 
 

@@ -181,13 +181,11 @@ class TrainingCLI(LightningCLI):
         """Add the logger and the callbacks that make sense with the Trainer that is asked for."""
         if self._command == "fit" and config["logger"] in (None, True):
             # Built here and not written into the configuration, so that --name counts also beside a saved one.
-            folder, name, version = (
-                Path(config["default_root_dir"] or ".") / "lightning_logs",
-                self.config.fit.name,
-                None,
-            )
-            if self._folder is not None:
-                folder, name, version = self._folder.parent, "", self._folder.name
+            if self._folder is None:
+                folder, name = Path(config["default_root_dir"] or ".") / "lightning_logs", self.config.fit.name
+            else:
+                folder, name = self._folder.parent, ""
+            version = self._folder.name if self._folder is not None else None
             config["logger"] = TensorBoardLogger(str(folder), name, version, default_hp_metric=False)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
@@ -215,20 +213,16 @@ class TrainingCLI(LightningCLI):
         """Note when training started."""
         self._started = time.monotonic()
 
-    def _log_final(self) -> None:
+    def _log_final(self, figures: Mapping[str, Any]) -> None:
         """Put the hyper-parameters with the figures of the best epoch into TensorBoard, which sorts runs by them."""
-        logger, checkpoint = self.trainer.logger, self.trainer.checkpoint_callback
+        logger = self.trainer.logger
         if not isinstance(logger, TensorBoardLogger) or not self.trainer.is_global_zero:
             return
         assert isinstance(self.model, DenoisingModule)
-        figures: Mapping[str, Any] = self.trainer.callback_metrics
-        # Somebody may have taken it away from a run that went on.
-        if isinstance(checkpoint, ModelCheckpoint) and Path(checkpoint.best_model_path).is_file():
-            figures = _load(checkpoint.best_model_path)["n2n"]["figures"]
+        assert isinstance(self.datamodule, PairDataModule)
         best = {
             name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
         }
-        assert isinstance(self.datamodule, PairDataModule)
         cost = network_cost(self.model, self.datamodule.image_shape)
         count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
@@ -239,16 +233,19 @@ class TrainingCLI(LightningCLI):
         """Say where the checkpoint is, how good it is, and how to use it."""
         if self.trainer.interrupted or self.config.fit.trainer.fast_dev_run:
             return
-        self._log_final()
+        checkpoint = self.trainer.checkpoint_callback
+        path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        # Somebody may have taken it away from a run that went on.
+        kept = _load(path)["n2n"] if Path(path).is_file() else None
+        self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
         seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
-        checkpoint = self.trainer.checkpoint_callback
-        if not isinstance(checkpoint, ModelCheckpoint) or not Path(checkpoint.best_model_path).is_file():
+        if kept is None:
             return
-        best = Path(checkpoint.best_model_path)
+        best = Path(path)
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
-        rank_zero_info(describe_figures(_load(str(best))["n2n"]))
+        rank_zero_info(describe_figures(kept))
         quoted = shlex.quote(str(best))
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"

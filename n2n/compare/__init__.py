@@ -15,7 +15,7 @@ from n2n.compare.plan import Variation, plan
 from n2n.compare.table import collect, csv_text, markdown
 from n2n.config_files import matching
 from n2n.errors import InputError
-from n2n.files import replacing
+from n2n.files import write_text
 from n2n.options import CommandParser
 
 # Minutes left are of the time that the networks so far have taken.
@@ -131,11 +131,7 @@ def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command:
     text = markdown(rows, command)
     written = []
     for name, content in (("table.md", text), ("table.csv", csv_text(rows))):
-        try:
-            with replacing(folder / name) as part:
-                part.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{folder / name} cannot be written ({error.strerror or error})") from None
+        write_text(folder / name, content)
         written.append(folder / name)
     if importlib.util.find_spec("matplotlib") is None:
         remark = 'no plot, which needs matplotlib: pip install "n2n[experiments]"'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from n2n.compare.table import Row, psnr_estimated
-from n2n.plots import look, save, shortened, style
+from n2n.plots import legend, look, save, shortened, style
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -78,9 +78,5 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
         # The first epochs would squeeze what is to be compared.
         if finite := [best for best in bests if math.isfinite(best)]:
             over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - _BELOW))
-        # Matplotlib would leave out labels that begin with _, and read $ as mathematics.
-        legend = figure.legend([line for line, _ in names], ["run"] * len(names), loc="outside right center")
-        for text, (_, label) in zip(legend.get_texts(), names, strict=True):
-            text.set_parse_math(False)
-            text.set_text(label)
+        legend(figure, [line for line, _ in names], [name for _, name in names], "outside right center")
         return save(figure, path)

@@ -10,11 +10,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from n2n import __version__
 from n2n.compare.job import Job
 from n2n.compare.paper import reported
 from n2n.errors import InputError
-from n2n.metrics import EPSILON
+from n2n.metrics import psnr_from_mse
 from n2n.runs import Run
 
 
@@ -82,7 +84,7 @@ def psnr_estimated(mse: float) -> float:
     It is given here also where its interval is too wide to say it of one network: networks that are measured on the same pairs
     share most of the uncertainty.
     """
-    return -10 * math.log10(mse + EPSILON) if mse > 0 else math.nan
+    return float(psnr_from_mse(torch.tensor(mse, dtype=torch.float64))) if mse > 0 else math.nan
 
 
 def _figure(tag: str) -> Callable[[Run], float | None]:

@@ -163,7 +163,8 @@ class _Run:
 
     def finish(self, plots: bool) -> None:
         """Write and print the results."""
-        from n2n.search.results import best_trial, report, write_cheap, write_text
+        from n2n.files import write_text
+        from n2n.search.results import best_trial, report, write_cheap
 
         folder = self.common.folder
         write_cheap(self.study, self.search, self.common.content, folder)

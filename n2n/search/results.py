@@ -12,18 +12,12 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from n2n.files import replacing
+from n2n.files import write_text
 from n2n.search.space import Search, Value, text
 from n2n.search.trial import CONFIG, EPOCH, MINUTES, REASON
 
 # Trials in the table of search.md.
 _SHOWN = 10
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file; nothing half-written is left, also where several processes write it."""
-    with replacing(path) as part:
-        part.write_text(content, encoding="utf-8", newline="")
 
 
 def short_names(keys: list[str]) -> dict[str, str]:
