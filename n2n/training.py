@@ -72,13 +72,14 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         raise InputError(" ".join(str(error).split())) from error
 
 
-def parse_fit(args: Sequence[str]) -> dict[str, Any]:
+def parse_fit(args: Sequence[str], further_options: Sequence[str] = ()) -> dict[str, Any]:
     """Return the whole configuration that ``n2n fit`` would run with, as it would save it.
 
     Args:
         args: of ``n2n fit``.
+        further_options: of the command that asks, which a misspelt one may have meant.
 
     Raises:
         InputError: if they are wrong.
     """
-    return ParsingOnly(["fit", *resolve_configs(list(args))]).resolved
+    return ParsingOnly(["fit", *resolve_configs(list(args))], further_options).resolved

@@ -100,6 +100,8 @@ class TrainingCLI(LightningCLI):
     """
 
     config: Namespace
+    # Those of the command that this one serves, which a misspelt option may have meant.
+    further_options: Sequence[str] = ()
 
     def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._command = args[0]
@@ -163,7 +165,7 @@ class TrainingCLI(LightningCLI):
         except InputError as error:
             if "does not accept option 'search" in str(error):
                 raise InputError("a config with a section search is for n2n search") from None
-            known = self._subcommand_parsers[self._command]._option_string_actions
+            known = [*self._subcommand_parsers[self._command]._option_string_actions, *self.further_options]
             raise InputError(with_suggestion(str(error), known, self._command)) from None
 
     def _parse_ckpt_path(self) -> None:
@@ -253,7 +255,16 @@ class TrainingCLI(LightningCLI):
 
 
 class ParsingOnly(TrainingCLI):
-    """Parses a command line for its configuration, and neither builds nor trains anything."""
+    """Parses a command line for its configuration, and neither builds nor trains anything.
+
+    Args:
+        args: the subcommand and its arguments.
+        further_options: those of the command that asks.
+    """
+
+    def __init__(self, args: list[str], further_options: Sequence[str] = ()) -> None:
+        self.further_options = further_options
+        super().__init__(args)
 
     def _set_seed(self) -> None:
         pass

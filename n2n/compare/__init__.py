@@ -157,14 +157,15 @@ def main(args: Sequence[str]) -> int:
         InputError: for what the user can mend.
     """
     configs, options = _split(args)
-    own, rest = _parser().parse_known_args(options)
+    parser = _parser()
+    own, rest = parser.parse_known_args(options)
     if not configs:
         raise InputError(
             "no configuration is given: name one or more, such as n2n compare table1/model2.yaml table1/model6.yaml"
         )
     variations = [Variation.parse(text) for text in own.vary]
     options = [*rest, *_budget(own.epochs, own.minutes)]
-    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name)
+    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name, list(parser._option_string_actions))
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])
     failures: dict[Job, str] = {}

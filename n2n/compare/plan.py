@@ -70,6 +70,7 @@ def plan(
     seeds: Sequence[int],
     options: Sequence[str],
     name: str,
+    further_options: Sequence[str] = (),
 ) -> list[Job]:
     """Plan a comparison; every configuration is parsed, so that a mistake in the last one is found before the first trains.
 
@@ -79,6 +80,7 @@ def plan(
         seeds: of the runs; none for the one of the configuration.
         options: of ``n2n fit``, the same for all.
         name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
+        further_options: of the comparison itself, which a misspelt one may have meant.
 
     Raises:
         InputError: for configurations that are missing, wrong, or of the same name, and for options that make no sense here.
@@ -116,7 +118,7 @@ def plan(
                 if seed is not None:
                     args += ["--seed_everything", str(seed)]
                     parts.append(f"seed={seed}")
-                parsed = parse_fit(args)
+                parsed = parse_fit(args, further_options)
                 _check(parsed)
                 root = Path(parsed["trainer"]["default_root_dir"] or ".")
                 folder = root / "lightning_logs" / name / _folder_name(parts)

@@ -89,8 +89,7 @@ class FitConfig(ParsingOnly):
     """
 
     def __init__(self, args: list[str], options: Iterable[str]) -> None:
-        self._options = list(options)
-        super().__init__(["fit", *args])
+        super().__init__(["fit", *args], list(options))
         self._fit = self._subcommand_parsers["fit"]
         self.content: dict[str, Any] = yaml.safe_load(self.dump(self.config.fit))
         trainer = self.content["trainer"]
@@ -112,7 +111,7 @@ class FitConfig(ParsingOnly):
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
-            known = [*self._subcommand_parsers["fit"]._option_string_actions, *self._options]
+            known = [*self._subcommand_parsers["fit"]._option_string_actions, *self.further_options]
             raise InputError(with_suggestion(str(error), known, "search")) from None
 
     def before_instantiate_classes(self) -> None:

@@ -321,6 +321,7 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --epochs a", "invalid int value: 'a'"),
         ("final.yaml --seeds x", "invalid int value: 'x'"),
         ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
+        ("final.yaml --sede 1", "did you mean --seeds?"),
         ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
         ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
         ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
