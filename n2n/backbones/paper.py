@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from n2n.backbones.padding import on_multiples
+from n2n.backbones.trimmed import Trimmed
 from n2n.errors import InputError
 
 
@@ -73,7 +74,7 @@ class Model2(nn.Module):
         super().__init__()
         self.channels, self.hidden, self.bias = channels, hidden, bias
         self.negative_slope, self.batch_norm = negative_slope, batch_norm
-        self.layers = nn.Sequential(
+        self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
             *([nn.BatchNorm2d(hidden)] if batch_norm else []),
             _activation(negative_slope),
@@ -135,7 +136,7 @@ class Model6(nn.Module):
     def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = True) -> None:
         super().__init__()
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
-        self.layers = nn.Sequential(
+        self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
             nn.ReLU(),
             nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
@@ -169,7 +170,7 @@ class ModelPooling(nn.Module):
     def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = False) -> None:
         super().__init__()
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
-        self.layers = nn.Sequential(
+        self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
             nn.ReLU(),
             nn.MaxPool2d(2),
