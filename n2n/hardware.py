@@ -39,3 +39,8 @@ def device_name(device: torch.device) -> str:
     model = found[1].strip() if found else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{model}, {threads} thread{'s' * (threads != 1)}"
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU; 0 on other devices, where images had better stay in the host's memory."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0

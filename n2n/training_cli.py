@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -25,6 +25,7 @@ from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
 from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
+from n2n.speed import EpochBar, NoProfiler, Speed
 from n2n.torch_file import load_torch_file
 
 
@@ -150,6 +151,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ImagePanel, "panel")
+        parser.add_lightning_class_args(Speed, "speed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, on top of what the checkpoint says of its network and data."""
@@ -199,6 +201,12 @@ class TrainingCLI(LightningCLI):
         if config["logger"]:
             callbacks = [*callbacks, LearningRateMonitor()]
         callbacks = [*callbacks, *self._callbacks]
+        chosen = config["callbacks"] or []
+        chosen = [*callbacks, *(chosen if isinstance(chosen, list) else [chosen])]
+        if config["enable_progress_bar"] is not False and not any(isinstance(one, ProgressBar) for one in chosen):
+            callbacks = [*callbacks, EpochBar()]
+        if config["profiler"] is None:
+            config["profiler"] = NoProfiler()
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

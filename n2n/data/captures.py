@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +67,9 @@ class _Captures:
     ) -> None:
         self.pixels, self.scenes, self.range, self.draw, self.remarks = pixels, scenes, value_range, draw, remarks
         self.dtype = str(pixels.dtype)
+        # Also where the pixels are on a device: chance is drawn on the host, so that it draws the same everywhere.
+        self.index_device = torch.device("cpu")
+        self.resident = False
 
     @property
     def has_clean(self) -> bool:
@@ -82,9 +86,16 @@ class _Captures:
         return all(len(scene.starts) > 1 for scene in self.scenes)
 
 
-def _images(pixels: NDArray[Any]) -> Tensor:
-    """N×H×W×C pixels as an N×C×H×W tensor in channels_last order, which is what the network wants."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+def _images(pixels: Tensor) -> Tensor:
+    """N×H×W×C pixels as N×C×H×W in channels_last order, which is what the network wants."""
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _cut(pixels: Any, grid: Any, numbers: Any) -> Any:
+    """Cut patches out of T×C pixels, N×side×side×C; all three are NumPy arrays or all are tensors."""
+    first, turn, line = numbers[:, :, None, None]
+    places = grid[turn[:, 0, 0]]
+    return pixels[first + line * places[..., 0] + places[..., 1]]
 
 
 class PatchStore(_Captures):
@@ -134,6 +145,20 @@ class PatchStore(_Captures):
         y, x = np.mgrid[:patch, :patch]
         grids = [np.rot90(turned, k) for turned in (np.stack([y, x], 2), np.stack([x, y], 2)) for k in (0, 1, 2, 3)]
         self._grid = np.stack(grids if flips else grids[:1]).astype(np.int64)
+        # The pixels and the grid on a device.
+        self._moved: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes of all captures, those that are not trained on too."""
+        return self.pixels.nbytes
+
+    def to(self, device: torch.device) -> PatchStore:
+        """Copy the captures to a device."""
+        moved = copy(self)
+        moved.resident = device.type != "cpu"
+        moved._moved = torch.from_numpy(self.pixels).to(device), torch.from_numpy(self._grid).to(device)
+        return moved
 
     def __len__(self) -> int:
         """Return the number of patches an epoch."""
@@ -159,13 +184,17 @@ class PatchStore(_Captures):
         scene = np.minimum(np.searchsorted(self._ends, point, side="right"), len(self.scenes) - 1)
         count, width = self._count[scene], self._width[scene]
         corner = rng.integers(0, self._room[scene]) + np.stack([self._top[scene], np.zeros_like(scene)], 1)
-        grid = self._grid[rng.integers(0, len(self._grid), len(scene))]
-        places = (
-            (corner[:, 0, None, None] + grid[..., 0]) * width[:, None, None] + corner[:, 1, None, None] + grid[..., 1]
-        )
+        offset = corner[:, 0] * width + corner[:, 1]
+        turn = rng.integers(0, len(self._grid), len(scene))
 
         def cut(start: NDArray[np.int64]) -> Tensor:
-            return _images(self.pixels[start[:, None, None] + places])
+            # Each patch by three numbers: its first pixel, its orientation, the length of a line.
+            numbers = np.stack([start + offset, turn, width])
+            if self._moved is None:
+                # NumPy does this faster than torch.
+                return _images(torch.from_numpy(_cut(self.pixels, self._grid, numbers)))
+            pixels, grid = self._moved
+            return _images(_cut(pixels, grid, torch.from_numpy(numbers).to(pixels.device)))
 
         one = rng.integers(0, count)
         first = cut(self._starts[self._first[scene] + one])
@@ -219,6 +248,13 @@ class SceneStore(_Captures):
             for first in (np.arange(pairs) * captures // pairs).tolist():
                 self.items.append((number, first, first + 1))
 
+    # Images of any size, each a batch: there is little to gain by keeping them on a device.
+    nbytes = 0
+
+    def to(self, device: torch.device) -> SceneStore:
+        """Return the store as it is."""
+        return self
+
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.items)
@@ -252,7 +288,7 @@ class SceneStore(_Captures):
             if start is None:
                 return None
             whole = self.pixels[start : start + scene.height * scene.width]
-            return _images(whole.reshape(1, scene.height, scene.width, -1)[:, top:bottom, left:right])
+            return _images(torch.from_numpy(whole).reshape(1, scene.height, scene.width, -1)[:, top:bottom, left:right])
 
         image = cut(scene.starts[first])
         assert image is not None

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from n2n.ahead import Ahead
 from n2n.data.cache import Kept
 from n2n.errors import InputError
 
@@ -82,6 +83,8 @@ class Store(Protocol):
         dtype: name of the files' NumPy dtype.
         draw: makes noisy views of ``RawBatch.first``; None where the store itself has them.
         one_by_one: whether images differ in size, so that each is a batch of its own.
+        index_device: where ``batch`` wants its indices.
+        resident: whether the images are on a device that is not the CPU.
     """
 
     remarks: Sequence[str]
@@ -89,6 +92,15 @@ class Store(Protocol):
     dtype: str
     draw: Draw | None
     one_by_one: bool
+    index_device: torch.device
+    resident: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes of all images, which ``to`` would take on a device; 0 if they cannot be moved."""
+
+    def to(self, device: torch.device) -> Store:
+        """Return the store with its images on a device, where its batches are cut, too."""
 
     def __len__(self) -> int:
         """Return the number of pairs an epoch."""
@@ -106,7 +118,7 @@ class Store(Protocol):
         """Whether there are two views of each image, with independent noise."""
 
     def batch(self, indices: Tensor, seed: int) -> RawBatch:
-        """Cut a batch out, in one go, by int64 indices; ``seed`` decides whatever is random about it."""
+        """Cut a batch out, in one go, by int64 indices on ``index_device``; ``seed`` decides whatever is random about it."""
 
 
 class PairStore:
@@ -138,6 +150,20 @@ class PairStore:
             if tensor.shape != first.shape:
                 raise InputError(f"the two views differ in shape: {tuple(first.shape)} and {tuple(tensor.shape)}")
         self.first, self.second, self.clean, self.remarks = first, second, clean, remarks
+        # There, too: a batch is then cut without a word from the host.
+        self.index_device = first.device
+        self.resident = first.device.type != "cpu"
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes of all images."""
+        return sum(images.nbytes for images in (self.first, self.second, self.clean) if images is not None)
+
+    def to(self, device: torch.device) -> PairStore:
+        """Copy the images to a device."""
+        first, second, clean = (x if x is None else x.to(device) for x in (self.first, self.second, self.clean))
+        assert first is not None
+        return PairStore(first, second, clean, self.remarks)
 
     @classmethod
     def from_cache(cls, kept: Kept, clean: bool) -> PairStore:
@@ -172,9 +198,10 @@ class PairStore:
         return RawBatch(self.first[indices], second, clean, seed)
 
 
-def _mix(*numbers: int) -> int:
-    """Make one seed of several numbers, below 2^63."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+def _seeds(count: int, *numbers: int) -> list[int]:
+    """Make seeds of several numbers, below 2^63."""
+    state = np.random.SeedSequence(numbers).generate_state(count, np.uint64)
+    return [int(number) >> 1 for number in state]
 
 
 class PairSampler:
@@ -191,21 +218,29 @@ class PairSampler:
         seed: of the order.
         rank: of this process.
         world_size: number of processes.
+        device: where the indices are wanted.
     """
 
     def __init__(
-        self, pairs: int, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        pairs: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.pairs, self.batch_size, self.shuffle, self.seed = pairs, batch_size, shuffle, seed
-        self.rank, self.world_size, self.epoch = rank, world_size, 0
+        self.rank, self.world_size, self.epoch, self.device = rank, world_size, 0, device
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch."""
         self.epoch = epoch
 
-    def batch_seed(self, i: int) -> int:
-        """Return a seed for the i-th batch of the epoch: another one for each process, epoch and batch."""
-        return _mix(self.seed, self.epoch, self.rank, i)
+    def batch_seeds(self) -> list[int]:
+        """Return a seed for each batch of the epoch: another one for each process, epoch and batch."""
+        return _seeds(len(self), self.seed, self.epoch, self.rank)
 
     @property
     def _share(self) -> int:
@@ -219,15 +254,16 @@ class PairSampler:
         return -(-self._share // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Give the indices of one batch after another, int64."""
+        """Give the indices of one batch after another, int64, on ``device``."""
         if self.shuffle:
             # Seeded by both numbers, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(_seeds(1, self.seed, self.epoch)[0])
             order = torch.randperm(self.pairs, generator=generator)
         else:
             order = torch.arange(self.pairs)
         mine = order[self.rank :: self.world_size][: self._share]
-        yield from torch.split(mine, self.batch_size)
+        # All at once: a copy for each batch would have to wait for the device.
+        yield from torch.split(mine.to(self.device), self.batch_size)
 
 
 class PairLoader:
@@ -238,12 +274,14 @@ class PairLoader:
     Args:
         store: of the images.
         sampler: says which of them make which batch.
+        ahead: batches that a thread cuts ahead and puts into pinned memory, from which they travel to a GPU while that
+            computes; 0 where the store is on the device already, or the device is the CPU.
     """
 
     batch_sampler: None = None  # Lightning looks here, too, in whatever has a sampler
 
-    def __init__(self, store: Store, sampler: PairSampler) -> None:
-        self.store, self.sampler = store, sampler
+    def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0) -> None:
+        self.store, self.sampler, self.ahead = store, sampler, ahead
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -251,5 +289,18 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[RawBatch]:
         """Give one batch after another."""
-        for i, indices in enumerate(self.sampler):
-            yield self.store.batch(indices, self.sampler.batch_seed(i))
+        batches = (
+            self.store.batch(indices, seed)
+            for indices, seed in zip(self.sampler, self.sampler.batch_seeds(), strict=True)
+        )
+        if not self.ahead:
+            yield from batches
+            return
+        with Ahead(map(_pinned, batches), self.ahead) as ahead:
+            yield from ahead
+
+
+def _pinned(batch: RawBatch) -> RawBatch:
+    first, second, clean = (x if x is None else x.pin_memory() for x in (batch.first, batch.second, batch.clean))
+    assert first is not None
+    return batch._replace(first=first, second=second, clean=clean)

@@ -89,6 +89,19 @@ def test_batches_depend_on_the_seed() -> None:
     assert not torch.equal(everything(store, 1)[0], everything(store, 2)[0])
 
 
+def test_pixels_on_a_device_give_the_same_patches() -> None:
+    pixels, scenes = flat((3, 20, 30), (2, 16, 16))
+    store = PatchStore(pixels, scenes, (0.0, 1.0), 8, 50)
+    moved = store.to(torch.device("cpu"))
+    for view, moved_view in zip(everything(store), everything(moved), strict=True):
+        torch.testing.assert_close(moved_view, view, rtol=0, atol=0)
+    assert store.nbytes == pixels.nbytes
+    elsewhere = store.to(torch.device("meta"))
+    assert elsewhere.resident
+    assert not store.resident
+    assert elsewhere.batch(torch.arange(5), 0).first.shape == (5, 2, 8, 8)
+
+
 def test_series_pairs_neighbours_only() -> None:
     pixels, scenes = flat((5, 4, 4))
     first, second = everything(PatchStore(pixels, scenes, (0, 1), patch=4, patches=300, flips=False, window=1))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from n2n.data.store import PairSampler, PairStore
+from n2n.data.store import PairLoader, PairSampler, PairStore
 from n2n.errors import InputError
 
 
@@ -34,9 +37,32 @@ def test_processes_share_without_repetition(shuffle: bool) -> None:
 
 def test_batches_have_seeds_of_their_own() -> None:
     samplers = [PairSampler(40, 10, True, seed, rank, 2) for seed in (0, 1) for rank in (0, 1)]
-    seeds = [sampler.batch_seed(i) for sampler in samplers for i in range(4)]
+    seeds = [seed for sampler in samplers for seed in sampler.batch_seeds()]
     samplers[0].set_epoch(1)
-    assert len({*seeds, samplers[0].batch_seed(0)}) == 17
+    assert len({*seeds, *samplers[0].batch_seeds()}) == 10
+
+
+def test_batches_cut_ahead_are_those_cut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pinned memory needs a GPU.
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self.clone())
+    images = torch.randint(0, 256, (23, 3, 4, 4), dtype=torch.uint8)
+    store = PairStore(images, 255 - images)
+    for kept, ahead in zip(*(PairLoader(store, PairSampler(23, 5, True), ahead) for ahead in (0, 3)), strict=True):
+        assert torch.equal(kept.first, ahead.first)
+        assert kept.second is not None
+        assert ahead.second is not None
+        assert torch.equal(kept.second, ahead.second)
+        assert kept.seed == ahead.seed
+
+
+def test_cutting_ahead_stops_with_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    images = torch.zeros(100, 1, 2, 2, dtype=torch.uint8)
+    batches = iter(PairLoader(PairStore(images, images), PairSampler(100, 1, False), ahead=2))
+    next(batches)
+    assert "ahead" in [thread.name for thread in threading.enumerate()]
+    del batches
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_views_must_agree() -> None:
