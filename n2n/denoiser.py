@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from n2n.backbones.spec import build
 from n2n.data.images import ImageReader
-from n2n.data.images.base import DTYPES
+from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
 from n2n.tiling import GRID, Tiling, bands
 from n2n.torch_file import load_torch_file
@@ -25,6 +25,8 @@ from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 _PREFIX = "backbone."
 # Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
 _CPU_TILE, _GPU_TILE = 256, 512
+# Where a CPU's tile is less than this many overlaps, much is computed twice: it grows, up to the GPU's.
+_OVERLAPS = 4
 # Tiles at once on a GPU, fewer where its memory is smaller.
 _GPU_BATCH = 8
 # Rows of a file that are surveyed at once.
@@ -52,10 +54,10 @@ class Denoiser:
         backbone: maps N×C×H×W in [0, 1] to the same shape.
         channels: C of the images it was trained on; None if unknown.
         device: to run on; a GPU if there is one, else the CPU.
-        precision: "32" (the default), or "bf16" or "16" for autocast, which GPUs run faster; bf16 may move an 8-bit value by
-            one or two.
+        precision: "32" (the default), or "bf16" or "16" for autocast, which GPUs run faster, as do CPUs that multiply bf16
+            themselves; bf16 may move an 8-bit value by one or two.
         tile: side in pixels of the pieces that a large image is denoised in, which bounds the memory; a multiple of 16. By
-            default 256 on CPUs and 512 on GPUs.
+            default 512 on GPUs; on CPUs 256, or up to 512 where the overlap is more than 64.
         overlap: pixels that a piece sees beyond its edge, a multiple of 16; pieces are blended there. By default as many as
             the backbone looks far, which is measured: then the result is that of the whole image. It is 64 for backbones that
             look at all of the image.
@@ -93,6 +95,7 @@ class Denoiser:
         self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
         on_gpu = self.network.device.type != "cpu"
         self.tile, self.overlap = tile or (_GPU_TILE if on_gpu else _CPU_TILE), overlap
+        self._grown = _GPU_TILE if tile is None else 0
         self.batch = batch or (_GPU_BATCH if on_gpu else 1)
 
     @property
@@ -234,7 +237,11 @@ class Denoiser:
         return lines
 
     def strips(
-        self, image: ImageReader, survey: Survey | None = None, progress: Callable[[int], object] | None = None
+        self,
+        image: ImageReader,
+        survey: Survey | None = None,
+        progress: Callable[[int], object] | None = None,
+        samples: Iterator[NDArray[Any]] | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Denoise an open image, however large, holding one row of tiles in memory at a time.
 
@@ -242,6 +249,7 @@ class Denoiser:
             image: of any number of pages, each denoised by itself.
             survey: what :meth:`survey` returned for it; asked for here if None.
             progress: called with the number of rows that were finished.
+            samples: the image's rows as :meth:`ImageReader.strips` gives them; read here, when they are needed, if None.
 
         Yields:
             Rows of all pages in order, as :meth:`ImageWriter.write` takes them: rows×W×(C + extra) of the image's dtype.
@@ -255,18 +263,23 @@ class Denoiser:
         survey = survey or self.survey(image)
         if survey is not None:
             survey.check()
-        for page in range(image.pages):
+        samples = image.strips(self.tile) if samples is None else samples
+        for _ in range(image.pages):
+            rows = Rows(samples)
             extras: list[NDArray[Any]] = []
 
-            def read(start: int, stop: int, page: int = page, extras: list[NDArray[Any]] = extras) -> Tensor:
-                samples = image.samples(page, start, stop)
+            def read(start: int, stop: int, rows: Rows = rows, extras: list[NDArray[Any]] = extras) -> Tensor:
+                found = rows.take(stop - start)
                 if image.extra:
-                    extras.append(samples[..., image.channels :].copy())
-                rows = samples[..., : image.channels].copy()
-                return _to_unit(torch.from_numpy(rows).to(self.network.device).movedim(2, 0)[None], scale)
+                    extras.append(found[..., image.channels :])
+                return self._to_device(np.ascontiguousarray(found[..., : image.channels]), scale)
 
-            for rows in self._bands(read, image.height, image.width):
-                done = self._to_values(rows, image.dtype, scale, survey)[0].movedim(0, 2).cpu().numpy()
+            finished = (
+                self._to_values(band, image.dtype, scale, survey)[0].movedim(0, 2)
+                for band in self._bands(read, image.height, image.width)
+            )
+            for band in _on_host(finished):
+                done = band.numpy()
                 if image.extra:
                     alpha = np.concatenate(extras)
                     done = np.concatenate([done, alpha[: len(done)]], axis=2)
@@ -275,12 +288,24 @@ class Denoiser:
                 if progress is not None:
                     progress(len(done))
 
+    def _to_device(self, rows: NDArray[Any], scale: ValueRange) -> Tensor:
+        """Bring an image's rows, h×W×C of its values, to the device and to [0, 1], 1×C×h×W."""
+        # Torch warns of arrays that may not be written to, and nothing is written here.
+        values = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
+        device = self.network.device
+        if device.type == "cuda":
+            # From pinned memory the copy waits for nothing that the GPU is still at.
+            values = values.pin_memory().to(device, non_blocking=True)
+        return _to_unit(values.to(device).movedim(2, 0)[None], scale)
+
     def _bands(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
         # What fits into one tile needs no measuring, and a network bound to a size takes the image whole or refuses it.
         if max(H, W) <= self.tile or self.network.field is None:
             tiling = Tiling(max(H, W), 0, 0)
         else:
             tiling = Tiling.plan(self.network.field, self.tile, self.overlap)
+            if (tile := min(_OVERLAPS * tiling.overlap, self._grown)) > tiling.tile:
+                tiling = Tiling.plan(self.network.field, tile, self.overlap)
         return bands(read, (H, W), tiling, self.network, self.batch)
 
     def _to_values(self, unit: Tensor, dtype: np.dtype[Any], scale: ValueRange, survey: Survey | None) -> Tensor:
@@ -299,6 +324,25 @@ def _to_unit(images: Tensor, scale: ValueRange) -> Tensor:
     # 64-bit values may lie so far from 0 that 32 bits do not tell them apart.
     wide = images if images.dtype == torch.float64 else images.to(torch.float32)
     return (wide - scale.low).div_(scale.high - scale.low).to(torch.float32)
+
+
+def _on_host(bands: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Bring tensors to the CPU; from a CUDA device each while the next is computed."""
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+    for band in bands:
+        if band.device.type != "cuda":
+            yield band.cpu()
+            continue
+        copied = torch.empty_like(band, device="cpu", pin_memory=True).copy_(band, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        if waiting is not None:
+            waiting[1].synchronize()
+            yield waiting[0]
+        waiting = copied, event
+    if waiting is not None:
+        waiting[1].synchronize()
+        yield waiting[0]
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
 from pathlib import Path
@@ -27,6 +28,25 @@ def has_fast_bf16(accelerator: str) -> bool:
     if accelerator not in ("auto", "cpu"):
         return False
     return re.search(r"\b(avx512_bf16|amx_bf16)\b", _cpuinfo()) is not None
+
+
+# Of glibc's mallopt. Pieces of more bytes than the limit are whole images, whose memory goes back to the system.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT = 2**28
+
+
+def keep_freed_memory() -> bool:
+    """Let this process reuse the memory that it frees, for pieces of up to 256 MiB; return whether the C library can.
+
+    A network on a CPU frees and asks for each layer's output, tens of megabytes, again and again. glibc gives so much back to
+    the system each time and gets it anew, page by page and zeroed, which may take as long as the layer does. The setting is
+    the whole process's, so it is for commands to make.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def device_name(device: torch.device) -> str:

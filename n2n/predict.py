@@ -8,16 +8,13 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from n2n.errors import InputError
 from n2n.options import CommandParser
-
-if TYPE_CHECKING:
-    from n2n.denoiser import Denoiser
 
 _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
@@ -72,12 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     speed = parser.add_argument_group("speed and memory (the defaults suit the machine)")
     speed.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
     speed.add_argument(
-        "--precision", help="32 (default), or bf16 or 16, which GPUs run faster; bf16 moves 8-bit values by 1 or 2"
+        "--precision",
+        help="32 (default), or bf16 or 16, which GPUs run faster, and CPUs with bf16; bf16 moves 8-bit values by 1 or 2",
     )
     speed.add_argument(
         "--tile",
         type=int,
-        help="pixels from piece to piece of a large image, a multiple of 16 (256 on CPUs, 512 on GPUs)",
+        help="pixels from piece to piece of a large image, a multiple of 16 (256 to 512 on CPUs, 512 on GPUs)",
     )
     speed.add_argument(
         "--overlap",
@@ -128,43 +126,6 @@ def _jobs(source: Path, output: Path, overwrite: bool) -> list[tuple[Path, Path]
     return jobs
 
 
-def denoise_file(
-    denoiser: Denoiser,
-    source: Path,
-    target: Path,
-    warn: Callable[[str], object] = warnings.warn,
-    progress: Callable[[float], object] | None = None,
-) -> None:
-    """Denoise one file into another, of which nothing is left if that fails; memory stays flat for TIFF, .npy and .zarr.
-
-    Args:
-        denoiser: to use.
-        source: an image.
-        target: where to write, in the format of its suffix; replaced if it is there.
-        warn: takes a line on what in the image is not what the network was trained on.
-        progress: takes the share of the image that was finished, again and again; the shares add up to 1.
-
-    Raises:
-        InputError: if the image cannot be read, denoised or written; the message names it.
-    """
-    from n2n.data.images import create_image, open_image
-
-    try:
-        with open_image(source) as image:
-            writer = create_image(target, image)
-            denoiser.network.check_channels(image.channels)
-            survey = denoiser.survey(image)
-            for line in denoiser.remarks(image, survey):
-                warn(f"{source}: {line}")
-            rows = image.pages * image.height
-            writer.write(denoiser.strips(image, survey, progress and (lambda done: progress(done / rows))))
-    except InputError as error:
-        named = any(str(path) in str(error) for path in (source, target))
-        raise (error if named else InputError(f"{source}: {error}")) from None
-    except MemoryError:
-        raise InputError(f"{source} needs more memory than there is: give a smaller --tile, or cut it up") from None
-
-
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let a terminated process remove what it had half written, as an interrupted one does."""
@@ -196,8 +157,10 @@ def main(args: list[str]) -> int:
     from tqdm import tqdm
 
     from n2n.denoiser import Denoiser
+    from n2n.hardware import keep_freed_memory
+    from n2n.pipeline import Job, denoise_files
 
-    jobs = _jobs(options.input, options.output, options.overwrite)
+    jobs = [Job(source, target) for source, target in _jobs(options.input, options.output, options.overwrite)]
     denoiser = Denoiser.from_checkpoint(
         options.ckpt_path,
         options.device,
@@ -208,30 +171,30 @@ def main(args: list[str]) -> int:
         options.ensemble,
         options.range,
     )
+    keep_freed_memory()
     # These two tell the log what the one line on a file says.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
-    failures: list[str] = []
-    done = 0
     bar = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     with _terminable(), tqdm(total=len(jobs), desc="Denoising", bar_format=bar) as shown:
 
         def warn(line: str) -> None:
             tqdm.write(f"n2n predict: warning: {line}", file=sys.stderr)
 
+        def progress(number: int, share: float) -> None:
+            # Files before this one that failed are behind us.
+            shown.update(max(0.0, number - shown.n) + share)
+
         try:
-            for number, (source, target) in enumerate(jobs, 1):
-                try:
-                    denoise_file(denoiser, source, target, warn, shown.update)
-                    done += 1
-                except InputError as error:
-                    failures.append(str(error))
-                shown.update(number - shown.n)
+            denoise_files(denoiser, jobs, warn, progress)
+            shown.update(len(jobs) - shown.n)
             stopped = False
         except KeyboardInterrupt:
             stopped = True
+    failures = [job.failure for job in jobs if job.failure is not None]
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
+    done = sum(job.done for job in jobs)
     images = f"{done} of {len(jobs)} image{'s' * (len(jobs) != 1)}"
     print(f"{'Stopped: denoised' if stopped else 'Denoised'} {images} to {options.output}", file=sys.stderr)
     if stopped:

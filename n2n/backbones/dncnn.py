@@ -38,12 +38,12 @@ class DnCNN(nn.Module):
             raise InputError(f"DnCNN's depth is {depth}: expected at least 2, the first convolution and the last")
         self.channels, self.depth, self.features = channels, depth, features
         self.batch_norm, self.bias = batch_norm, bias
-        layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1, bias=bias), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(channels, features, 3, padding=1, bias=bias), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [
                 nn.Conv2d(features, features, 3, padding=1, bias=bias and not batch_norm),
                 *([nn.BatchNorm2d(features)] if batch_norm else []),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
         layers.append(nn.Conv2d(features, channels, 3, padding=1, bias=False))
         for layer in layers:

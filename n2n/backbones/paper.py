@@ -15,6 +15,8 @@ from n2n.backbones.padding import on_multiples
 from n2n.backbones.trimmed import Trimmed
 from n2n.errors import InputError
 
+# Activations work in place where only they see a convolution's output: that saves a pass through the memory.
+
 
 class Model1(nn.Module):
     """Linear(width → hidden), Linear(hidden → width) along the width axis, without activation.
@@ -49,7 +51,9 @@ class Model1(nn.Module):
 
 def _activation(negative_slope: float) -> nn.Module:
     """ReLU where the slope is 0 (exactly the paper's layer, and faster), LeakyReLU elsewhere."""
-    return nn.ReLU() if negative_slope == 0 else nn.LeakyReLU(negative_slope)
+    # In place it has no gradient for a negative slope.
+    inplace = negative_slope >= 0
+    return nn.ReLU(inplace) if negative_slope == 0 else nn.LeakyReLU(negative_slope, inplace)
 
 
 class Model2(nn.Module):
@@ -79,7 +83,7 @@ class Model2(nn.Module):
             *([nn.BatchNorm2d(hidden)] if batch_norm else []),
             _activation(negative_slope),
             nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,13 +142,13 @@ class Model6(nn.Module):
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,15 +176,15 @@ class ModelPooling(nn.Module):
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
             nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ConvTranspose2d(hidden, hidden, 2, stride=2, bias=bias),
             nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -215,7 +219,7 @@ class ModelFinal(nn.Module):
         layers: list[nn.Module] = []
         before = channels
         for width in self.widths:
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=bias), nn.ReLU()]
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=bias), nn.ReLU(inplace=True)]
             before = width
         layers += [nn.Conv2d(before, channels, 3, padding=1, bias=bias), nn.LeakyReLU(negative_slope)]
         self.layers = nn.Sequential(*layers)

@@ -68,7 +68,7 @@ class UNet(nn.Module):
             layer = nn.Conv2d(before, width, 3, padding=1)
             nn.init.kaiming_normal_(layer.weight, self.negative_slope)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-            layers += [layer, nn.LeakyReLU(self.negative_slope)]
+            layers += [layer, nn.LeakyReLU(self.negative_slope, inplace=self.negative_slope >= 0)]
             before = width
         return nn.Sequential(*layers)
 

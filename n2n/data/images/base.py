@@ -141,6 +141,19 @@ class ImageReader(ABC):
         """
         return self.samples(page, start, stop)[..., : self.channels]
 
+    def strips(self, height: int) -> Iterator[Array]:
+        """Read all rows of all pages in order, ``height`` at a time; none spans two pages.
+
+        Yields:
+            rows×W×(C + extra), as :meth:`samples` gives them.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        for page in range(self.pages):
+            for top in range(0, self.height, height):
+                yield self.samples(page, top, min(top + height, self.height))
+
     def close(self) -> None:
         """Close the file."""
         self._samples = None
@@ -182,18 +195,34 @@ class ImageWriter(ABC):
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
 
 
-def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
-    """Cut strips of any height into strips of the given heights."""
-    left: Array | None = None
-    for height in heights:
+class Rows:
+    """Strips of any height, taken as strips of other heights.
+
+    Args:
+        strips: rows×W×(C + extra); asked for one after the other, when they are needed.
+    """
+
+    def __init__(self, strips: Iterator[Array]) -> None:
+        self._strips = strips
+        self._left: Array | None = None
+
+    def take(self, height: int) -> Array:
+        """Return the next rows, height×W×(C + extra)."""
         parts, have = [], 0
         while have < height:
-            strip = next(strips) if left is None else left
+            strip = next(self._strips) if self._left is None else self._left
             part = strip[: height - have]
-            left = strip[len(part) :] if len(part) < len(strip) else None
+            self._left = strip[len(part) :] if len(part) < len(strip) else None
             parts.append(part)
             have += len(part)
-        yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
+    """Cut strips of any height into strips of the given heights."""
+    rows = Rows(strips)
+    for height in heights:
+        yield rows.take(height)
 
 
 def file_size(path: Path) -> int:
