@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from n2n import backbones
+from n2n.errors import InputError
 from tests.benchmarks import against_careamics, prediction, quality, startup, training
 from tests.benchmarks.setting import Setting, machine
 
@@ -35,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=int, default=8000, help="training pairs an epoch")
     parser.add_argument("--batch_size", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=1, help="of each timed training")
+    parser.add_argument("--epochs", type=int, default=1, help="of each timed training (DataLoaders: one)")
     parser.add_argument(
         "--psnr", type=int, default=0, metavar="EPOCHS", help="compare the PSNR after so many epochs, too"
     )
@@ -49,9 +51,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    options = _parser().parse_args(args)
+    parser = _parser()
+    options = parser.parse_args(args)
+    if unknown := [name for name in options.networks if name not in backbones.__all__]:
+        parser.error(f"--networks {unknown[0]}: expected some of {', '.join(backbones.__all__)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no GPU that torch can use")
     if options.quick:
         options.pairs, options.batch_size, options.side, options.rounds = min(300, options.pairs), 50, 400, 1
+    if min(options.rounds, options.epochs, options.batch_size) < 1 or options.pairs < 2 * options.batch_size:
+        parser.error("expected at least 1 round, 1 epoch, and pairs for two batches")
     parts = options.only or [name for name in PARTS if name != "psnr" or options.psnr]
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
@@ -72,8 +81,11 @@ def main(args: Sequence[str] | None = None) -> None:
         print(machine(setting), flush=True)
         for name in parts:
             print(f"{name}:", file=sys.stderr)
-            for block in PARTS[name](setting):
-                print(f"\n{block}", flush=True)
+            try:
+                for block in PARTS[name](setting):
+                    print(f"\n{block}", flush=True)
+            except InputError as error:
+                parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def _config(setting: Setting) -> Any:
         experiment_name="benchmark",
         data_type="array",
         axes="SCYX",
+        target_axes="SCYX",
         patch_size=[PATCH, PATCH],
         batch_size=setting.batch_size,
         num_epochs=setting.epochs,
@@ -30,7 +31,7 @@ def _config(setting: Setting) -> Any:
         n_channels_out=3,
         augmentations=[],
         trainer_params={"accelerator": setting.accelerator, "devices": 1},
-        seed=0,
+        seed=1,
     )
 
 
@@ -58,7 +59,8 @@ def run(setting: Setting) -> Iterator[str]:
             trainer = careamics.CAREamist(_config(setting), work_dir=setting.folder, callbacks=[Stopwatch()])
             trainer.train(train_data=first.numpy(), train_data_target=second.numpy())
 
-    backbone = _backbone(_config(setting))
+    with quietly():
+        backbone = _backbone(_config(setting))
     theirs = f"CAREamics {careamics.__version__}, fp32"
     contestants = {
         OURS: timed_fit(setting, backbone),
@@ -66,5 +68,8 @@ def run(setting: Setting) -> Iterator[str]:
         theirs: timed(setting, lambda _: train()),
     }
     results = take_turns(contestants, setting.rounds)
-    yield f"CAREamics' U-Net: {setting.pairs:,} pairs in batches of {setting.batch_size}, {PATCH} px."
-    yield table(["training", "pairs/s", "n2n fit is faster by", "range"], rate_rows(results, OURS))
+    yield (
+        f"The U-Net that CAREamics configures for Noise2Noise, no augmentations: {setting.pairs:,} pairs of {PATCH} px in "
+        f"batches of {setting.batch_size}."
+    )
+    yield table(["training", "pairs/s", "n2n fit : it", "range"], rate_rows(results, OURS))

@@ -102,13 +102,13 @@ class _Textbook(L.LightningModule):
 
 
 def textbook(setting: Setting, network: nn.Module, pairs: TensorDataset, workers: int) -> None:
-    """Train as Lightning's manual shows it, float32, with a DataLoader over float32 pairs; Stopwatch looks on."""
+    """Train for one epoch as Lightning's manual shows it, with a DataLoader over float32 pairs; Stopwatch looks on."""
     loader = DataLoader(pairs, setting.batch_size, shuffle=True, num_workers=workers)
     with quietly():
         trainer = L.Trainer(
             accelerator=setting.accelerator,
             devices=1,
-            max_epochs=setting.epochs,
+            max_epochs=1,
             default_root_dir=setting.folder,
             callbacks=[Stopwatch()],
         )

@@ -136,7 +136,7 @@ def run(setting: Setting) -> Iterator[str]:
         side, precision = setting.side, {"32": "fp32"}.get(setting.precision, setting.precision)
         yield f"{name}, {precision}: {side}×{side}×3 uint8 from file to file, {len(batches)} batches of tiles."
         yield table(
-            ["file", "seconds", "share of the network's own speed", "range"],
+            ["file", "seconds", "network alone : it", "range"],
             [[k, f"{statistics.median(s):.2f}", ratios(results[FORWARD], s)] for k, s in results.items()],
         )
         yield from _engines(setting, denoiser, checkpoint, batches)
@@ -166,4 +166,4 @@ def _engines(setting: Setting, denoiser: Denoiser, checkpoint: Path, batches: li
     N, C, H, W = shape
     yield f"The network on {len(alike)} batches of {N}×{C}×{H}×{W}:"
     rows = [[k, f"{statistics.median(s):.2f}", ratios(results["PyTorch"], s)] for k, s in results.items()]
-    yield table(["forward", "seconds", "faster than PyTorch by", "range"], rows)
+    yield table(["forward", "seconds", "PyTorch : it", "range"], rows)

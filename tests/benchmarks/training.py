@@ -92,6 +92,6 @@ def run(setting: Setting) -> Iterator[str]:
         results = take_turns(contestants, setting.rounds)
         epochs = f"{setting.epochs} epochs" if setting.epochs > 1 else "1 epoch"
         yield f"{name}: {epochs} of {setting.pairs:,} pairs in batches of {setting.batch_size}."
-        yield table(["training", "pairs/s", "n2n fit is faster by", "range"], rate_rows(results, OURS))
+        yield table(["training", "pairs/s", "n2n fit : it", "range"], rate_rows(results, OURS))
         if setting.epochs > 1:
             yield f"n2n fit from the first step to the last, validations between: {statistics.median(wholes):.1f} s."
