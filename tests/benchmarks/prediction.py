@@ -22,10 +22,10 @@ from n2n.cli import main as n2n
 from n2n.denoiser import Denoiser
 from n2n.predict import denoise_file
 from n2n.tiling import Tiling, spans
-from tests.benchmarks.setting import Setting, quietly, ratios, table, take_turns
+from tests.benchmarks.setting import Setting, quietly, ratios, side_by_side, table
 from tests.checkpoints import write_checkpoint
 
-FORWARD = "the network alone, on ready tiles"
+FORWARD = "network alone"
 
 
 def draw(side: int) -> NDArray[np.uint8]:
@@ -69,6 +69,14 @@ def seconds(setting: Setting, work: Callable[[], object]) -> Callable[[], float]
         return time.perf_counter() - start
 
     return run
+
+
+def seconds_rows(results: dict[str, tuple[list[float], list[float]]]) -> list[list[str]]:
+    """Rows of a table: seconds of each, of the base beside it, and the base's ratio to it."""
+    return [
+        [name, f"{statistics.median(own):.3f}", f"{statistics.median(base):.3f}", ratios(base, own)]
+        for name, (base, own) in results.items()
+    ]
 
 
 def forward(denoiser: Denoiser, batches: list[Tensor]) -> None:
@@ -127,18 +135,15 @@ def run(setting: Setting) -> Iterator[str]:
         checkpoint = write_checkpoint(str(setting.folder / f"{name}.ckpt"), getattr(backbones, name)())
         denoiser = Denoiser.from_checkpoint(checkpoint, setting.device, setting.precision)
         batches = cut(denoiser, image)
-        forward(denoiser, batches[:2])
-        contestants = {FORWARD: seconds(setting, lambda d=denoiser, b=batches: forward(d, b))}  # type: ignore[misc]
+        bare = FORWARD, seconds(setting, lambda d=denoiser, b=batches: forward(d, b))  # type: ignore[misc]
+        contestants = {}
         for kind, path in files.items():
             target = setting.folder / f"denoised-{path.name}"
             contestants[kind] = seconds(setting, lambda d=denoiser, p=path, t=target: denoise_file(d, p, t))  # type: ignore[misc]
-        results = take_turns(contestants, setting.rounds)
+        results = side_by_side(bare, contestants, setting.rounds)
         side, precision = setting.side, {"32": "fp32"}.get(setting.precision, setting.precision)
         yield f"{name}, {precision}: {side}×{side}×3 uint8 from file to file, {len(batches)} batches of tiles."
-        yield table(
-            ["file", "seconds", "network alone : it", "range"],
-            [[k, f"{statistics.median(s):.2f}", ratios(results[FORWARD], s)] for k, s in results.items()],
-        )
+        yield table(["file", "seconds", FORWARD, f"{FORWARD} : it", "range"], seconds_rows(results))
         yield from _engines(setting, denoiser, checkpoint, batches)
 
 
@@ -147,7 +152,6 @@ def _engines(setting: Setting, denoiser: Denoiser, checkpoint: Path, batches: li
     (shape, _), *_ = Counter(batch.shape for batch in batches).most_common(1)
     alike = [batch for batch in batches if batch.shape == shape][:64]
     makers: dict[str, Callable[[], Callable[[], object]]] = {
-        "PyTorch": lambda: lambda: forward(denoiser, alike),
         "torch.compile": lambda: _compiled(checkpoint, setting, alike),
         "ONNX Runtime": lambda: _onnx(setting, checkpoint, alike),
     }
@@ -162,8 +166,9 @@ def _engines(setting: Setting, denoiser: Denoiser, checkpoint: Path, batches: li
         except Exception as error:  # what a missing compiler raises depends on the backend
             print(f"{name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
             yield f"{name} is left out: {type(error).__name__}."
-    results = take_turns(contestants, setting.rounds)
-    N, C, H, W = shape
-    yield f"The network on {len(alike)} batches of {N}×{C}×{H}×{W}:"
-    rows = [[k, f"{statistics.median(s):.2f}", ratios(results["PyTorch"], s)] for k, s in results.items()]
-    yield table(["forward", "seconds", "PyTorch : it", "range"], rows)
+    if contestants:
+        N, C, H, W = shape
+        eager = seconds(setting, lambda: forward(denoiser, alike))
+        results = side_by_side(("PyTorch", eager), contestants, setting.rounds)
+        yield f"The network on {len(alike)} batches of {N}×{C}×{H}×{W}:"
+        yield table(["forward", "seconds", "PyTorch", "PyTorch : it", "range"], seconds_rows(results))

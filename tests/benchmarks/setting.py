@@ -79,6 +79,26 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> d
     return results
 
 
+def side_by_side(
+    base: tuple[str, Callable[[], float]], others: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Let each of the others take turns with the base alone, so that what is compared ran one right after the other.
+
+    A first run of each is not counted: memory is not in place and files are not in the system's cache yet.
+
+    Returns:
+        For each of the others the figures of the base beside it, and its own.
+    """
+    name, run = base
+    run()
+    results = {}
+    for other, contestant in others.items():
+        contestant()
+        found = take_turns({name: run, other: contestant}, rounds)
+        results[other] = found[name], found[other]
+    return results
+
+
 def ratios(above: Sequence[float], below: Sequence[float]) -> str:
     """Two cells of a table: the median of the ratios of neighbours, and their range."""
     found = [a / b for a, b in zip(above, below, strict=True)]

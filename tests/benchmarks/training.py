@@ -89,6 +89,8 @@ def run(setting: Setting) -> Iterator[str]:
             "Lightning, DataLoader, fp32": lightning(0),
             "Lightning, DataLoader of 2 workers, fp32": lightning(2),
         }
+        # The first training of a process is slower: kernels are chosen, and memory is taken.
+        plain_loop(new(), resident[0][:500], resident[1][:500], [torch.arange(len(first[:500]))], setting.batch_size)
         results = take_turns(contestants, setting.rounds)
         epochs = f"{setting.epochs} epochs" if setting.epochs > 1 else "1 epoch"
         yield f"{name}: {epochs} of {setting.pairs:,} pairs in batches of {setting.batch_size}."
