@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from n2n.config_files import resolve_configs
 from n2n.errors import InputError
+from n2n.hardware import keep_freed_memory
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -64,6 +65,7 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
     """
     # The same object each time, which is added once.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
+    keep_freed_memory()
     for message in _NO_NEWS:
         warnings.filterwarnings("ignore", message)
     try:

@@ -45,6 +45,8 @@ def test_two_devices_train_as_one_on_the_same_global_batch(tmp_path: Path) -> No
         str(root),
     ]
     common += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "2"]
+    # Adam's own, 1e-8, makes large steps of gradients that are nothing but rounding.
+    common += ["--model.optimizer.eps", "1e-4"]
     n2n(*common, "--name", "one", "--data.batch_size", "20")
     n2n(*common, "--name", "two", "--data.batch_size", "10", "--trainer.devices", "2", "--trainer.strategy", "ddp")
     one, two = (
@@ -52,4 +54,4 @@ def test_two_devices_train_as_one_on_the_same_global_batch(tmp_path: Path) -> No
         for name in ("one", "two")
     )
     for key, value in one.items():
-        assert torch.allclose(value, two[key], atol=1e-4), key
+        assert torch.allclose(value, two[key], atol=1e-5), key

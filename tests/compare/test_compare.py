@@ -64,8 +64,8 @@ def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
         assert int(row["best epoch"]) == checkpoint["epoch"] + 1
         assert float(row["minutes"]) > 0
     assert [float(row["parameters"]) for row in table] == [32 * 128 + 128 + 128 * 32 + 32, 2 * 3 * 32 * 9 + 32 + 3]
-    # Model1 takes 2 × 128 for each value of a pixel; each of model2's convolutions has 36×36 positions for 32×32 pixels.
-    assert [float(row["MACs/px"]) for row in table] == pytest.approx([3 * 2 * 128, 2 * 864 * 36**2 / 32**2])
+    # Model1 takes 2 × 128 for each value of a pixel; model2's first convolution has 34×34 positions that count for 32×32 pixels.
+    assert [float(row["MACs/px"]) for row in table] == pytest.approx([3 * 2 * 128, 864 * (34**2 / 32**2 + 1)], rel=1e-4)
     assert [row["paper, per image"] for row in table] == ["23.78", "24.92"]
     text = Path("lightning_logs/compare/table.md").read_text()
     assert text in capsys.readouterr().out
@@ -321,7 +321,7 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --epochs a", "invalid int value: 'a'"),
         ("final.yaml --seeds x", "invalid int value: 'x'"),
         ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
-        ("final.yaml --sede 1", "did you mean --seeds?"),
+        ("final.yaml --seads 1", "did you mean --seeds?"),
         ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
         ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
         ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
