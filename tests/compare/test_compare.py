@@ -64,7 +64,7 @@ def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
         assert int(row["best epoch"]) == checkpoint["epoch"] + 1
         assert float(row["minutes"]) > 0
     assert [float(row["parameters"]) for row in table] == [32 * 128 + 128 + 128 * 32 + 32, 2 * 3 * 32 * 9 + 32 + 3]
-    # Model1 takes 2 × 128 for each value of a pixel; model2's first convolution has 34×34 positions that count for 32×32 pixels.
+    # Model1 takes 2 × 128 for each value of a pixel; model2's convolutions have 34×34 and 32×32 positions that count.
     assert [float(row["MACs/px"]) for row in table] == pytest.approx([3 * 2 * 128, 864 * (34**2 / 32**2 + 1)], rel=1e-4)
     assert [row["paper, per image"] for row in table] == ["23.78", "24.92"]
     text = Path("lightning_logs/compare/table.md").read_text()
