@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from n2n.backbones.trimmed import Trimmed
 from n2n.cli import main as n2n
 from tests.benchmarks.clock import Clock, Stopwatch
 from tests.benchmarks.setting import Setting, quietly
@@ -46,6 +47,14 @@ def fit(setting: Setting, root: Path, backbone: str, epochs: int, callback: type
         raise RuntimeError(f"n2n fit: {log.getvalue()}")
 
 
+def as_written(network: nn.Module) -> nn.Module:
+    """Let the layers of a network do all that they say, as in the paper's code; in place."""
+    for name, child in network.named_children():
+        if isinstance(child, Trimmed):
+            setattr(network, name, nn.Sequential(*child))
+    return network
+
+
 def plain_loop(
     network: nn.Module,
     first: Tensor,
@@ -68,7 +77,7 @@ def plain_loop(
         bf16: autocast, as ``n2n fit`` trains where the hardware multiplies that.
         order_in_memory: of the values of an image; ``n2n fit`` has them channels_last.
     """
-    network = network.to(first.device, memory_format=order_in_memory)  # type: ignore[call-overload]
+    network = as_written(network).to(first.device, memory_format=order_in_memory)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     loss_function = nn.MSELoss()
     for order in orders:

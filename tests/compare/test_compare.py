@@ -69,7 +69,7 @@ def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["paper, per image"] for row in table] == ["23.78", "24.92"]
     text = Path("lightning_logs/compare/table.md").read_text()
     assert text in capsys.readouterr().out
-    assert re.search(r"^\| model2 \| 1,763 \| 2,187 \| 2 \|", text, re.MULTILINE)
+    assert re.search(r"^\| model2 \| 1,763 \| 1,839 \| 2 \|", text, re.MULTILINE)
     assert f"| {float(table[1]['denoised, per image']):.2f} |" in text
     assert "One seed each" in text
     assert Image.open("lightning_logs/compare/psnr.png").size > (500, 200)
