@@ -121,4 +121,4 @@ def textbook(setting: Setting, network: nn.Module, pairs: TensorDataset, workers
             default_root_dir=setting.folder,
             callbacks=[Stopwatch()],
         )
-        trainer.fit(_Textbook(network), loader)
+        trainer.fit(_Textbook(as_written(network)), loader)

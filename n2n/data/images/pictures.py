@@ -17,6 +17,8 @@ from n2n.errors import InputError
 _FORMATS = ("PNG", "JPEG")
 # Quality 95 without colour subsampling: the file must not put noise back that the network took out.
 JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
+# Of zlib, which encodes on one core: photographs take half the time of its usual 6, and 2 % more bytes.
+_PNG_LEVEL = 4
 _ORIENTATION = 0x0112
 # A PNG file starts with its signature and its header chunk: length, name, width, height, bit depth, colour type, ...
 _PNG_HEADER = struct.Struct(">8x4x4sIIBB")
@@ -140,7 +142,7 @@ def _encode_deep(samples: Array, metadata: Metadata) -> bytes:
     """Encode a PNG file of 16 bits, which Pillow cannot in colour."""
     import imagecodecs
 
-    encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=6))
+    encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=_PNG_LEVEL))
     chunks = b""
     if metadata.icc:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
@@ -183,5 +185,5 @@ class PictureWriter(ImageWriter):
             path.write_bytes(_encode_deep(samples, metadata))
             return
         named: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
-        options = {} if self._png else JPEG_OPTIONS
+        options = {"compress_level": _PNG_LEVEL} if self._png else JPEG_OPTIONS
         Image.fromarray(samples).save(path, **options, **{key: value for key, value in named.items() if value})
