@@ -1,10 +1,135 @@
-"""Optimisers that update all weights in one go."""
+"""Optimisers: Muon, and how those of PyTorch update all weights in one go."""
 
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adam import adam
+
+from n2n.errors import InputError
+from n2n.hardware import has_fast_bf16
+
+# Smaller sides are those of depthwise filters and of an image's channels: there is nothing to orthogonalise.
+_LEAST_SIDE = 16
+# Of the polynomial a·x + b·x³ + c·x⁵ that brings singular values between 0 and 1 to about 1 (Jordan et al. 2024).
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Bring the singular values of matrices, B×rows×columns, to between 0.7 and 1.2, by Newton and Schulz's iteration."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT.contiguous() if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
+    return x.mT if tall else x
+
+
+class Muon(Optimizer):
+    """Muon for weights that are matrices, Adam for the others.
+
+    The matrix of a convolution has a row for each output channel. Its momentum is made orthogonal before the step, so that
+    the weak directions of the gradient count as much as the strong ones (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon). The step's root mean square is that of Adam's (Liu et al. 2025, arXiv
+    2502.16982), so that one rate serves both. Biases, depthwise filters, and the layers to and from few channels are Adam's.
+
+    Args:
+        params: as for all optimisers.
+        lr: the rate.
+        momentum: of the matrices (Nesterov's).
+        betas: of Adam.
+        eps: of Adam.
+
+    Raises:
+        InputError: for a rate or momentum out of bounds.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.9),
+        eps: float = 1e-8,
+    ) -> None:
+        if not lr >= 0 or not all(0 <= decay < 1 for decay in (momentum, *betas)):
+            raise InputError(
+                f"Muon's lr is {lr}, momentum {momentum} and betas {tuple(betas)}: expected a rate of at least 0, and "
+                "the others from 0 to below 1"
+            )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps})
+        self._dtypes: dict[str, torch.dtype] = {}
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        # The iteration need not be exact, and is a tenth of a small network's step in float32 on a CPU.
+        kind = device.type
+        if kind not in self._dtypes:
+            self._dtypes[kind] = torch.bfloat16 if has_fast_bf16(kind) else torch.float32
+        return self._dtypes[kind]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloaded there
+        """Change the weights by their gradients; returns the loss that ``closure`` gives, if any."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            matrices = [p for p in weights if p.ndim >= 2 and min(len(p), p[0].numel()) >= _LEAST_SIDE]
+            mine = {id(p) for p in matrices}
+            self._step_matrices(matrices, group)
+            self._step_others([p for p in weights if id(p) not in mine], group)
+        return loss
+
+    def _step_matrices(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p in weights:
+            assert p.grad is not None
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            momentum = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+            direction = p.grad.lerp(momentum, group["momentum"]).flatten(1)
+            alike[len(p), direction.shape[1]].append((p, direction))
+        for shape, pairs in alike.items():
+            steps = orthogonal(torch.stack([direction for _, direction in pairs]).to(self._dtype(pairs[0][0].device)))
+            for (p, _), step in zip(pairs, steps, strict=True):
+                p.add_(step.reshape(p.shape), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+
+    def _step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        if not weights:
+            return
+        for p in weights:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        names = ("exp_avg", "exp_avg_sq", "step")
+        averages, squares, counts = ([self.state[p][name] for p in weights] for name in names)
+        adam(
+            weights,
+            [p.grad for p in weights if p.grad is not None],
+            averages,
+            squares,
+            [],
+            counts,
+            fused=all(p.device.type in ("cpu", "cuda") for p in weights),
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 def fused(optimizer: Optimizer) -> Optimizer:

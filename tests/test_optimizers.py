@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from n2n.backbones import NAFNet
+from n2n.cli import main
+from n2n.errors import InputError
+from n2n.optimizers import Muon, orthogonal
+from tests.conftest import write_course
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return NAFNet(width=16, enc_blocks=[1], middle_blocks=1, dec_blocks=[1])
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> float:
+    torch.manual_seed(1)
+    loss = torch.tensor(0.0)
+    for _ in range(steps):
+        clean = torch.rand(8, 3, 1, 1).expand(8, 3, 16, 16)
+        noisy, target = clean + 0.2 * torch.randn(2, 8, 3, 16, 16)
+        loss = (net(noisy) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 32), (2, 32, 64), (1, 32, 32)])
+def test_singular_values_come_to_about_one(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonal(matrices))
+    assert float(values.min()) > 0.3
+    assert float(values.max()) < 1.3
+    # Their singular vectors stay: the product with the matrix is symmetric and positive.
+    product = matrices.mT @ orthogonal(matrices)
+    assert torch.allclose(product, product.mT, atol=0.02 * float(product.abs().max()))
+
+
+def test_a_step_of_a_matrix_is_orthogonal_whatever_its_gradient_weighs() -> None:
+    layer = nn.Conv2d(32, 48, 3)
+    before = layer.weight.detach().clone()
+    optimizer = Muon(layer.parameters(), lr=0.01)
+    for factor in (1e-6, 1e6):
+        layer.weight.data.copy_(before)
+        optimizer.state.clear()
+        layer(factor * torch.rand(1, 32, 8, 8)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        step = (before - layer.weight.detach()).flatten(1) / (0.01 * 0.2 * (32 * 9) ** 0.5)
+        assert float(torch.linalg.svdvals(step).max()) == pytest.approx(1.0, abs=0.3)
+
+
+def test_small_weights_are_adams() -> None:
+    ours = nn.Sequential(nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3, groups=32), nn.Conv2d(32, 3, 3))
+    theirs = copy.deepcopy(ours)
+    for net, optimizer in (
+        (ours, Muon(ours.parameters(), 0.01)),
+        (theirs, torch.optim.Adam(theirs.parameters(), 0.01, (0.9, 0.9))),
+    ):
+        torch.manual_seed(2)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.rand(2, 1, 8, 8)).square().sum().backward()
+            optimizer.step()
+    for mine, adams in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine, adams, atol=1e-6)
+
+
+def test_it_goes_on_from_its_state() -> None:
+    whole, halves = network(), network()
+    optimizer = Muon(whole.parameters(), 0.003)
+    first = train(whole, optimizer, 3)
+    train(whole, optimizer, 3)
+    before = Muon(halves.parameters(), 0.003)
+    assert train(halves, before, 3) == first
+    after = Muon(halves.parameters())
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    train(halves, after, 3)
+    for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_command_trains_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_course(tmp_path / "data")
+    options = ["--config", "nafnet.yaml", "--config", "data/ee559.yaml", "--data.source.root", str(root)]
+    options += ["--model.backbone.width", "16", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    assert main(["fit", *options, "--model.optimizer", "n2n.optimizers.Muon", "--model.optimizer.lr", "0.002"]) == 0
+    assert main(["fit", *options, "--model.optimizer", "n2n.optimizers.Muon", "--model.optimizer.momentum", "1"]) == 2
+    assert "Muon's lr is 0.001, momentum 1.0" in capsys.readouterr().err
+
+
+def test_a_negative_rate_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a rate"):
+        Muon([nn.Parameter(torch.zeros(2))], lr=-1.0)
