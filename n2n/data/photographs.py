@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
-from n2n.data.sampling import sample_pairs, spread
+from n2n.data.sampling import PhotographStore, sample_pairs, spread
 from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 
@@ -24,16 +25,17 @@ class Photographs:
     """Photographs as the course's data was made from them: random crops, pixel-sampled (see :class:`PixelSampling`).
 
     Photographs smaller than a crop, and files that cannot be read, are left out and counted. The pairs are made once and
-    kept in the cache folder.
+    kept in the cache folder; or, ``fresh``, the photographs are, and each step draws other crops and other pixels of them.
 
     Args:
         root: folder of photographs (PNG or JPEG, subfolders too), or several.
         val_root: folder or folders of the photographs to validate on. If None, ``val_fraction`` of those in ``root`` are
             held out for it, whole photographs and never crops of one that is trained on.
         val_fraction: from 0 (train on all; the data module then needs another ``val_source``) to below 1.
-        crops_per_photo: training pairs from each photograph.
+        crops_per_photo: training pairs from each photograph, in an epoch.
         max_pairs: upper bound on the training pairs, shared out evenly among the photographs; None for no bound.
         val_crops_per_photo: validation pairs from each photograph.
+        fresh: whether no training pair comes twice. There are no clean targets then.
         channels: 3 (grey photographs are repeated) or 1 (colour becomes luma).
         crop: side of a crop in pixels.
         cell: side of a cell in pixels; views are ``crop // cell`` pixels wide.
@@ -49,6 +51,7 @@ class Photographs:
         crops_per_photo: int = 70,
         max_pairs: int | None = None,
         val_crops_per_photo: int = 20,
+        fresh: bool = False,
         channels: Literal[1, 3] = 3,
         crop: int = 256,
         cell: int = 8,
@@ -63,7 +66,7 @@ class Photographs:
         self.val_root = [val_root] if isinstance(val_root, str) else val_root
         self.val_fraction = val_fraction
         self.crops_per_photo, self.max_pairs = crops_per_photo, max_pairs
-        self.val_crops_per_photo = val_crops_per_photo
+        self.val_crops_per_photo, self.fresh = val_crops_per_photo, fresh
         self.channels, self.seed, self.cache_dir = channels, seed, cache_dir
         self.sampling = PixelSampling(crop, cell)
 
@@ -89,40 +92,47 @@ class Photographs:
             **asdict(self.sampling),
         }
 
-    def _usable(self, files: Sequence[Path]) -> tuple[list[Path], str]:
-        """Decode every file once; return those that can be used, and a line on the others."""
+    def _usable(self, files: Sequence[Path], held_out: bool) -> tuple[dict[Path, tuple[int, int]], str]:
+        """Decode every file once; return height and width of those that can be used, and a line on the others.
 
-        def problem(file: Path) -> str:
+        Raises:
+            InputError: if there are none.
+        """
+
+        def size(file: Path) -> tuple[int, int]:
             try:
                 height, width, _ = read_photograph(file, self.channels).shape
             except InputError:
-                return "unreadable"
-            return "small" if min(height, width) < self.sampling.crop else ""
+                return 0, 0
+            return height, width
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            problems = list(threads.map(problem, files))
-        usable = [file for file, found in zip(files, problems, strict=True) if not found]
-        unreadable = [file.name for file, found in zip(files, problems, strict=True) if found == "unreadable"]
+            sizes = dict(zip(files, threads.map(size, files), strict=True))
+        usable = {file: size for file, size in sizes.items() if min(size) >= self.sampling.crop}
+        unreadable = [file.name for file, size in sizes.items() if not max(size)]
         remark = f"{len(usable)} photographs used"
-        if small := problems.count("small"):
+        if small := len(files) - len(usable) - len(unreadable):
             remark += f", {small} smaller than {self.sampling.crop} px left out"
         if unreadable:
             names = ", ".join(unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")
             remark += f", {len(unreadable)} unreadable left out ({names})"
-        return usable, remark
-
-    def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
-        photos, remark = self._usable(files)
-        if not photos:
+        if not usable:
             folders = ", ".join((self.val_root if held_out else None) or self.root)
             what = "validate" if held_out else "train"
             raise InputError(
                 f"no photograph to {what} on in {folders} ({len(files)} image files; {remark}): expected PNG or JPEG images "
                 f"of at least {self.sampling.crop} × {self.sampling.crop} px"
             )
-        count = len(photos) * (self.val_crops_per_photo if held_out else self.crops_per_photo)
-        if not held_out and self.max_pairs is not None:
-            count = min(count, self.max_pairs)
+        return usable, remark
+
+    def _train_count(self, photographs: int) -> int:
+        count = photographs * self.crops_per_photo
+        return count if self.max_pairs is None else min(count, self.max_pairs)
+
+    def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
+        usable, remark = self._usable(files, held_out)
+        photos = list(usable)
+        count = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
         sample_pairs(
             pairs,
@@ -134,6 +144,23 @@ class Photographs:
         )
         return {"remarks": [f"{remark}, {count} pairs"]}
 
+    def _build_pixels(self, files: Sequence[Path], allocate: Allocate) -> dict[str, Any]:
+        usable, remark = self._usable(files, held_out=False)
+        ends = np.cumsum([height * width for height, width in usable.values()])
+        pixels = allocate((int(ends[-1]), self.channels), np.uint8)
+        for file, end in zip(tqdm(usable, desc="Reading photographs", unit="photo"), ends, strict=True):
+            photo = read_photograph(file, self.channels).reshape(-1, self.channels)
+            pixels[end - len(photo) : end] = photo
+        return {"remarks": [remark], "sizes": list(usable.values())}
+
+    def _fresh_pairs(self) -> PhotographStore:
+        files = self._split()[0]
+        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 1, "crops": None}
+        kept = Cache("photographs", recipe, self.cache_dir).open(lambda allocate: self._build_pixels(files, allocate))
+        count = self._train_count(len(kept.note["sizes"]))
+        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, each drawn anew"]
+        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks)
+
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
         files = self._split()[held_out]
         recipe = self._recipe(files, held_out) | ({"target": "clean"} if clean and not held_out else {})
@@ -141,11 +168,17 @@ class Photographs:
         return PairStore.from_cache(cache.open(lambda allocate: self._build(files, held_out, clean, allocate)), clean)
 
     def train_pairs(self) -> Store:
-        """Map the training pairs, made first if they are not in the cache."""
-        return self._pairs(held_out=False, clean=False)
+        """Map the training pairs or photographs, made first if they are not in the cache."""
+        return self._fresh_pairs() if self.fresh else self._pairs(held_out=False, clean=False)
 
     def clean_train_pairs(self) -> Store:
-        """Map the same training pairs with their clean images."""
+        """Map the same training pairs with their clean images.
+
+        Raises:
+            InputError: if they are fresh.
+        """
+        if self.fresh:
+            raise InputError("fresh pairs of photographs have no clean images: set the source's fresh to false")
         return self._pairs(held_out=False, clean=True)
 
     def val_pairs(self) -> Store:

@@ -147,3 +147,51 @@ def test_dead_leaves_look_like_photographs() -> None:
     # Edges make differences of neighbours much heavier-tailed than a Gaussian's, whose kurtosis is 3.
     steps = np.diff(images.mean(axis=3), axis=2)
     assert (steps**4).mean() / (steps**2).mean() ** 2 > 10
+
+
+def test_fresh_pairs_are_other_crops_and_picks_each_time(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 3, (70, 90))
+    write_photos(folder / "others", 3, (96, 64))
+    (folder / "broken.jpg").write_bytes(b"no image")
+    source = Photographs(str(folder), val_fraction=0, fresh=True, max_pairs=12, **SMALL)  # type: ignore[arg-type]
+    store = source.train_pairs()
+    assert (len(store), store.shape) == (12, (3, 8, 8))
+    assert "6 photographs used, 1 unreadable left out (broken.jpg), 12 pairs an epoch" in store.remarks[0]
+    indices = torch.arange(12)
+    first, second, clean, *_ = store.batch(indices, seed=1)
+    assert second is not None
+    assert clean is None
+    assert first.dtype == torch.uint8
+    assert not torch.equal(first, second)
+    again, later = store.batch(indices, seed=1), store.batch(indices, seed=2)
+    assert torch.equal(again.first, first)
+    assert not torch.equal(later.first, first)
+    # Index 0 is the first photograph's, and each pixel is one of the cell that a crop of it has there.
+    photo = np.asarray(Image.open(sorted(folder.glob("*.*g"))[0]))
+    image = first[0].permute(1, 2, 0).numpy()
+    fits = [
+        all(
+            (photo[y + 8 * i : y + 8 * i + 8, x + 8 * j : x + 8 * j + 8] == image[i, j]).all(-1).any()
+            for i in range(8)
+            for j in range(8)
+        )
+        for y in range(photo.shape[0] - 63)
+        for x in range(photo.shape[1] - 63)
+    ]
+    assert any(fits)
+    with pytest.raises(InputError, match="set the source's fresh to false"):
+        source.clean_train_pairs()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not here")
+def test_noise_of_fresh_pairs_is_that_of_the_kept_ones(tmp_path: Path) -> None:
+    noise = []
+    for fresh in (False, True):
+        source = Photographs(
+            str(SHARED / "val"), val_fraction=0, crops_per_photo=40, fresh=fresh, cache_dir=str(tmp_path)
+        )
+        store = source.train_pairs()
+        first, second, *_ = store.batch(torch.arange(len(store)), seed=0)
+        assert second is not None
+        noise.append(float(PSNR()(first.float() / 255, second.float() / 255)))
+    assert noise[0] == pytest.approx(noise[1], abs=0.1)
