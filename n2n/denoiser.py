@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from n2n.backbones.spec import build
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
+from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.tiling import GRID, Tiling, bands
 from n2n.torch_file import load_torch_file
 from n2n.trained_network import TrainedNetwork
@@ -117,14 +117,16 @@ class Denoiser:
     ) -> Denoiser:
         """Rebuild the denoiser that a run of ``n2n fit`` saved; the arguments after the path are the class's.
 
+        The path may also be the name of a checkpoint that comes with n2n, such as "quick".
+
         Nothing in the file is run but the constructor of the backbone that it names, which must be a
         ``torch.nn.Module`` of an installed package.
 
         Raises:
             InputError: if the file is missing, damaged, no checkpoint of n2n, or its backbone cannot be built.
         """
-        wanted = "a checkpoint written by n2n fit"
-        content = load_torch_file(Path(path), wanted)
+        path, wanted = find_checkpoint(path), describe_checkpoint()
+        content = load_torch_file(path, wanted)
         try:
             spec = content["hyper_parameters"]["backbone"]
             weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}

@@ -25,6 +25,7 @@ from n2n.data.dead_leaves import draw, texture_bank
 from n2n.denoiser import Denoiser
 from n2n.errors import InputError
 from n2n.options import CommandParser
+from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.torch_file import load_torch_file
 from n2n.tracing import TRIED, Sides, find_sides, reason, trace
 
@@ -148,7 +149,7 @@ def _tidy(model: Any) -> None:
 
 def _card(ckpt_path: Path, channels: int, sides: Sides) -> dict[str, str]:
     """Return what a user of the file must know, as plain strings."""
-    content = load_torch_file(ckpt_path, "a checkpoint written by n2n fit")
+    content = load_torch_file(ckpt_path, describe_checkpoint())
     known: dict[str, Any] = content["n2n"]
     card = {
         "n2n_version": __version__,
@@ -208,7 +209,7 @@ def export(
     [0, 1], and its output is not clipped.
 
     Args:
-        ckpt_path: written by ``n2n fit``.
+        ckpt_path: written by ``n2n fit``, or the name of one that comes with n2n.
         file_format: ``onnx``, or ``torch`` for ``torch.export.load``.
         output: the file to write; the checkpoint's name in the current folder if None.
         overwrite: whether a file that is there may be replaced.
@@ -218,7 +219,7 @@ def export(
             than ``TOLERANCE`` on some image, or the file cannot be written.
     """
     suffix = SUFFIXES[file_format]
-    path = output or Path(ckpt_path.stem + suffix)
+    path, ckpt_path = output or Path(ckpt_path.stem + suffix), find_checkpoint(ckpt_path)
     if path.suffix.lower() != suffix:
         raise InputError(f"--output is {path}: expected a name that ends in {suffix}")
     if path.is_dir() or (path.exists() and ckpt_path.exists() and path.samefile(ckpt_path)):
@@ -253,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         description="Write a checkpoint's network as a file for other programs, checked against the checkpoint.",
     )
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint written by n2n fit")
+    parser.add_argument("--ckpt_path", type=Path, required=True, help=describe_checkpoint())
     parser.add_argument(
         "--format",
         choices=list(SUFFIXES),

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from n2n.errors import InputError
 from n2n.options import CommandParser
+from n2n.pretrained import describe_checkpoint
 
 _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="a checkpoint written by n2n fit")
+    files.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help=describe_checkpoint())
     files.add_argument(
         "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of them (subfolders too)"
     )

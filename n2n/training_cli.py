@@ -25,6 +25,7 @@ from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
 from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
+from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.speed import EpochBar, NoProfiler, Speed
 from n2n.torch_file import load_torch_file
 
@@ -35,7 +36,7 @@ def _load(path: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is not a checkpoint of n2n.
     """
-    wanted = "a checkpoint written by n2n fit"
+    wanted = describe_checkpoint()
     content = load_torch_file(Path(path), wanted)
     if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
         raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
@@ -158,6 +159,8 @@ class TrainingCLI(LightningCLI):
         assert isinstance(args, list)
         ckpt_path = option(args, "--ckpt_path")
         if ckpt_path is not None:
+            ckpt_path = str(find_checkpoint(ckpt_path))
+            args = [*args, "--ckpt_path", ckpt_path]
             # As the first configuration: whatever the user says beside it wins.
             args = [args[0], "--config", yaml.safe_dump(checkpoint_config(ckpt_path)), *args[1:]]
         elif self._command == "validate":
