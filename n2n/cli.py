@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import shlex
+import signal
 import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
 from n2n.errors import InputError
+
+# The environment variable that shows where an error came from.
+DEBUG = "N2N_DEBUG"
 
 COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
@@ -55,8 +61,8 @@ def main(args: list[str] | None = None) -> int:
         args: the command line after ``n2n``; that of the process if None.
 
     Returns:
-        The exit status: 0; 2 for what the user can mend, which is printed in one line; 1 for a comparison some of whose
-        networks failed; 130 for what was interrupted.
+        The exit status: 0; 2 for what the user can mend, which is printed in one line; 1 for what failed otherwise, and for a
+        comparison some of whose networks did; 130 for what Ctrl-C ended, 143 for SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
     if not args:
@@ -66,6 +72,33 @@ def main(args: list[str] | None = None) -> int:
     command = _parser().parse_args(args[:1]).command
     try:
         return _run(args)
-    except InputError as error:
-        print(f"n2n {command}: error: {error}", file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get(DEBUG):
+            raise
+        line, status = _explain(error)
+        # A progress bar may stand there, unfinished.
+        start = "\n" if isinstance(error, KeyboardInterrupt) else ""
+        print(f"{start}n2n {command}: {line}", file=sys.stderr)
+        return status
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Say in one line what ended a command, and give its exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        signum = getattr(error, "signum", signal.SIGINT)
+        return f"stopped{_resume(error)}", 128 + signum
+    if isinstance(error, InputError):
+        return f"error: {error}", 2
+    reason = " ".join(str(error).split()) or "no message"
+    if isinstance(error, OSError):
+        return f"error: {reason}", 1
+    return f"error: {type(error).__name__}: {reason:.500} ({DEBUG}=1 in the environment shows where)", 1
+
+
+def _resume(error: KeyboardInterrupt) -> str:
+    saved = getattr(error, "saved", None)
+    if saved is None:
+        return ""
+    config = saved.parent.parent / "config.yaml"
+    command = shlex.join(["n2n", "fit", "--config", str(config), "--ckpt_path", "last"])
+    return f" in {getattr(error, 'where', '')}, saved in {saved}; to go on: {command}"

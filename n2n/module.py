@@ -18,10 +18,15 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.backbones.spec import build, describe
-from n2n.data.store import Batch
+from n2n.data.store import Batch, PairLoader
 from n2n.errors import InputError
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
 from n2n.optimizers import fused
+
+# A validation loss that is so many times its least one so far, 10 dB, is that of a network that has collapsed.
+_COLLAPSED = 10.0
+# Losses that are kept on the device before they are looked at, for which a GPU must be waited for.
+_LOSSES = 100
 
 # Side of the window of SSIM's Gaussian; smaller images have no SSIM (Wang et al. 2004).
 _SSIM_WINDOW = 11
@@ -34,6 +39,39 @@ class FixedShape(Protocol):
 
     def __call__(self, noisy: Tensor) -> Tensor:
         """Denoise a batch."""
+
+
+class Losses:
+    """The losses of an epoch's steps: their sum, and the first that is no finite number.
+
+    Attributes:
+        total: sum of those that were looked at.
+        steps: how many were added.
+        bad: number of the first step whose loss is no finite number, from 0, among those that were looked at; None if all are.
+    """
+
+    def __init__(self, total: float = 0.0, steps: int = 0) -> None:
+        self.total, self.steps = total, steps
+        self.bad: int | None = None
+        self._kept: list[Tensor] = []
+
+    def add(self, loss: Tensor) -> bool:
+        """Add a scalar; returns whether it is time to look."""
+        self._kept.append(loss)
+        self.steps += 1
+        return len(self._kept) >= _LOSSES
+
+    def look(self) -> None:
+        """Sum what was added; a GPU is waited for."""
+        if not self._kept:
+            return
+        values = torch.stack(self._kept).float().cpu()
+        first = self.steps - len(self._kept)
+        self._kept = []
+        self.total += float(values.double().sum())
+        bad = (~values.isfinite()).nonzero()
+        if len(bad) and self.bad is None:
+            self.bad = first + int(bad[0])
 
 
 class DenoisingModule(L.LightningModule):
@@ -93,8 +131,10 @@ class DenoisingModule(L.LightningModule):
         self.image_format: dict[str, Any] = {}
         # A faster way to the output of a training batch of one shape, which is overwritten by the next.
         self.graphed: FixedShape | None = None
-        self._loss_sum: Tensor | None = None
-        self._steps = 0
+        self._losses = Losses()
+        self._least_val_loss = math.inf
+        self._random: Tensor | None = None
+        self._resumed: dict[str, int] | None = None
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise N×C×H×W in [0, 1]; the output is not clipped.
@@ -170,20 +210,68 @@ class DenoisingModule(L.LightningModule):
         loss: Tensor = self.loss(denoised, batch.target)
         if batch.regularizer is not None:
             loss = loss + batch.regularizer(self, denoised, batch.target)
-        # Summed on the device and logged once an epoch: logging each step would cost more than the step's own overhead.
-        detached = loss.detach()
-        self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
-        self._steps += 1
+        # Kept on the device and logged once an epoch: logging each step would cost more than the step's own overhead.
+        if self._losses.add(loss.detach()):
+            self._check_losses()
         return loss
+
+    def _check_losses(self) -> None:
+        """Raise an InputError if a loss since the last look is no finite number."""
+        self._losses.look()
+        if self._losses.bad is None:
+            return
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        advice = f"lower the learning rate, which is {lr:.2g} here"
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            advice = f"choose --trainer.precision bf16-mixed or 32-true, or {advice}"
+        elif not self.trainer.gradient_clip_val:
+            advice += ", or limit the gradients (--trainer.gradient_clip_val 1)"
+        raise InputError(
+            f"the training diverged: the loss of step {self._losses.bad + 1} of epoch {self.current_epoch} is not a finite "
+            f"number; {advice}. {self._saved}"
+        )
+
+    def _check_val_loss(self) -> None:
+        """Raise an InputError if the network has become much worse than it was."""
+        loss = float(self.val_loss.compute())
+        # The scale of a loss that changes in the course of training says nothing.
+        if hasattr(self.loss, "progress") or not math.isfinite(self._least_val_loss):
+            self._least_val_loss = min(self._least_val_loss, loss)
+            return
+        if not loss <= _COLLAPSED * self._least_val_loss:
+            raise InputError(
+                f"the training diverged: val/loss is {loss:.3g} after epoch {self.current_epoch}, and was "
+                f"{self._least_val_loss:.3g} before; lower the learning rate, or let it fall (--model.scheduler "
+                f"n2n.schedules.OneCycle --model.scheduler_interval step). {self._saved}"
+            )
+        self._least_val_loss = min(self._least_val_loss, loss)
+
+    @property
+    def _saved(self) -> str:
+        """Where the last good state of a training that fails is."""
+        keepers = self.trainer.checkpoint_callbacks
+        paths = [str(path) for one in keepers if (path := getattr(one, "best_model_path", ""))]
+        return f"What was saved before stays: {paths[-1]}" if paths else "Nothing had been saved yet"
+
+    def on_train_start(self) -> None:
+        """Go on with the random numbers of the training that was interrupted, if it was."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+            self._random = None
+        # Lightning does so, too, unless a scheduler has asked for the number of steps before.
+        if self._resumed is not None and isinstance(loader := self.trainer.train_dataloader, PairLoader):
+            loader.load_state_dict(self._resumed)
+            self._resumed = None
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's mean loss."""
-        self._loss_sum, self._steps = None, 0
+        self._losses = Losses()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss."""
-        if self._loss_sum is not None:
-            self.log("train/loss", self._loss_sum / self._steps, prog_bar=True, sync_dist=True)
+        self._check_losses()
+        if self._losses.steps:
+            self.log("train/loss", self._losses.total / self._losses.steps, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Score one batch against clean images, against other noisy views, or both; returns the denoised ones, not clipped."""
@@ -214,8 +302,19 @@ class DenoisingModule(L.LightningModule):
                 metric.update(noisy if "noisy" in name else denoised.clamp(0.0, 1.0), clean)
             self.log(f"val/{name}", metric, batch_size=len(noisy), prog_bar=name == "psnr_per_image")
 
+    def on_validation_epoch_start(self) -> None:
+        """Look at the losses of the training so far, before time is spent on it."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._check_losses()
+
     def on_validation_epoch_end(self) -> None:
-        """Log the PSNR without clean images, where it can be said, and what checkpoints are chosen by without them."""
+        """Log the PSNR without clean images, where it can be said, and what checkpoints are chosen by without them.
+
+        Raises:
+            InputError: if the training has diverged.
+        """
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._check_val_loss()
         if not self.blind_psnr.update_called:
             return
         self.blind_estimate = self.blind_psnr.compute()
@@ -274,10 +373,26 @@ class DenoisingModule(L.LightningModule):
             "figures": figures,
             "psnr_blind": blind,
         }
+        self._losses.look()
+        # What a training that goes on needs beside what Lightning keeps: also in the middle of an epoch, and whatever draws
+        # random numbers of the process's generator, such as dropout. On several devices each would need its own.
+        checkpoint["n2n"]["training"] = {
+            "losses": [self._losses.total, self._losses.steps],
+            "least_val_loss": self._least_val_loss,
+            "random": torch.get_rng_state(),
+            "loader": self._loader_state(),
+        }
+
+    def _loader_state(self) -> dict[str, int] | None:
+        loader = self.trainer.train_dataloader
+        return loader.state_dict() if isinstance(loader, PairLoader) else None
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take back what ``on_save_checkpoint`` added."""
         kept = checkpoint.get("n2n", {})
+        if (training := kept.get("training")) is not None:
+            self._losses, self._least_val_loss = Losses(*training["losses"]), training["least_val_loss"]
+            self._random, self._resumed = training["random"], training["loader"]
         self.image_channels = kept.get("image_channels")
         before, now = {name: kept[name] for name in ("range", "dtype") if name in kept}, self.image_format
         if before and now and before["dtype"] == now["dtype"] and before["range"] != now["range"]:

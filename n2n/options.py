@@ -22,6 +22,20 @@ def option(args: Sequence[str], name: str) -> str | None:
     return value
 
 
+def without_option(args: Sequence[str], name: str) -> list[str]:
+    """Return command line arguments without an option and its value."""
+    kept: list[str] = []
+    skip = False
+    for argument in args:
+        if skip or argument.startswith(f"{name}="):
+            skip = False
+        elif argument == name:
+            skip = True
+        else:
+            kept.append(argument)
+    return kept
+
+
 def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
     """Add the option that was probably meant to a message about one that does not exist.
 

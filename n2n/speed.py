@@ -27,6 +27,10 @@ class EpochBar(TQDMProgressBar):
         batches = self.trainer.num_training_batches
         return max(1, int(batches) // 100) if batches != float("inf") else 10
 
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Leave out the number of the run, which its folder tells."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
 
 class NoProfiler(PassThroughProfiler):
     """Lightning's profiler that measures nothing, without a new context manager for each of 60 actions a step."""

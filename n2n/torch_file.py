@@ -11,6 +11,9 @@ import torch
 
 from n2n.errors import InputError
 
+# The name under which a run keeps what was its last checkpoint before the last one.
+BEFORE = "before_last.ckpt"
+
 
 def load_torch_file(path: Path, wanted: str) -> Any:
     """Map a file written by ``torch.save``; only tensors and plain values come out of it.
@@ -27,7 +30,10 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     try:
         # torch maps only entries that are stored as they are; a compressed one could also unpack to any size.
         with zipfile.ZipFile(path) as archive:
-            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+            entries = archive.infolist()
+            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            # torch does not look at the checksums. Entries that lie over each other would keep us busy with it.
+            plain = plain and sum(entry.file_size for entry in entries) <= path.stat().st_size and not archive.testzip()
     except FileNotFoundError:
         raise InputError(f"{path} is not there: expected {wanted}") from None
     except IsADirectoryError:
@@ -35,7 +41,9 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         plain = False
     if not plain:
-        raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; fetch or save it again")
+        before = path.with_name(BEFORE)
+        advice = f"go on from the one before it, --ckpt_path {before}" if before.is_file() else "fetch or save it again"
+        raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; {advice}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:

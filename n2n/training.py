@@ -11,10 +11,14 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
 
+from n2n.checkpoint_files import last_run
 from n2n.config_files import resolve_configs
 from n2n.errors import InputError
 from n2n.hardware import keep_freed_memory
+from n2n.interrupts import StopAndSave
+from n2n.options import option, without_option
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -57,21 +61,37 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
     Args:
         args: the subcommand and its arguments; configs may be given by their bundled names.
         folder: where the run goes, instead of the next ``lightning_logs/NAME/version_N``. If it holds a run that was
-            interrupted, training goes on from its last checkpoint.
+            interrupted, training goes on from its last checkpoint; so it does for ``--ckpt_path last``, from the newest run.
         callbacks: further ones.
 
     Raises:
         InputError: for what the user can mend.
+        Interrupted: on Ctrl-C or SIGTERM.
     """
     # The same object each time, which is added once.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
     keep_freed_memory()
     for message in _NO_NEWS:
         warnings.filterwarnings("ignore", message)
+    args = resolve_configs(list(args))
+    if args[0] == "fit" and option(args, "--ckpt_path") == "last":
+        args = without_option(args, "--ckpt_path")
+        folder = _last_run(args)
+    stop = StopAndSave()
     try:
-        TrainingCLI(resolve_configs(list(args)), folder, callbacks)
+        with stop.listening():
+            TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _last_run(args: list[str]) -> Path | None:
+    """Return the newest run of the name that the command line gives; None, and a line, where nothing is saved of any."""
+    config = ParsingOnly(args).resolved
+    folder = Path(config["trainer"]["default_root_dir"] or ".") / "lightning_logs" / config["name"]
+    run = last_run(folder)
+    rank_zero_info(f"Going on with {run}." if run else f"Nothing is saved in {folder} yet: the training starts anew.")
+    return run
 
 
 def parse_fit(args: Sequence[str], further_options: Sequence[str] = ()) -> dict[str, Any]:

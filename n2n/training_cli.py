@@ -15,9 +15,11 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from n2n.callbacks import BestCheckpoint, ImagePanel
+from n2n.checkpoint_files import WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.hardware import device_name, has_fast_bf16
@@ -89,6 +91,15 @@ class SaveConfig(SaveConfigCallback):
         if isinstance(data, PairDataModule) and pl_module.fit_channels(channels := data.image_shape[0]):
             self.config.model.backbone.init_args.channels = channels
         super().setup(trainer, pl_module, stage)
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's, in a ``version_N`` that no other process gets, though both start at the same instant."""
+
+    def _get_next_version(self) -> int:
+        # Other processes of this training write nothing.
+        rank = getattr(rank_zero_only, "rank", 0)
+        return super()._get_next_version() if rank else claim_version(Path(self.root_dir))
 
 
 class TrainingCLI(LightningCLI):
@@ -193,7 +204,7 @@ class TrainingCLI(LightningCLI):
             else:
                 folder, name = self._folder.parent, ""
             version = self._folder.name if self._folder is not None else None
-            config["logger"] = TensorBoardLogger(str(folder), name, version, default_hp_metric=False)
+            config["logger"] = RunLogger(str(folder), name, version, default_hp_metric=False)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         elif self._command == "fit":
@@ -210,6 +221,10 @@ class TrainingCLI(LightningCLI):
             callbacks = [*callbacks, EpochBar()]
         if config["profiler"] is None:
             config["profiler"] = NoProfiler()
+        plugins = config["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(one, CheckpointIO) for one in plugins):
+            config["plugins"] = [*plugins, WholeCheckpoints()]
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

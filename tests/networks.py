@@ -43,3 +43,15 @@ class Interrupting(nn.Module):
         if self.training:
             raise KeyboardInterrupt
         return self.weight * x
+
+
+class Dropping(nn.Module):
+    """Draws random numbers of the process's generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, 3, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layers(x)
+        return out

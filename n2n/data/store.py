@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -282,22 +283,35 @@ class PairLoader:
 
     def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0) -> None:
         self.store, self.sampler, self.ahead = store, sampler, ahead
+        self._given = self._skipped = 0
 
     def __len__(self) -> int:
         """Return the number of batches."""
         return len(self.sampler)
 
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given."""
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out, in this epoch alone, the batches that were given before it was interrupted."""
+        # Of an epoch that was whole nothing is asked for any more, and the next one is to be whole, too.
+        self._skipped = state["batches"] if state["batches"] < len(self) else 0
+
     def __iter__(self) -> Iterator[RawBatch]:
         """Give one batch after another."""
-        batches = (
-            self.store.batch(indices, seed)
-            for indices, seed in zip(self.sampler, self.sampler.batch_seeds(), strict=True)
-        )
+        self._given, self._skipped = self._skipped, 0
+        plan = zip(self.sampler, self.sampler.batch_seeds(), strict=True)
+        batches = (self.store.batch(indices, seed) for indices, seed in islice(plan, self._given, None))
         if not self.ahead:
-            yield from batches
+            yield from map(self._count, batches)
             return
         with Ahead(map(_pinned, batches), self.ahead) as ahead:
-            yield from ahead
+            yield from map(self._count, ahead)
+
+    def _count(self, batch: RawBatch) -> RawBatch:
+        self._given += 1
+        return batch
 
 
 def _pinned(batch: RawBatch) -> RawBatch:

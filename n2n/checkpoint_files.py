@@ -1,0 +1,105 @@
+"""Checkpoints of a training on disk: written whole or not at all, and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from n2n.errors import InputError
+from n2n.torch_file import BEFORE
+
+LAST = "last.ckpt"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them when they are on the disk: there is never half a one.
+
+    The last one of a run gives its place to the next and stays beside it, in case that is damaged.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        target = Path(path)
+        part = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                dir=target.parent, prefix=f".{target.name}-", suffix=".part", delete=False
+            ) as file:
+                part = Path(file.name)
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            # Readable by whoever may read other files, as for all that is written by name.
+            part.chmod(0o666 & ~_umask())
+            if target.name == LAST and target.exists():
+                target.replace(target.with_name(BEFORE))
+            part.replace(target)
+        # torch makes a RuntimeError of a disk that is full.
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                if part is not None:
+                    part.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(
+                f"the checkpoint {target} cannot be written ({reason}): make room, or let the folder be written; what was "
+                "saved before is still there, and --ckpt_path last goes on from it"
+            ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def versions(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Give the runs in ``lightning_logs/NAME``, the folders ``version_N``, with their numbers."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if (match := re.fullmatch(r"version_(\d+)", entry.name)) and entry.is_dir():
+            yield int(match[1]), entry
+
+
+def claim_version(folder: Path) -> int:
+    """Make the next ``version_N`` in a folder, which then is nobody else's; returns N.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    number = max((number for number, _ in versions(folder)), default=-1) + 1
+    while True:
+        try:
+            (folder / f"version_{number}").mkdir(parents=True)
+        except FileExistsError:
+            # Another process was faster.
+            number += 1
+        except OSError as error:
+            raise InputError(
+                f"the run cannot be written to {folder} ({error.strerror or error}): choose a folder that can be written "
+                "with --trainer.default_root_dir"
+            ) from error
+        else:
+            return number
+
+
+def last_run(folder: Path) -> Path | None:
+    """Return the newest run in ``lightning_logs/NAME`` that has a last checkpoint, if there is one."""
+    found = [(number, run) for number, run in versions(folder) if (run / "checkpoints" / LAST).is_file()]
+    return max(found)[1] if found else None
