@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import tempfile
@@ -34,13 +35,16 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         target = Path(path)
         part = None
+        # Not straight into the file, of whose failures torch says nothing that could be understood.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(
                 dir=target.parent, prefix=f".{target.name}-", suffix=".part", delete=False
             ) as file:
                 part = Path(file.name)
-                torch.save(checkpoint, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             # Readable by whoever may read other files, as for all that is written by name.
@@ -48,16 +52,19 @@ class WholeCheckpoints(TorchCheckpointIO):
             if target.name == LAST and target.exists():
                 target.replace(target.with_name(BEFORE))
             part.replace(target)
-        # torch makes a RuntimeError of a disk that is full.
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 if part is not None:
                     part.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(
-                f"the checkpoint {target} cannot be written ({reason}): make room, or let the folder be written; what was "
-                "saved before is still there, and --ckpt_path last goes on from it"
-            ) from error
+            raise not_written(target, error) from error
+
+
+def not_written(path: Path | str, error: OSError) -> InputError:
+    """Return what to raise where a file of a run cannot be written."""
+    return InputError(
+        f"{path} cannot be written ({error.strerror or error}): make room, or let the folder be written; what was saved "
+        "before is still there, and --ckpt_path last goes on from it"
+    )
 
 
 def _umask() -> int:

@@ -76,9 +76,7 @@ def main(args: list[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         line, status = _explain(error)
-        # A progress bar may stand there, unfinished.
-        start = "\n" if isinstance(error, KeyboardInterrupt) else ""
-        print(f"{start}n2n {command}: {line}", file=sys.stderr)
+        print(f"n2n {command}: {line}", file=sys.stderr)
         return status
 
 

@@ -85,7 +85,10 @@ def _quiet() -> Iterator[None]:
 
 def _write_torch(program: ExportedProgram, path: Path, card: dict[str, str]) -> Run:
     """Write a torch.export archive; returns what runs it as read back."""
-    torch.export.save(program, path, extra_files={CARD: json.dumps(card)})
+    # Not straight into the file: torch ends the process when a disk is full.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={CARD: json.dumps(card)})
+    path.write_bytes(content.getbuffer())
     run: Run = torch.export.load(path).module()
     return run
 

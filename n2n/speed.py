@@ -27,6 +27,12 @@ class EpochBar(TQDMProgressBar):
         batches = self.trainer.num_training_batches
         return max(1, int(batches) // 100) if batches != float("inf") else 10
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """End the line, for what is said next."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Leave out the number of the run, which its folder tells."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from n2n.checkpoint_files import last_run
+from n2n.checkpoint_files import last_run, not_written
 from n2n.config_files import resolve_configs
 from n2n.errors import InputError
 from n2n.hardware import keep_freed_memory
@@ -29,6 +31,8 @@ _NO_NEWS = (
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
+# What disks and folders refuse.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class _Quiet(logging.Filter):
@@ -79,10 +83,30 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         folder = _last_run(args)
     stop = StopAndSave()
     try:
-        with stop.listening():
+        with stop.listening(), _quiet_threads():
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise not_written(error.filename or "the run", error) from error
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Let TensorBoard's thread fail in silence where it cannot write: the next event fails in our own, which tells."""
+
+    def look(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            before(failure)
+
+    before = threading.excepthook
+    threading.excepthook = look
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _last_run(args: list[str]) -> Path | None:

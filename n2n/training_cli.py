@@ -101,6 +101,14 @@ class RunLogger(TensorBoardLogger):
         rank = getattr(rank_zero_only, "rank", 0)
         return super()._get_next_version() if rank else claim_version(Path(self.root_dir))
 
+    def finalize(self, status: str) -> None:
+        """Close the files; of a run that failed before it had written anything nothing is left."""
+        super().finalize(status)
+        folder = Path(self.log_dir)
+        with contextlib.suppress(OSError):
+            for empty in (folder, folder.parent, folder.parent.parent):
+                empty.rmdir()
+
 
 class TrainingCLI(LightningCLI):
     """LightningCLI for one subcommand, ``fit`` or ``validate``.
