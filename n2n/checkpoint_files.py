@@ -50,7 +50,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             # Readable by whoever may read other files, as for all that is written by name.
             part.chmod(0o666 & ~_umask())
             if target.name == LAST and target.exists():
-                target.replace(target.with_name(BEFORE))
+                _keep(target, target.with_name(BEFORE))
             part.replace(target)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -65,6 +65,16 @@ def not_written(path: Path | str, error: OSError) -> InputError:
         f"{path} cannot be written ({error.strerror or error}): make room, or let the folder be written; what was saved "
         "before is still there, and --ckpt_path last goes on from it"
     )
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Give a file a second name, so that it is never without one."""
+    other.unlink(missing_ok=True)
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        # A file system without links.
+        path.replace(other)
 
 
 def _umask() -> int:

@@ -21,7 +21,7 @@ from tests.conftest import fit, write_course, write_photos
 
 def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
     run = checkpoint.parent.parent
-    assert {path.name for path in checkpoint.parent.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in checkpoint.parent.iterdir()} == {"best.ckpt", "last.ckpt", "before_last.ckpt"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["seed_everything"] == 0
     assert config["trainer"]["precision"] in ("bf16-mixed", "32-true")

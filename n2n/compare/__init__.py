@@ -173,7 +173,6 @@ def main(args: Sequence[str]) -> int:
         if not own.show:
             _train(jobs, failures)
     except (KeyboardInterrupt, SystemExit):
-        # Lightning makes a SystemExit of the first Ctrl-C in a training.
         _write(jobs, failures, folder, command)
         print("Interrupted. The same command goes on where it was.", file=sys.stderr)
         return 130
