@@ -203,7 +203,8 @@ def test_two_processes_share_a_search_and_take_up_what_a_killed_one_left() -> No
 
     outputs = [process.communicate()[0] for process in (start(command), start(command)) if process]
     assert sum("trial 1 was begun before: it goes on." in output for output in outputs) == 1
-    trials = study.get_trials()
+    # One who asked when all was given out may leave a trial that waits, and that nobody needs.
+    trials = [trial for trial in study.get_trials() if trial.state.name != "WAITING"]
     assert [(t.number, t.state.name, len(t.intermediate_values)) for t in trials] == [
         (i, "COMPLETE", epochs) for i in range(4)
     ]
