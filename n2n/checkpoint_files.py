@@ -16,9 +16,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 from n2n.errors import InputError
-from n2n.torch_file import BEFORE
 
 LAST = "last.ckpt"
+# What was the last one before.
+BEFORE = "before_last.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):

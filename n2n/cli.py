@@ -6,12 +6,11 @@ import argparse
 import importlib
 import os
 import shlex
-import signal
 import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
-from n2n.errors import InputError
+from n2n.errors import InputError, Interrupted
 
 # The environment variable that shows where an error came from.
 DEBUG = "N2N_DEBUG"
@@ -83,8 +82,8 @@ def main(args: list[str] | None = None) -> int:
 def _explain(error: BaseException) -> tuple[str, int]:
     """Say in one line what ended a command, and give its exit status."""
     if isinstance(error, KeyboardInterrupt):
-        signum = getattr(error, "signum", signal.SIGINT)
-        return f"stopped{_resume(error)}", 128 + signum
+        stop = error if isinstance(error, Interrupted) else Interrupted()
+        return _stopped(stop), 128 + stop.signum
     if isinstance(error, InputError):
         return f"error: {error}", 2
     reason = " ".join(str(error).split()) or "no message"
@@ -93,10 +92,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
     return f"error: {type(error).__name__}: {reason:.500} ({DEBUG}=1 in the environment shows where)", 1
 
 
-def _resume(error: KeyboardInterrupt) -> str:
-    saved = getattr(error, "saved", None)
-    if saved is None:
-        return ""
-    config = saved.parent.parent / "config.yaml"
+def _stopped(stop: Interrupted) -> str:
+    if stop.saved is None:
+        return "stopped"
+    config = stop.saved.parent.parent / "config.yaml"
     command = shlex.join(["n2n", "fit", "--config", str(config), "--ckpt_path", "last"])
-    return f" in {getattr(error, 'where', '')}, saved in {saved}; to go on: {command}"
+    return f"stopped in {stop.where}, saved in {stop.saved}; to go on: {command}"

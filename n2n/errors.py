@@ -1,4 +1,7 @@
-"""The one exception that means: the user can mend this, and the message says how."""
+"""What ends a command early: what the user can mend, and what the user asked for."""
+
+import signal
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -7,3 +10,17 @@ class InputError(ValueError):
     The message is one line: what was given, what was expected, what to do. The command line prints it without a
     traceback and exits with 2.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training was interrupted.
+
+    Attributes:
+        signum: the signal.
+        where: for the user: how far the training was.
+        saved: the checkpoint to go on from; None if there is none.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT, where: str = "", saved: Path | None = None) -> None:
+        super().__init__(where)
+        self.signum, self.where, self.saved = signum, where, saved

@@ -14,24 +14,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from n2n.checkpoint_files import LAST
+from n2n.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Steps from one question whether another process was interrupted to the next: each is a message between all.
 _QUESTIONS = 20
-
-
-class Interrupted(KeyboardInterrupt):
-    """A training was interrupted and saved.
-
-    Attributes:
-        signum: the signal.
-        where: for the user: how far it was, and where it is saved.
-        saved: the checkpoint; None if nothing was trained yet.
-    """
-
-    def __init__(self, signum: int, where: str = "", saved: Path | None = None) -> None:
-        super().__init__(where)
-        self.signum, self.where, self.saved = signum, where, saved
 
 
 class _Stop(BaseException):
@@ -63,10 +50,10 @@ class StopAndSave(Callback):
         except _Stop:
             assert self.result is not None
             raise self.result from None
-        except SystemExit:
+        except SystemExit as error:
             # Lightning's answer to a KeyboardInterrupt.
-            if self.signum is not None:
-                raise Interrupted(self.signum) from None
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise Interrupted(self.signum or signal.SIGINT) from None
             raise
         finally:
             for number, handler in before.items():

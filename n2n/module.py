@@ -233,18 +233,16 @@ class DenoisingModule(L.LightningModule):
 
     def _check_val_loss(self) -> None:
         """Raise an InputError if the network has become much worse than it was."""
-        loss = float(self.val_loss.compute())
+        loss, least = float(self.val_loss.compute()), self._least_val_loss
+        self._least_val_loss = min(least, loss)
+        collapsed = math.isfinite(least) and not loss <= _COLLAPSED * least
         # The scale of a loss that changes in the course of training says nothing.
-        if hasattr(self.loss, "progress") or not math.isfinite(self._least_val_loss):
-            self._least_val_loss = min(self._least_val_loss, loss)
-            return
-        if not loss <= _COLLAPSED * self._least_val_loss:
+        if collapsed and not hasattr(self.loss, "progress"):
             raise InputError(
-                f"the training diverged: val/loss is {loss:.3g} after epoch {self.current_epoch}, and was "
-                f"{self._least_val_loss:.3g} before; lower the learning rate, or let it fall (--model.scheduler "
-                f"n2n.schedules.OneCycle --model.scheduler_interval step). {self._saved}"
+                f"the training diverged: val/loss is {loss:.3g} after epoch {self.current_epoch}, and was {least:.3g} "
+                "before; lower the learning rate, or let it fall (--model.scheduler n2n.schedules.OneCycle "
+                f"--model.scheduler_interval step). {self._saved}"
             )
-        self._least_val_loss = min(self._least_val_loss, loss)
 
     @property
     def _saved(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,6 +31,12 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     return x.mT if tall else x
+
+
+@cache
+def _iterated_in(device_type: str) -> torch.dtype:
+    # The iteration need not be exact, and is a fifth of a small network's step in float32 on a CPU.
+    return torch.bfloat16 if has_fast_bf16(device_type) else torch.float32
 
 
 class Muon(Optimizer):
@@ -65,14 +72,6 @@ class Muon(Optimizer):
                 "the others from 0 to below 1"
             )
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps})
-        self._dtypes: dict[str, torch.dtype] = {}
-
-    def _dtype(self, device: torch.device) -> torch.dtype:
-        # The iteration need not be exact, and is a tenth of a small network's step in float32 on a CPU.
-        kind = device.type
-        if kind not in self._dtypes:
-            self._dtypes[kind] = torch.bfloat16 if has_fast_bf16(kind) else torch.float32
-        return self._dtypes[kind]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloaded there
@@ -100,7 +99,9 @@ class Muon(Optimizer):
             direction = p.grad.lerp(momentum, group["momentum"]).flatten(1)
             alike[len(p), direction.shape[1]].append((p, direction))
         for shape, pairs in alike.items():
-            steps = orthogonal(torch.stack([direction for _, direction in pairs]).to(self._dtype(pairs[0][0].device)))
+            steps = orthogonal(
+                torch.stack([direction for _, direction in pairs]).to(_iterated_in(pairs[0][0].device.type))
+            )
             for (p, _), step in zip(pairs, steps, strict=True):
                 p.add_(step.reshape(p.shape), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 

@@ -11,11 +11,8 @@ import torch
 
 from n2n.errors import InputError
 
-# The name under which a run keeps what was its last checkpoint before the last one.
-BEFORE = "before_last.ckpt"
 
-
-def load_torch_file(path: Path, wanted: str) -> Any:
+def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it again") -> Any:
     """Map a file written by ``torch.save``; only tensors and plain values come out of it.
 
     Tensors are mapped from the file, so no memory is taken by what it claims.
@@ -23,6 +20,7 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     Args:
         path: the file, which may be hostile.
         wanted: what is expected in it, for the messages.
+        advice: what to do if it is damaged, for the message.
 
     Raises:
         InputError: if it is missing, damaged, not such a file, or holds more than tensors and plain values.
@@ -41,8 +39,6 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         plain = False
     if not plain:
-        before = path.with_name(BEFORE)
-        advice = f"go on from the one before it, --ckpt_path {before}" if before.is_file() else "fetch or save it again"
         raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; {advice}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -31,8 +31,8 @@ _NO_NEWS = (
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
-# What disks and folders refuse.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+# Of writing alone; what else the system refuses may be about a file that is read.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class _Quiet(logging.Filter):
@@ -88,7 +88,7 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _NO_ROOM:
             raise
         raise not_written(error.filename or "the run", error) from error
 
@@ -111,7 +111,7 @@ def _quiet_threads() -> Iterator[None]:
 
 def _last_run(args: list[str]) -> Path | None:
     """Return the newest run of the name that the command line gives; None, and a line, where nothing is saved of any."""
-    config = ParsingOnly(args).resolved
+    config = parse_fit(args[1:])
     folder = Path(config["trainer"]["default_root_dir"] or ".") / "lightning_logs" / config["name"]
     run = last_run(folder)
     rank_zero_info(f"Going on with {run}." if run else f"Nothing is saved in {folder} yet: the training starts anew.")

@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from n2n.callbacks import BestCheckpoint, ImagePanel
-from n2n.checkpoint_files import WholeCheckpoints, claim_version
+from n2n.checkpoint_files import BEFORE, LAST, WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.hardware import device_name, has_fast_bf16
@@ -39,7 +39,9 @@ def _load(path: str) -> dict[str, Any]:
         InputError: if the file is not a checkpoint of n2n.
     """
     wanted = describe_checkpoint()
-    content = load_torch_file(Path(path), wanted)
+    before = Path(path).with_name(BEFORE)
+    advice = {"advice": f"go on from the one before it, --ckpt_path {before}"} if before.is_file() else {}
+    content = load_torch_file(Path(path), wanted, **advice)
     if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
         raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
     return content
@@ -127,7 +129,7 @@ class TrainingCLI(LightningCLI):
     def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._command = args[0]
         self._folder, self._callbacks = folder, callbacks
-        last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+        last = folder / "checkpoints" / LAST if folder is not None else None
         if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
             args = [*args, "--ckpt_path", str(last)]
         super().__init__(

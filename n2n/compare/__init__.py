@@ -172,7 +172,7 @@ def main(args: Sequence[str]) -> int:
     try:
         if not own.show:
             _train(jobs, failures)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         _write(jobs, failures, folder, command)
         print("Interrupted. The same command goes on where it was.", file=sys.stderr)
         return 130

@@ -205,7 +205,6 @@ def main(args: list[str]) -> int:
     from n2n.search.configuration import FitConfig, take_section
     from n2n.search.space import read_search
     from n2n.search.study import make_pruner, open_storage, open_study, quiet, storage_errors
-    from n2n.search.trial import Interrupted
 
     run = None
     try:
@@ -228,7 +227,7 @@ def main(args: list[str]) -> int:
                     while run.step():
                         pass
                 run.finish(plots=True)
-    except (KeyboardInterrupt, Interrupted):
+    except KeyboardInterrupt:
         if run is not None:
             with quiet():
                 run.finish(plots=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from n2n.checkpoint_files import LAST
 from n2n.errors import InputError
 from n2n.search.claims import Claim
 from n2n.search.space import Search
@@ -23,10 +22,6 @@ from n2n.training_cli import SaveConfig, checkpoint_config
 
 # The trial's attributes beside WORKER: the configuration that ran, why it failed, the epoch of its value, and how long it took.
 CONFIG, REASON, EPOCH, MINUTES = "config", "reason", "epoch", "minutes"
-
-
-class Interrupted(Exception):  # noqa: N818  # it is no error
-    """Ctrl-C, or a signal to end."""
 
 
 class _Lost(Exception):  # noqa: N818
@@ -119,13 +114,12 @@ def run_trial(study: optuna.Study, search: Search, args: list[str], folder: Path
         Whether it ended here; False if another process took it up meanwhile.
 
     Raises:
-        Interrupted: on Ctrl-C or a signal to end; the trial is left for the next process.
+        KeyboardInterrupt: on Ctrl-C or a signal to end; the trial is left for the next process.
     """
     trial = claim.trial
     state, reason = optuna.trial.TrialState.COMPLETE, None
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        if claim.first or not _can_go_on(folder / "checkpoints" / "last.ckpt"):
+        if claim.first or not _can_go_on(folder / "checkpoints" / LAST):
             # Of an earlier study, or killed before its first checkpoint.
             shutil.rmtree(folder, ignore_errors=True)
         with silence():
@@ -134,15 +128,12 @@ def run_trial(study: optuna.Study, search: Search, args: list[str], folder: Path
         state = optuna.trial.TrialState.PRUNED
     except _Lost:
         return False
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         claim.leave()
-        raise Interrupted from None
+        raise
     except Exception as error:  # a trial may fail in any way, and the search goes on
         state, reason = optuna.trial.TrialState.FAIL, _reason(error)
     finally:
-        # Lightning ignores further Ctrl-C for good.
-        with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGINT, on_interrupt)
         # A trial's tensors must not stand in the next one's way.
         gc.collect()
         torch.cuda.empty_cache()

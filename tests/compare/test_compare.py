@@ -262,6 +262,10 @@ def test_runs_without_figures_say_so() -> None:
     assert [row["network"] for row in rows()] == ["model2 lr=0.1"]
     text = Path("lightning_logs/compare/table.md").read_text()
     assert "the training diverged" in text
+    unvalidated = ("--epochs", "1", "--vary", "trainer.limit_val_batches=0,1.0", "--name", "none")
+    assert compare("table1/model2.yaml", options=unvalidated) == 0
+    text = Path("lightning_logs/none/table.md").read_text()
+    assert "model2 limit_val_batches=0: 1 epochs without a figure: not validated, or not a number." in text
 
 
 def test_figures_that_are_no_numbers_have_no_spread() -> None:
