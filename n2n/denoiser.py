@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from n2n.backbones.spec import build
+from n2n.backbones.spec import build, refuse_code
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
@@ -136,7 +136,10 @@ class Denoiser:
             raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}") from None
         if not (channels is None or (isinstance(channels, int) and channels > 0)):
             raise InputError(f"{path}: the number of channels is {channels!r:.80}: expected {wanted}")
+        if not isinstance(spec, dict) or "class_path" not in spec:
+            raise InputError(f"{path} does not say what its backbone is: expected {wanted}")
         try:
+            refuse_code(spec)
             trained = TrainedRange.from_plain(values, dtype)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from n2n.backbones.spec import refuse_code
 from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.checkpoint_files import BEFORE, LAST, WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
@@ -55,6 +56,12 @@ def checkpoint_config(path: str) -> dict[str, Any]:
     """
     content = _load(path)
     config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
+    try:
+        refuse_code(config["model"])
+        # A folder may have any name, and what reads the data calls nothing that a string names.
+        refuse_code(config["data"], strings=False)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return {
         key: {name: value for name, value in part.items() if name != "_instantiator"}
         for key, part in config.items()
