@@ -8,7 +8,7 @@ import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
-from n2n.errors import InputError
+from n2n.errors import InputError, one_line
 
 COMMANDS = {
     "fit": "train a denoiser on pairs of noisy images",
@@ -68,4 +68,11 @@ def main(args: list[str] | None = None) -> int:
         return _run(args)
     except InputError as error:
         print(f"n2n {command}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # The system refused: a name too long, no permission, a full disk. What is no file's fault is n2n's own.
+        if error.filename is None:
+            raise
+        place = one_line(str(error.filename))
+        print(f"n2n {command}: error: {place} cannot be used ({error.strerror}): name another", file=sys.stderr)
         return 2

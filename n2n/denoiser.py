@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from n2n.backbones.spec import build
+from n2n.backbones.spec import rebuild
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
@@ -23,6 +23,10 @@ from n2n.trained_network import TrainedNetwork
 from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 
 _PREFIX = "backbone."
+# Far above any image's; a damaged checkpoint must not take the memory for more.
+MAX_CHANNELS = 1024
+# How often the layers of a network may share a weight, which a checkpoint holds once.
+_MOST_SHARED = 16
 # Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
 _CPU_TILE, _GPU_TILE = 256, 512
 # Where a CPU's tile is less than this many overlaps, much is computed twice: it grows, up to the GPU's.
@@ -132,20 +136,16 @@ class Denoiser:
             weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
             images = content["n2n"]
             channels, values, dtype = images["image_channels"], images.get("range"), images.get("dtype")
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, IndexError):
             raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}") from None
-        if not (channels is None or (isinstance(channels, int) and channels > 0)):
-            raise InputError(f"{path}: the number of channels is {channels!r:.80}: expected {wanted}")
+        if not (channels is None or (isinstance(channels, int) and 0 < channels <= MAX_CHANNELS)):
+            told = f"{channels!r:.80}" if isinstance(channels, int | float | str) else f"a {type(channels).__name__}"
+            raise InputError(f"{path}: the number of channels is {told}: expected {wanted}")
         try:
             trained = TrainedRange.from_plain(values, dtype)
+            backbone = rebuild(spec, weights, _MOST_SHARED * path.stat().st_size)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        backbone = build(spec)
-        try:
-            backbone.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: the weights do not fit the backbone it names ({reason})") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
 
     def __call__(self, noisy: Image) -> Image:
@@ -174,7 +174,7 @@ class Denoiser:
         self.network.check_channels(images.shape[1])
         scale = self.trained.resolve(values.dtype, self.range)
         survey = Survey.of(values)
-        survey.check()
+        survey.check(scale)
         if remark := survey.remark(scale, values.dtype.kind == "f"):
             warnings.warn(f"the image: {remark}", stacklevel=2)
         denoised = self._to_values(self.denoise(_to_unit(images.detach(), scale)), values.dtype, scale, survey)
@@ -264,7 +264,7 @@ class Denoiser:
         scale = self.trained.resolve(image.dtype, self.range)
         survey = survey or self.survey(image)
         if survey is not None:
-            survey.check()
+            survey.check(scale)
         samples = image.strips(self.tile) if samples is None else samples
         for _ in range(image.pages):
             rows = Rows(samples)

@@ -1,9 +1,19 @@
 """The one exception that means: the user can mend this, and the message says how."""
 
 
+def one_line(text: str) -> str:
+    """Write line ends and whatever else is not to be printed, in the name of a file for instance, as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
 class InputError(ValueError):
     """Something given by the user cannot be used.
 
     The message is one line: what was given, what was expected, what to do. The command line prints it without a
     traceback and exits with 2.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))

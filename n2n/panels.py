@@ -161,6 +161,8 @@ def _cut(row: Picture, columns: int) -> tuple[Picture, ...] | None:
 
 def _row_height(picture: Picture, columns: int) -> int | None:
     """Return the height of the rows of a panel whose rows are all of one size: the smallest that has its white lines."""
+    if not any(_factors(picture.shape[1], columns)):
+        return None  # before a tall picture is cut into millions of rows
     for height in range(3, len(picture) + 1):
         if len(picture) % height:
             continue

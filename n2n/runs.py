@@ -212,14 +212,25 @@ def _by_name(path: Path) -> list[tuple[int, str]]:
 def _read_config(path: Path) -> dict[str, Any]:
     import yaml
 
+    class NoMerging(yaml.SafeLoader):
+        """Takes no merged keys (<<), by which a few lines become more than any memory holds; n2n fit writes none."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            pass
+
     try:
         if path.stat().st_size > _MOST_CONFIG_BYTES:
             raise InputError(f"{path} is too large for the configuration of a run: expected what n2n fit saved")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{path} is not a file: expected the configuration that n2n fit saved")
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, NoMerging)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+    except InputError:
+        raise
+    except Exception as error:  # values such as dates that are none fail in many ways
+        reason = f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
         raise InputError(f"{path} cannot be read ({reason}): expected the configuration that n2n fit saved") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
         raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
@@ -260,7 +271,7 @@ def _speed(parts: Sequence[_Part], config: dict[str, Any]) -> float | None:
     data, trainer = config.get("data"), config.get("trainer")
     size = data.get("batch_size") if isinstance(data, dict) else None
     together = trainer.get("accumulate_grad_batches", 1) if isinstance(trainer, dict) else 1
-    if not isinstance(size, int) or not isinstance(together, int):
+    if not (isinstance(size, int) and isinstance(together, int) and 0 < size * together < 2**63):
         return None
     rates = []
     for part in parts:

@@ -25,15 +25,26 @@ def load_torch_file(path: Path, wanted: str) -> Any:
         InputError: if it is missing, damaged, not such a file, or holds more than tensors and plain values.
     """
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: expected {wanted}")
+        if not path.exists():
+            raise InputError(f"{path} is not there: expected {wanted}")
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{path} is a device: expected {wanted}")
         # torch maps only entries that are stored as they are; a compressed one could also unpack to any size.
         with zipfile.ZipFile(path) as archive:
-            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there: expected {wanted}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: expected {wanted}") from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            entries = archive.infolist()
+            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            pickles = [archive.read(entry) for entry in entries if plain and entry.filename.endswith("data.pkl")]
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): expected {wanted}") from None
+    except Exception:  # damaged archives fail in many ways
         plain = False
+    # The one thing of those that torch lets pass which takes memory by a number: bytearray(10**12).
+    if plain and any(b"bytearray" in pickled for pickled in pickles):
+        raise InputError(f"{path} holds more than tensors and plain values, and none of it was run: expected {wanted}")
     if not plain:
         raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; fetch or save it again")
     try:
@@ -45,4 +56,4 @@ def load_torch_file(path: Path, wanted: str) -> Any:
     # Damaged files fail in many ways inside torch.load; all mean the same to the user.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read ({reason}): expected {wanted}") from None
+        raise InputError(f"{path} cannot be read ({reason:.200}): expected {wanted}") from None

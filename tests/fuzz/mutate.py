@@ -64,7 +64,11 @@ def number(data: bytes, rng: Rng) -> bytes:
     size = one((1, 2, 4, 8), rng)
     at = int(rng.integers(max(1, min(len(data), one((64, 512, len(data)), rng)) - size)))
     value = one(EXTREMES, rng) % 256**size
-    return data[:at] + value.to_bytes(size, one(("little", "big"), rng)) + data[at + size :]
+    return data[:at] + _number_bytes(value, size, bool(rng.integers(2))) + data[at + size :]
+
+
+def _number_bytes(value: int, size: int, little: bool) -> bytes:
+    return value.to_bytes(size, "little" if little else "big")
 
 
 GENERIC: tuple[Mutator, ...] = (flip, truncate, splice, noise, number)
@@ -72,7 +76,10 @@ GENERIC: tuple[Mutator, ...] = (flip, truncate, splice, noise, number)
 
 def generic(data: bytes, rng: Rng) -> bytes:
     """Change the bytes of a file in one of the ways that need not know its format."""
-    return one(GENERIC, rng)(data, rng) if data else rng.bytes(int(rng.integers(64)))
+    if not data:
+        return rng.bytes(int(rng.integers(64)))
+    way = one(GENERIC, rng)
+    return way(data, rng)
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -152,7 +159,8 @@ def tiff(data: bytes, rng: Rng) -> bytes:
     start, count_size, entry, after = (8, 8, 20, 8) if big else (4, 2, 12, 4)
     code = {2: "H", 4: "I", 8: "Q"}
     changed = bytearray(data)
-    directories, at = [], start
+    directories: list[tuple[int, int]] = []
+    at = start
     while len(directories) < 8:
         (offset,) = struct.unpack_from(order + code[after], data, at)
         if offset == 0 or offset + count_size > len(data):
@@ -191,12 +199,43 @@ def tiff(data: bytes, rng: Rng) -> bytes:
 
 
 _SHAPES = (
-    *("(60000, 60000)", "(-1, 5)", "(-2, -3, 4, 4)", "()", "(5,)", "(0, 5)", "(40, 0)", "(2, 2, 2, 2, 2, 2, 2, 2)", "4"),
+    *(
+        "(60000, 60000)",
+        "(-1, 5)",
+        "(-2, -3, 4, 4)",
+        "()",
+        "(5,)",
+        "(0, 5)",
+        "(40, 0)",
+        "(2, 2, 2, 2, 2, 2, 2, 2)",
+        "4",
+    ),
     *("(True, False)", "(10000000000000, 10000000000000)", "(0x" + "f" * 5000 + ", 3)", "('a', 3)", "(2.5, 3)", "None"),
-    *("(1, 1, 1, 1)", "(" + "1, " * 60 + ")", "(1000000000, 0, 3)", "(2**70, 0)", "(18446744073709551616, 1, 0)", "[9, 9]"),
+    *(
+        "(1, 1, 1, 1)",
+        "(" + "1, " * 60 + ")",
+        "(1000000000, 0, 3)",
+        "(2**70, 0)",
+        "(18446744073709551616, 1, 0)",
+        "[9, 9]",
+    ),
 )
 _DTYPES = (
-    *("'|O'", "'<f2'", "'>u2'", "'<u8'", "'<f16'", "'|b1'", "'<c16'", "'<M8[s]'", "'|S5'", "'<U3'", "'|V9'", "'<f3'", "''"),
+    *(
+        "'|O'",
+        "'<f2'",
+        "'>u2'",
+        "'<u8'",
+        "'<f16'",
+        "'|b1'",
+        "'<c16'",
+        "'<M8[s]'",
+        "'|S5'",
+        "'<U3'",
+        "'|V9'",
+        "'<f3'",
+        "''",
+    ),
     *("[('a', '<u1')]", "('<u1', (3,))", "[]", "None", "5", "'" + "a" * 3000 + "'", "{'names': []}", "'f4,f4'"),
 )
 
@@ -308,9 +347,42 @@ def json_value(data: bytes, rng: Rng) -> bytes:
 
 
 _YAML = (
-    *("!!python/object/apply:os.mkdir [code-ran]", "!!float x", "!!int ''", "!!bool x", "2020-99-99", "1" * 5000, "0o9"),
-    *("&a [*a]", "*b", "? [a, {}]\n: x", "{a: {<<: [x]}}", "[" * 2000, "!!binary x", "!!set {a}", "1e999", ".nan", "-1"),
-    *("- \t- x", "'", '"\\x', "%YAML 9.9\n---", "---\n---", "\x00", "\ufeff", "é\u202e", "null", "~", "{}", "[]", "9" * 400),
+    *(
+        "!!python/object/apply:os.mkdir [code-ran]",
+        "!!float x",
+        "!!int ''",
+        "!!bool x",
+        "2020-99-99",
+        "1" * 5000,
+        "0o9",
+    ),
+    *(
+        "&a [*a]",
+        "*b",
+        "? [a, {}]\n: x",
+        "{a: {<<: [x]}}",
+        "[" * 2000,
+        "!!binary x",
+        "!!set {a}",
+        "1e999",
+        ".nan",
+        "-1",
+    ),
+    *(
+        "- \t- x",
+        "'",
+        '"\\x',
+        "%YAML 9.9\n---",
+        "---\n---",
+        "\x00",
+        "\ufeff",
+        "é\u202e",
+        "null",
+        "~",
+        "{}",
+        "[]",
+        "9" * 400,
+    ),
 )
 
 

@@ -21,8 +21,9 @@ Array = NDArray[Any]
 MAX_PIXELS = 178_956_970
 # Bytes that one strip, tile or chunk, or the array of an .npz file, may unpack to.
 MAX_BLOCK = 2**30
-# Pixels of one row: what is streamed is streamed by rows.
+# Pixels of one row: what is streamed is streamed by rows; and bytes of it.
 MAX_WIDTH = 2**18
+MAX_ROW = 2**23
 # 32-bit and wider integers do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
@@ -88,7 +89,13 @@ class ImageReader(ABC):
             raise InputError(f"{self.path} holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
         if self.width > MAX_WIDTH:
             raise InputError(f"{self.path} is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
-        size = self._block * self.width * (self.channels + self.extra) * self.dtype.itemsize
+        row = self.width * (self.channels + self.extra) * self.dtype.itemsize
+        if row > MAX_ROW:
+            raise InputError(
+                f"{self.path} has rows of {row / 2**20:.1f} MiB ({self.channels + self.extra} values a pixel), n2n takes "
+                f"{MAX_ROW / 2**20:.0f}: cut it up"
+            )
+        size = self._block * row
         if self._block > 1 and size > MAX_BLOCK:
             raise InputError(
                 f"{self.path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips, tiles or "

@@ -61,8 +61,11 @@ def orientation(exif: bytes | None) -> int:
     if not exif:
         return 1
     block = Image.Exif()
-    block.load(exif)
-    turned = block.get(_ORIENTATION, 1)
+    try:
+        block.load(exif)
+        turned = block.get(_ORIENTATION, 1)
+    except Exception:  # damaged blocks fail in many ways
+        return 1
     return turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
 
 
@@ -101,7 +104,10 @@ class PictureReader(ImageReader):
         if self._deep:
             # Pillow gives LA of 16 bits as RGBA: the colour type is the file's own.
             with self.path.open("rb") as file:
-                colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))[4]
+                _, width, height, _, colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))
+            # Of two headers libpng believes the first and Pillow the last.
+            if (width, height) != image.size:
+                raise InputError(f"{self.path} is damaged (it says two sizes): expected a whole PNG or JPEG image")
             self._mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(colour, "RGB")
         self.pages, (self.width, self.height) = 1, image.size
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")

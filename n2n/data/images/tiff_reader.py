@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ _ORIENTATION = 274
 # The most bytes that compressions make of one, beyond what any does: a header that says more lies. Samples of less than 8
 # bits are unpacked without compression too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
+# tifffile's own limit of tags in a directory; bytes of the values of a tag's types.
+_MOST_TAGS = 4096
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# Bytes of tags that are read at once: of any file, and for each of its bytes, since pages may share a palette.
+_LEAST_KEPT, _MOST_KEPT = 2**26, 4
 _PER_INCH = {2: 1.0, 3: 2.54}
 
 
@@ -46,6 +52,7 @@ class TiffReader(ImageReader):
         super().__init__(path)
         if (size := file_size(path)) == 0:
             raise InputError(f"{path} is empty (0 bytes): expected a TIFF image")
+        _check_directories(path, size)
         try:
             self.tiff = tifffile.TiffFile(path, _multifile=False)
         except Exception as error:  # tifffile raises what its parsers raise
@@ -259,6 +266,52 @@ class TiffReader(ImageReader):
         """Close the file."""
         super().close()
         self.tiff.close()
+
+
+def _check_directories(path: Path, size: int) -> None:
+    """Refuse a file whose directories are a loop, or take more memory than the file is large.
+
+    tifffile would read them for ever, and each time keep the values of their tags.
+
+    Raises:
+        InputError: if that is so. What else is wrong is told by tifffile.
+    """
+    kept = 0
+    seen: set[int] = set()
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return
+        big = head[2:4] in (b"+\0", b"\0+")
+        # The number of tags, a tag, the offset of the next directory.
+        number, tag, after = (
+            struct.Struct(order + code) for code in (("Q", "HHQQ", "Q") if big else ("H", "HHII", "I"))
+        )
+        (at,) = after.unpack_from(head, 8 if big else 4)
+        while 0 < at < size:
+            if at in seen:
+                raise InputError(f"{path} is damaged: its directories are a loop; expected a whole TIFF image")
+            seen.add(at)
+            file.seek(at)
+            start = file.read(number.size)
+            if len(start) < number.size or (count := number.unpack(start)[0]) > _MOST_TAGS:
+                return
+            directory = file.read(count * tag.size + after.size)
+            if len(directory) < count * tag.size + after.size:
+                return
+            kept += sum(
+                found * _TYPE_BYTES.get(kind, 1)
+                for code, kind, found, _ in tag.iter_unpack(directory[: -after.size])
+                if code in tifffile.TIFF.TAG_LOAD and found <= size
+            )
+            # Directories that overlap may be as many as the file has bytes.
+            kept += len(directory)
+            if kept > max(_LEAST_KEPT, _MOST_KEPT * size):
+                raise InputError(
+                    f"{path} is damaged: its directories say that they hold {kept:,} bytes, and the file has {size:,}"
+                )
+            (at,) = after.unpack_from(directory, count * tag.size)
 
 
 def _in_one_piece(page: Any) -> bool:
