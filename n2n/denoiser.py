@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from n2n.backbones.spec import rebuild
+from n2n.checked import rebuild
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
@@ -22,11 +22,8 @@ from n2n.torch_file import load_torch_file
 from n2n.trained_network import TrainedNetwork
 from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 
-_PREFIX = "backbone."
 # Far above any image's; a damaged checkpoint must not take the memory for more.
 MAX_CHANNELS = 1024
-# How often the layers of a network may share a weight, which a checkpoint holds once.
-_MOST_SHARED = 16
 # Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
 _CPU_TILE, _GPU_TILE = 256, 512
 # Where a CPU's tile is less than this many overlaps, much is computed twice: it grows, up to the GPU's.
@@ -132,9 +129,7 @@ class Denoiser:
         path, wanted = find_checkpoint(path), describe_checkpoint()
         content = load_torch_file(path, wanted)
         try:
-            spec = content["hyper_parameters"]["backbone"]
-            weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
-            images = content["n2n"]
+            images, _ = content["n2n"], (content["hyper_parameters"]["backbone"], content["state_dict"].items())
             channels, values, dtype = images["image_channels"], images.get("range"), images.get("dtype")
         except (KeyError, TypeError, AttributeError, IndexError):
             raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}") from None
@@ -143,7 +138,7 @@ class Denoiser:
             raise InputError(f"{path}: the number of channels is {told}: expected {wanted}")
         try:
             trained = TrainedRange.from_plain(values, dtype)
-            backbone = rebuild(spec, weights, _MOST_SHARED * path.stat().st_size)
+            backbone = rebuild(content, path.stat().st_size)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)

@@ -8,6 +8,11 @@ def one_line(text: str) -> str:
     )
 
 
+def reason(error: BaseException) -> str:
+    """Say in at most 200 letters of one line what an error of a library says, which may be a page, or nothing."""
+    return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
+
+
 class InputError(ValueError):
     """Something given by the user cannot be used.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.event_files import read_events
 
 Picture = NDArray[np.uint8]
@@ -109,8 +109,7 @@ def _decode(png: bytes, folder: Path) -> Picture:
     except InputError:
         raise
     except Exception as error:  # damaged images fail in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the last panel of {folder} cannot be read ({reason})") from None
+        raise InputError(f"the last panel of {folder} cannot be read ({reason(error)})") from None
 
 
 def _table(events: Any, step: int) -> tuple[list[tuple[int, int]], list[tuple[float, float] | None]]:

@@ -13,11 +13,10 @@ from typing import Any
 
 from n2n.errors import InputError
 from n2n.event_files import event_files, read_events
+from n2n.yaml_files import load_yaml
 
 # Where epochs are counted by a float32.
 _MOST_EPOCHS = 2**24
-# The largest configuration of a run has a few kilobytes.
-_MOST_CONFIG_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -210,28 +209,10 @@ def _by_name(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    class NoMerging(yaml.SafeLoader):
-        """Takes no merged keys (<<), by which a few lines become more than any memory holds; n2n fit writes none."""
-
-        def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            pass
-
     try:
-        if path.stat().st_size > _MOST_CONFIG_BYTES:
-            raise InputError(f"{path} is too large for the configuration of a run: expected what n2n fit saved")
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise InputError(f"{path} is not a file: expected the configuration that n2n fit saved")
-        text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, NoMerging)
+        content = load_yaml(path, "the configuration that n2n fit saved")
     except FileNotFoundError:
         return {}
-    except InputError:
-        raise
-    except Exception as error:  # values such as dates that are none fail in many ways
-        reason = f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
-        raise InputError(f"{path} cannot be read ({reason}): expected the configuration that n2n fit saved") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
         raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
     return content

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 
 def load_torch_file(path: Path, wanted: str) -> Any:
@@ -55,5 +55,4 @@ def load_torch_file(path: Path, wanted: str) -> Any:
         ) from None
     # Damaged files fail in many ways inside torch.load; all mean the same to the user.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read ({reason:.200}): expected {wanted}") from None
+        raise InputError(f"{path} cannot be read ({reason(error)}): expected {wanted}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
 from n2n.config_files import resolve_configs
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.hardware import keep_freed_memory
+from n2n.options import option
+from n2n.pretrained import describe_checkpoint
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -72,6 +75,23 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         TrainingCLI(resolve_configs(list(args)), folder, callbacks)
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+    except InputError:
+        raise
+    except Exception as error:
+        if _while_restoring(error):
+            raise InputError(
+                f"{option(args, '--ckpt_path')} cannot be gone on with ({reason(error)}): expected {describe_checkpoint()}"
+            ) from error
+        raise
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning was putting a checkpoint's state back: it takes the state as it is, and fails in many ways."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        Path(code.co_filename).name == "checkpoint_connector.py" and code.co_name.startswith(("restore", "resume"))
+        for code in frames
+    )
 
 
 def parse_fit(args: Sequence[str], further_options: Sequence[str] = ()) -> dict[str, Any]:

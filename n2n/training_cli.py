@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.callbacks import BestCheckpoint, ImagePanel
+from n2n.checked import check_config, rebuild
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.hardware import device_name, has_fast_bf16
@@ -38,9 +40,28 @@ def _load(path: str) -> dict[str, Any]:
     """
     wanted = describe_checkpoint()
     content = load_torch_file(Path(path), wanted)
-    if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), dict) for key in ("n2n", "hyper_parameters", "state_dict")
+    ):
         raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
     return content
+
+
+def _check_progress(content: dict[str, Any]) -> None:
+    """Refuse what Lightning would trip over, and names of files by which it would remove others than the run's own.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    if not re.fullmatch(r"\d+(\.\w+)+(\+\w+)?", str(content.get("pytorch-lightning_version"))):
+        raise InputError("it does not say which version of Lightning saved it")
+    waiting: list[Any] = [content.get("callbacks")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, str) and ".." in Path(value).parts:
+            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def checkpoint_config(path: str) -> dict[str, Any]:
@@ -50,7 +71,17 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         InputError: if the file is not a checkpoint of n2n.
     """
     content = _load(path)
-    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
+    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
+    if not isinstance(config["data"], dict):
+        raise InputError(f"{path} does not say what it was trained on: expected {describe_checkpoint()}")
+    try:
+        check_config(config["model"])
+        # Its classes are called with what they are given, and call nothing of it; a folder may have any name.
+        check_config(config["data"], code=False)
+        rebuild(content, Path(path).stat().st_size)
+        _check_progress(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return {
         key: {name: value for name, value in part.items() if name != "_instantiator"}
         for key, part in config.items()
@@ -176,9 +207,18 @@ class TrainingCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
 
+    def _set_seed(self) -> None:
+        """Set the seed, with one line for a number that is none."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from None
+
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
         trainer = self.config[self._command].trainer
+        if trainer is None:
+            raise InputError("trainer is null in a config: expected options under it, or none of it")
         if trainer.precision is None:
             trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
         if self._command != "fit":

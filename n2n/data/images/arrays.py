@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, file_size
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 
 def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
@@ -60,8 +60,7 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except Exception as error:  # a hostile header fails in the tokenizer, in ast, in NumPy, ...
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not an array that NumPy saved ({reason}): expected .npy or .npz") from None
+        raise InputError(f"{path} is not an array that NumPy saved ({reason(error)}): expected .npy or .npz") from None
     if not all(0 <= size < 2**63 for size in shape):
         raise InputError(f"{path} is not an array that NumPy saved (no array has its shape): expected .npy or .npz")
     if dtype.hasobject or dtype.kind not in "uifbc":
@@ -144,8 +143,7 @@ class NpzReader(ImageReader):
         except InputError:
             raise
         except Exception as error:  # damaged archives fail in many ways
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path} is damaged or not an .npz file ({reason:.200})") from None
+            raise InputError(f"{path} is damaged or not an .npz file ({reason(error)})") from None
         self.dtype = self.stored.newbyteorder("=")
         self.pages, self.height, self.width, self.channels = layout(self.shape, path)
         self._check()

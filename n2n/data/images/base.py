@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.files import replacing
 
 Array = NDArray[Any]
@@ -137,8 +137,7 @@ class ImageReader(ABC):
             raise
         # Decoders raise many kinds for damaged data, some with their own base classes.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.path} is damaged ({reason[:200]}): expected a whole image") from None
+            raise InputError(f"{self.path} is damaged ({reason(error)}): expected a whole image") from None
 
     def rows(self, page: int, start: int, stop: int) -> Array:
         """Read rows of one page, (stop - start)×W×C, in the file's own dtype and values.
@@ -188,11 +187,27 @@ class ImageWriter(ABC):
         Raises:
             InputError: if the file cannot be written there.
         """
+        failed: list[Exception] = []
+
+        def noted() -> Iterator[Array]:
+            try:
+                yield from strips
+            except Exception as error:
+                failed.append(error)
+                raise
+
         try:
             with replacing(self.path) as part:
-                self._write(part, iter(strips))
+                self._write(part, noted())
         except OSError as error:
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:
+            if error in failed:
+                raise
+            # What the other file says of itself, which the writers of its format would say again, may be wrong.
+            raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
 
     @abstractmethod
     def _write(self, path: Path, strips: Iterator[Array]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, file_size
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 _FORMATS = ("PNG", "JPEG")
 # Quality 95 without colour subsampling: the file must not put noise back that the network took out.
@@ -43,7 +43,7 @@ def open_picture(path: Path) -> Image.Image:
         ) from None
     # Pillow raises many kinds for damaged files (OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
-        raise InputError(f"{path} is damaged ({error}): expected a whole PNG or JPEG image") from None
+        raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
 
 
 def _is_deep(path: Path) -> bool:
@@ -91,9 +91,12 @@ class PictureReader(ImageReader):
         try:
             self._describe()
             self._check()
-        except BaseException:
+        except InputError:
             self._image.close()
             raise
+        except Exception as error:  # as in open_picture
+            self._image.close()
+            raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
 
     def _describe(self) -> None:
         image = self._image

@@ -16,7 +16,7 @@ from PIL import Image
 from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, file_size
 from n2n.data.images.pictures import exif_block
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 _JPEG = 7
 # What unpacks to no more than it is asked for, whatever the data say: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard;
@@ -56,8 +56,7 @@ class TiffReader(ImageReader):
         try:
             self.tiff = tifffile.TiffFile(path, _multifile=False)
         except Exception as error:  # tifffile raises what its parsers raise
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is damaged or not a TIFF image ({reason})") from None
+            raise InputError(f"{path} is damaged or not a TIFF image ({reason(error)})") from None
         try:
             self._describe(size)
         except InputError:
@@ -65,8 +64,7 @@ class TiffReader(ImageReader):
             raise
         except Exception as error:
             self.tiff.close()
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{path} is damaged ({reason}): expected a whole TIFF image") from None
+            raise InputError(f"{path} is damaged ({reason(error)}): expected a whole TIFF image") from None
         except BaseException:
             self.tiff.close()
             raise
@@ -78,7 +76,7 @@ class TiffReader(ImageReader):
         self.first = first
         self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
-            a, b = ("×".join(map(str, page.keyframe.shape)) for page in (first, others[0]))
+            a, b = (f"{'×'.join(map(str, page.keyframe.shape)):.60}" for page in (first, others[0]))
             raise InputError(
                 f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it"
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from n2n.data.images.arrays import layout
 from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 # Chunks that are not there have the fill value: from how many bytes on, and from how many for each that the folder has, an
 # array is nothing but a claim.
@@ -68,9 +68,9 @@ class ZarrReader(ImageReader):
         held = _size(path)
         try:
             node = zarr.open(path, mode="r")
+            dict(node.attrs)
         except Exception as error:  # hostile metadata fails in JSON, in codecs, ...
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{path} is not a zarr array ({reason}): expected one") from None
+            raise InputError(f"{path} is not a zarr array ({reason(error)}): expected one") from None
         if not isinstance(node, zarr.Array):
             inside = ", ".join(sorted(name for name, _ in node.arrays())[:5]) or "none"
             raise InputError(f"{path} is a zarr group (arrays in it: {inside}): name the array, {path.name}/ARRAY")
