@@ -191,7 +191,9 @@ class ImageWriter(ABC):
 
         def noted() -> Iterator[Array]:
             try:
-                yield from strips
+                # Not "yield from", which would close the strips with this: who gives them may want to go on.
+                for strip in strips:  # noqa: UP028
+                    yield strip
             except Exception as error:
                 failed.append(error)
                 raise
