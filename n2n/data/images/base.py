@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,19 @@ MAX_WIDTH = 2**18
 MAX_ROW = 2**23
 # 32-bit and wider integers do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
+
+
+# What writers of formats raise when they are to say again what the other file says of itself, which may be wrong.
+_BY_METADATA = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+)
 
 
 # Grey of red, green and blue: Rec. 601, Pillow's own conversion.
@@ -205,10 +219,9 @@ class ImageWriter(ABC):
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
         except (InputError, MemoryError):
             raise
-        except Exception as error:
+        except _BY_METADATA as error:
             if error in failed:
                 raise
-            # What the other file says of itself, which the writers of its format would say again, may be wrong.
             raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
 
     @abstractmethod
