@@ -134,7 +134,7 @@ def checkpoint_content() -> dict[str, Any]:
             f"{folder}/x.ckpt", ModelFinal(widths=(4, 4)), range=[0.0, 255.0], dtype="uint8", figures={}
         )
         content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
+    return {"pytorch-lightning_version": "2.6.0", **content}
 
 
 def torch_bytes(content: Any) -> bytes:

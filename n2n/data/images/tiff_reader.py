@@ -83,10 +83,12 @@ class TiffReader(ImageReader):
         if first.compression not in COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
             raise InputError(
-                f"{self.path} is compressed by {kind}, which n2n does not read: save it with LZW or Deflate"
+                f"{self.path} is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate"
             )
         if first.dtype is None:
-            raise InputError(f"{self.path} holds {first.bitspersample}-bit samples of a kind that n2n does not read")
+            raise InputError(
+                f"{self.path} holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read"
+            )
         self._planes, depth, self.height, self.width, self._contig = first.shaped
         if depth != 1:
             raise InputError(
@@ -182,7 +184,9 @@ class TiffReader(ImageReader):
             )
         elif photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
             kind = getattr(first.photometric, "name", photometric)
-            raise InputError(f"{self.path} holds {kind} values, which n2n does not read: convert it to RGB or grey")
+            raise InputError(
+                f"{self.path} holds {kind!s:.40} values, which n2n does not read: convert it to RGB or grey"
+            )
         elif extras and extras[-1] in _ALPHA and samples > 1:
             self.channels, self.extra = samples - 1, 1
         if photometric != _PALETTE and (stored.kind == "b" or first.bitspersample == 1):
