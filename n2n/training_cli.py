@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,19 +19,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from n2n.backbones.spec import refuse_code
 from n2n.callbacks import BestCheckpoint, ImagePanel
+from n2n.checked import check_config, load_checkpoint, rebuild
 from n2n.checkpoint_files import BEFORE, LAST, WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.hardware import device_name, has_fast_bf16
 from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
+from n2n.nested import every
 from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
 from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.speed import EpochBar, NoProfiler, Speed
-from n2n.torch_file import load_torch_file
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -39,13 +40,22 @@ def _load(path: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is not a checkpoint of n2n.
     """
-    wanted = describe_checkpoint()
     before = Path(path).with_name(BEFORE)
     advice = {"advice": f"go on from the one before it, --ckpt_path {before}"} if before.is_file() else {}
-    content = load_torch_file(Path(path), wanted, **advice)
-    if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
-        raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
-    return content
+    return load_checkpoint(Path(path), **advice)
+
+
+def _check_progress(content: dict[str, Any]) -> None:
+    """Refuse what Lightning would trip over, and names of files by which it would remove others than the run's own.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    if not re.fullmatch(r"\d+(\.\w+)+(\+\w+)?", str(content.get("pytorch-lightning_version"))):
+        raise InputError("it does not say which version of Lightning saved it")
+    for value in every(content.get("callbacks")):
+        if isinstance(value, str) and ".." in Path(value).parts:
+            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def checkpoint_config(path: str) -> dict[str, Any]:
@@ -55,11 +65,15 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         InputError: if the file is not a checkpoint of n2n.
     """
     content = _load(path)
-    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
+    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
+    if not isinstance(config["data"], dict):
+        raise InputError(f"{path} does not say what it was trained on: expected {describe_checkpoint()}")
     try:
-        refuse_code(config["model"])
+        check_config(config["model"])
         # A folder may have any name, and what reads the data calls nothing that a string names.
-        refuse_code(config["data"], strings=False)
+        check_config(config["data"], strings=False)
+        rebuild(content)
+        _check_progress(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return {
@@ -204,9 +218,18 @@ class TrainingCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
 
+    def _set_seed(self) -> None:
+        """Set the seed, with one line for a number that is none."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from None
+
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
         trainer = self.config[self._command].trainer
+        if trainer is None:
+            raise InputError("trainer is null in a config: expected options under it, or none of it")
         if trainer.precision is None:
             trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
         if self._command != "fit":

@@ -151,7 +151,9 @@ class TiffWriter(ImageWriter):
         description = own.valueof(270)
         if isinstance(description, str) and description.startswith('{"shape"') and not source.is_plain:
             description = None  # tifffile's own note on a layout that this file has no longer
-        elif isinstance(description, str):
+        elif not isinstance(description, str):
+            description = None
+        else:
             # The other file's name and identity are not this one's; without them OME readers take the file at hand.
             description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
         extratags = []
