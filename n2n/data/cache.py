@@ -143,7 +143,7 @@ class Cache:
         (array,) = made
         with self._writing():
             array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
-            content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array, json.loads(json.dumps(note)))}
+            content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array, note)}
             (folder / "recipe.json").write_text(json.dumps(content, indent=1))
         return note
 
