@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoint_files import last_run, not_written
 from n2n.config_files import resolve_configs
-from n2n.errors import InputError, reason
+from n2n.errors import InputError
 from n2n.hardware import keep_freed_memory
 from n2n.interrupts import StopAndSave
 from n2n.options import option, without_option
-from n2n.pretrained import describe_checkpoint
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -89,26 +87,10 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
-    except InputError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise not_written(error.filename or "the run", error) from error
-        if _while_restoring(error):
-            checkpoint = option(args, "--ckpt_path") or f"the last checkpoint of {folder}"
-            raise InputError(
-                f"{checkpoint} cannot be gone on with ({reason(error)}): expected {describe_checkpoint()}"
-            ) from error
-        raise
-
-
-def _while_restoring(error: Exception) -> bool:
-    """Whether Lightning was putting a checkpoint's state back: it takes the state as it is, and fails in many ways."""
-    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return any(
-        Path(code.co_filename).name == "checkpoint_connector.py" and code.co_name.startswith(("restore", "resume"))
-        for code in frames
-    )
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise not_written(error.filename or "the run", error) from error
 
 
 @contextlib.contextmanager

@@ -6,11 +6,13 @@ import contextlib
 import re
 import shlex
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -23,7 +25,7 @@ from n2n.callbacks import BestCheckpoint, ImagePanel
 from n2n.checked import check_config, load_checkpoint, rebuild
 from n2n.checkpoint_files import BEFORE, LAST, WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.hardware import device_name, has_fast_bf16
 from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.module import DenoisingModule
@@ -72,6 +74,9 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         check_config(config["model"])
         # A folder may have any name, and what reads the data calls nothing that a string names.
         check_config(config["data"], strings=False)
+        for value in every(config["data"]):
+            if isinstance(value, dict):
+                value.pop("cache_dir", None)  # a checkpoint does not say where to write
         rebuild(content)
         _check_progress(content)
     except InputError as error:
@@ -81,6 +86,14 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         for key, part in config.items()
         if part
     }
+
+
+def _is_of_restored_state(error: Exception) -> bool:
+    """Whether Lightning was putting a checkpoint's state back, which it takes as it is, or the optimiser was using it."""
+    names = [frame.f_code.co_name.lstrip("_") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # The optimiser calls the closure for the loss and its gradients, whose faults are others.
+    parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
+    return "closure" not in names and any(name.startswith(parts) for name in names)
 
 
 def describe_figures(kept: Mapping[str, Any]) -> str:
@@ -270,6 +283,20 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Load checkpoints without running code that may be in them."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; blame the checkpoint for what its state does."""
+        path = self.config[subcommand].ckpt_path
+        try:
+            super()._run_subcommand(subcommand)
+        except (InputError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if path is None or not _is_of_restored_state(error):
+                raise
+            raise InputError(
+                f"{path} cannot be gone on with ({reason(error)}): expected {describe_checkpoint()}"
+            ) from error
 
     def after_validate(self) -> None:
         """Say the PSNR without clean images, which has an interval."""

@@ -202,6 +202,63 @@ def test_hostile_checkpoints_are_not_gone_on_with(name: str, command: str, capsy
     assert not Path("code-ran").exists()
 
 
+FIT = (
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--model.backbone.init_args.widths",
+    "[4,4]",
+)
+
+
+def set_in(content: Any, path: list[Any], value: object) -> None:
+    for key in path[:-1]:
+        content = content[key]
+    content[path[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["optimizer_states", 0, "state", 0, "exp_avg"], torch.zeros(7)),
+        (["optimizer_states", 0, "state", 0, "step"], torch.zeros(0)),
+        (["optimizer_states", 0, "state", 0], {"step": torch.zeros(())}),
+        (["optimizer_states", 0, "param_groups", 0, "betas"], "much"),
+        (["n2n", "training", "random"], torch.zeros(3)),
+        (["n2n", "training", "losses"], 5),
+        (["n2n", "training", "least_val_loss"], "low"),
+        (["n2n", "training", "loader"], [1]),
+        (["n2n", "range"], "wide"),
+        (["optimizer_states", 0], 5),
+        (["loops", "fit_loop", "state_dict"], 5),
+    ],
+)
+def test_trainings_of_another_state_are_not_gone_on_with(
+    path: list[Any], value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_course(Path("data"), 4, (3, 16, 16))
+    command = ("fit", "--config", "data/ee559", "--data.source.root", str(root), "--name", "x", *FIT)
+    assert run(capsys, *command, "--trainer.max_epochs", "1")[0] == 0
+    last = Path("lightning_logs/x/version_0/checkpoints/last.ckpt")
+    made = torch.load(last, weights_only=True)
+    set_in(made, path, value)
+    torch.save(made, last)
+    status, lines = run(capsys, *command, "--trainer.max_epochs", "2", "--ckpt_path", str(last))
+    assert (status, len(lines)) == (2, 1)
+    assert f"{last} cannot be gone on with (" in lines[0]
+
+
+def test_a_checkpoint_does_not_say_where_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    write_photos(Path("in"), 3, (300, 300))
+    source = {"root": ["in"], "cache_dir": "precious", "val_fraction": 0.5, "max_pairs": 4}
+    data = {"source": {"class_path": "n2n.data.Photographs", "init_args": source}, "batch_size": 2}
+    torch.save(content(datamodule_hyper_parameters=data), "x.ckpt")
+    assert run(capsys, "validate", "--ckpt_path", "x.ckpt", *FIT[:4])[0] == 0
+    assert Path("cache").is_dir()
+    assert not Path("precious").exists()
+
+
 @pytest.mark.parametrize("payload", [Hostile(), Takes()])
 @pytest.mark.parametrize("file", ["train_data.pkl", "val_data.pkl"])
 def test_course_files_run_nothing(payload: object, file: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +280,23 @@ def test_plain_pickles_run_nothing() -> None:
         with pytest.raises(InputError):
             CourseFiles().train_pairs()
     assert not Path("code-ran").exists()
+
+
+def test_archives_that_torch_and_zipfile_read_differently_are_refused() -> None:
+    torch.save((torch.zeros(2, 3, 8, 8, dtype=torch.uint8),) * 2, "train_data.pkl")
+    whole = Path("train_data.pkl").read_bytes()
+    moved = whole[:-34] + (0).to_bytes(8, "little") + whole[-26:]  # where the directory of 64 bits is
+    for data in (
+        b"x" * 40 + whole,
+        whole + b"x" * 40,
+        whole[:-2] + b"\4\0" + b"more",
+        whole + whole,
+        moved,
+        whole[-22:],
+    ):
+        Path("train_data.pkl").write_bytes(data)
+        with pytest.raises(InputError, match="damaged or not a PyTorch file"):
+            CourseFiles().train_pairs()
 
 
 def test_zip_paths_lead_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
