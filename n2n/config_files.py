@@ -29,7 +29,7 @@ def find_config(name: str) -> Path:
         InputError: if there is none, and then it lists the bundled ones; or if it is no text.
     """
     if Path(name).is_file():
-        load_yaml(Path(name), "a YAML file of options")
+        load_yaml(Path(name), "a YAML file in UTF-8")
         return Path(name)
     for candidate in (name, f"{name}.yaml"):
         if candidate in bundled_names():

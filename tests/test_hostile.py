@@ -180,7 +180,7 @@ TRAINED: dict[str, tuple[dict[str, Any], str]] = {
     "doubled": ({"datamodule_hyper_parameters": {"x": doubled(60)}}, "more than 100,000 values"),
     "doubled callbacks": ({"callbacks": doubled(60)}, "more than 100,000 values"),
     "data of another kind": ({"datamodule_hyper_parameters": 5}, "does not say what it was trained on"),
-    "version": ({"pytorch-lightning_version": "x"}, "which version of Lightning"),
+    "version": ({"pytorch-lightning_version": "x"}, "cannot be gone on with"),
     "loops": ({"loops": 5}, "cannot be gone on with"),
     "callbacks": ({"callbacks": 5}, "cannot be gone on with"),
     "other files": ({"callbacks": {"a": {"best_model_path": "checkpoints/../../precious"}}}, "outside its folder"),
@@ -503,19 +503,9 @@ def test_checkpoints_that_are_no_files(ckpt: str, command: str, capsys: pytest.C
 
 
 NAMES = (
-    *(
-        "a b.png",
-        " .png",
-        "-x.png",
-        "--output.png",
-        "a\nb.png",
-        "a\tb.png",
-        "é漢字🙂.png",
-        "\u202egnp.png",
-        "$(ls).png",
-    ),
-    *("*?[a].png", "'\".png", "a\\b.png", "%s{0}.png", os.fsdecode(b"\xff\xfe.png"), "CON.png", "x" * 251 + ".png"),
-)
+    "a b.png", " .png", "-x.png", "--output.png", "a\nb.png", "a\tb.png", "é漢字🙂.png", "\u202egnp.png", "$(ls).png",
+    "*?[a].png", "'\".png", "a\\b.png", "%s{0}.png", os.fsdecode(b"\xff\xfe.png"), "CON.png", "x" * 251 + ".png",
+)  # fmt: skip
 
 
 def test_odd_names_are_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,8 @@ from tests.fuzz.formats import FORMATS, Format
 
 # Bytes of address space that a reader may ask for beside what the process had: the bound that the readers are held to.
 MEMORY = 3 * 2**30
-# Seconds after which a reader is taken to hang.
-PATIENCE = 10
+# Seconds of computing after which a reader is taken to hang, so that a busy machine does not matter; and seconds of waiting.
+PATIENCE, _MOST_WAIT = 10, 120
 # The longest message, without the name of the file.
 _LONGEST = 700
 _READ, _REFUSED, _FAULT = b"r", b"x", b"f"
@@ -91,7 +91,7 @@ def _child(chosen: Format, seed: int, numbers: range, report: Callable[[bytes], 
     def hang(*_: object) -> None:
         raise HangError
 
-    signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGPROF, hang)
     for number in numbers:
         made = chosen.make(whole, np.random.default_rng((seed, number)))
         with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def _child(chosen: Format, seed: int, numbers: range, report: Callable[[bytes], 
             write_input(made, path)
             # For the parent, if this process dies of it.
             _keep(made, kept, chosen, "now")
-            signal.alarm(PATIENCE)
+            signal.setitimer(signal.ITIMER_PROF, PATIENCE)
             try:
                 outcome = _READ if _attempt(chosen, path) is None else _REFUSED
             except BaseException as error:
@@ -109,7 +109,7 @@ def _child(chosen: Format, seed: int, numbers: range, report: Callable[[bytes], 
                 _keep(made, kept, chosen, name)
                 (kept / f"{name}-{chosen.name}.txt").write_text("".join(traceback.format_exception(error)))
             finally:
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 os.chdir("/")
         report(outcome)
 
@@ -142,14 +142,14 @@ def _outcomes(chosen: Format, seed: int, inputs: int, kept: Path) -> Iterator[by
     while done < inputs:
         process, reports = _spawn(chosen, seed, range(done, inputs), kept)
         while done < inputs:
-            ready, _, _ = select.select([reports], [], [], 2 * PATIENCE)
+            ready, _, _ = select.select([reports], [], [], _MOST_WAIT)
             outcome = os.read(reports, 1) if ready else b""
             if not outcome:
                 break
             done += 1
             yield outcome
         if done < inputs:
-            how = "hung in compiled code" if not ready else "died"
+            how = "hung in compiled code, or waited" if not ready else "died"
             os.kill(process, signal.SIGKILL)
             for now in kept.glob("now-*"):
                 now.rename(kept / now.name.replace("now", f"{seed}-{done}", 1))

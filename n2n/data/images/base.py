@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ MAX_WIDTH = 2**18
 MAX_ROW = 2**23
 # 32-bit and wider integers do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
+
+# What writers of formats raise when they are to say again what the other file says of itself, which may be wrong.
+_BY_METADATA = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
+    struct.error,
+)
 
 # Grey of red, green and blue: Rec. 601, Pillow's own conversion.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -203,7 +210,7 @@ class ImageWriter(ABC):
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # what the other file says of itself, and this one is to say again, may be wrong
+        except _BY_METADATA as error:
             if error in failed:
                 raise
             raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
