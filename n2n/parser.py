@@ -9,6 +9,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from n2n.errors import InputError
 
+# Letters of a message.
+_LONGEST = 600
+
 
 def _forget_other_class(_: Any, before: Any, now: Any) -> None:
     """Drop the arguments of a class that another one takes the place of.
@@ -31,4 +34,8 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
-        raise InputError(" ".join(message.split())) from None
+        line = " ".join(message.split())
+        # It repeats the value that is wrong, however long, before it says what was expected.
+        raise InputError(
+            line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+        ) from None

@@ -21,6 +21,15 @@ from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 
 
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in ns; zeros for a link that leads nowhere."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
 class Photographs:
     """Photographs as the course's data was made from them: random crops, pixel-sampled (see :class:`PixelSampling`).
 
@@ -93,7 +102,7 @@ class Photographs:
             "source": "photographs",
             "version": 2,
             "clean": held_out,
-            "files": [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files],
+            "files": [[str(file), *_stamp(file)] for file in files],
             "crops": [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs],
             "channels": self.channels,
             "seed": self.seed,
