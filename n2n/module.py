@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -135,6 +136,13 @@ class DenoisingModule(L.LightningModule):
         self._least_val_loss = math.inf
         self._random: Tensor | None = None
         self._resumed: dict[str, int] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DenoisingModule:
+        """Copy all but what builds optimiser and scheduler: from a command line, these hold the Trainer and all of the data."""
+        memo |= {id(build): build for build in (self.optimizer, self.scheduler)}
+        new = memo[id(self)] = type(self).__new__(type(self))
+        nn.Module.__setstate__(new, copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return new
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise N×C×H×W in [0, 1]; the output is not clipped.

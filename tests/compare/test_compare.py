@@ -140,6 +140,19 @@ def test_seeds_are_averaged_and_values_varied() -> None:
     assert (config["data"]["target"], config["seed_everything"]) == ("clean", 2)
 
 
+def test_averaged_weights_can_be_compared() -> None:
+    write_course(Path("data"))
+    Path("averaged.yaml").write_text(
+        "name: averaged\ntrainer: {callbacks: [lightning.pytorch.callbacks.EMAWeightAveraging]}\n"
+        "model: {backbone: n2n.backbones.Model2}"
+    )
+    assert compare("averaged.yaml", "table1/model2.yaml", options=("--epochs", "1")) == 0
+    assert [row["epochs"] for row in rows()] == ["1", "1"]
+    averaged, last = (weights(f"compare/{name}") for name in ("averaged", "model2"))
+    assert averaged.keys() == last.keys()
+    assert any(not torch.equal(averaged[key], last[key]) for key in last)
+
+
 def test_budget_of_minutes_counts_over_interruptions(capsys: pytest.CaptureFixture[str]) -> None:
     write_course(Path("data"))
     assert compare("table1/model2.yaml", options=("--minutes", "0.02")) == 0
