@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ _NO_NEWS = (
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
+# Lightning's words for a figure to choose checkpoints by that is not there.
+_NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
 # Of writing alone; what else the system refuses may be about a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -86,7 +89,11 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         with stop.listening(), _quiet_threads():
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
+        line = " ".join(str(error).split())
+        if unknown := _NO_FIGURE.search(line):
+            figures = ", ".join(name for name in re.findall(r"'(.*?)'", unknown[2]) if "/" in name)
+            line = f"--checkpoint.monitor is {unknown[1]!r}: expected one of {figures}"
+        raise InputError(line) from error
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
