@@ -11,7 +11,7 @@ import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
-from n2n.errors import InputError, Interrupted
+from n2n.errors import InputError, Interrupted, ProcessDiedError
 
 # The environment variable that shows where an error came from.
 DEBUG = "N2N_DEBUG"
@@ -95,7 +95,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, InputError):
         return f"error: {error}", 2
     reason = " ".join(str(error).split()) or "no message"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | ProcessDiedError):
         return f"error: {reason}", 1
     return f"error: {type(error).__name__}: {reason:.500} ({DEBUG}=1 in the environment shows where)", 1
 

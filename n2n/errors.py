@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class ProcessDiedError(RuntimeError):
+    """Another process of a training on several devices died; the message is one line, which says how to go on."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A training was interrupted.
 

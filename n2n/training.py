@@ -22,6 +22,7 @@ from n2n.errors import InputError
 from n2n.hardware import keep_freed_memory
 from n2n.interrupts import StopAndSave
 from n2n.options import option, without_option
+from n2n.processes import together
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -34,6 +35,11 @@ _NO_NEWS = (
 )
 # Lightning's words for a figure to choose checkpoints by that is not there.
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
+# Where one of several processes died.
+_ADVICE = {
+    "fit": "what was saved is whole, and the same command with --ckpt_path last goes on from it",
+    "validate": "start it again",
+}
 # Of writing alone; what else the system refuses may be about a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -86,7 +92,7 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         folder = _last_run(args)
     stop = StopAndSave()
     try:
-        with stop.listening(), _quiet_threads():
+        with stop.listening(), _quiet_threads(), together(_ADVICE[args[0]]):
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
         line = " ".join(str(error).split())
