@@ -17,11 +17,19 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 
 from n2n.errors import InputError, ProcessDiedError
 
+# What the user can do.
+_ADVICE = {
+    "fit": "what was saved is whole, and the same command with --ckpt_path last goes on from it",
+    "validate": "start it again",
+}
 # Seconds from one look to the next.
 _POLL = 0.5
 # How long an error may come before the death that caused it can be seen; and how long a process that failed by itself may
 # take to say why, or to be ended by the first one, which says it.
 _MOMENT, _PATIENCE = 2.0, 10.0
+
+# The processes that this one started.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -43,20 +51,27 @@ class _Watch:
     What a process that is left waits for may never come, so that it cannot end by itself: then a thread of this ends it.
 
     Args:
-        advice: what the user can do.
+        command: ``fit`` or ``validate``.
     """
 
-    def __init__(self, advice: str) -> None:
-        self.advice = advice
-        self.children: Sequence[subprocess.Popen[bytes]] = ()
+    def __init__(self, command: str) -> None:
+        self.command = command
+        # Those of an earlier training of this process, such as of a comparison, take part in the next one too.
+        self.children: Sequence[subprocess.Popen[bytes]] = _started
         self.rank = int(os.environ.get("LOCAL_RANK", 0))
         self._parent = os.getppid()
         # Taken by whoever says the line, for good.
         self._turn = threading.Lock()
+        self._over = threading.Event()
+        if self.rank or self.children:
+            self._start()
 
-    def start(self, children: Sequence[subprocess.Popen[bytes]] = ()) -> None:
-        """Begin to watch."""
-        self.children = children
+    def watch(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Watch processes that this one has just started."""
+        _started[:] = children
+        self._start()
+
+    def _start(self) -> None:
         threading.Thread(target=self._run, daemon=True, name="n2n-processes").start()
 
     def lost(self) -> _Loss | None:
@@ -69,20 +84,27 @@ class _Watch:
                 return _Loss(f"process {number} of 0 to {len(self.children)} {how}", code < 0)
         return None
 
+    def line(self, lost: _Loss) -> str:
+        """Say what happened, and how to go on."""
+        return f"{lost.what}; {_ADVICE[self.command]}"
+
     def _run(self) -> None:
         while not (lost := self.lost()):
-            if self.children and all(child.poll() == 0 for child in self.children):
+            if self._over.wait(_POLL):
                 return
-            time.sleep(_POLL)
-        if not lost.killed:
+        if not lost.killed and self._over.wait(_PATIENCE):
             # It said why, and as a rule this one fails for the same reason.
-            time.sleep(_PATIENCE)
+            return
         if self._turn.acquire(blocking=False):
             if self.rank <= 1:
-                print(f"\nn2n: error: {lost.what}; {self.advice}", file=sys.stderr, flush=True)
+                print(f"\nn2n {self.command}: error: {self.line(lost)}", file=sys.stderr, flush=True)
             self.end()
             # Not sys.exit, which would end this thread alone.
             os._exit(1)
+
+    def leave(self) -> None:
+        """Watch no longer."""
+        self._over.set()
 
     def end(self) -> None:
         """End the processes that this one started."""
@@ -96,12 +118,12 @@ class _Watch:
         end = time.monotonic() + waiting
         while not (lost := self.lost()) and time.monotonic() < end:
             time.sleep(_POLL / 10)
-        if lost is None:
+        if lost is None or not (lost.killed or _is_of_connections(error)):
             return error
         if not self._turn.acquire(blocking=False):
             # The thread is about to end the process.
             time.sleep(_PATIENCE)
-        return ProcessDiedError(f"{lost.what}; {self.advice}")
+        return ProcessDiedError(self.line(lost))
 
 
 def _is_of_connections(error: Exception) -> bool:
@@ -110,20 +132,18 @@ def _is_of_connections(error: Exception) -> bool:
 
 
 @contextmanager
-def together(advice: str) -> Iterator[None]:
+def together(command: str) -> Iterator[None]:
     """Train in one process, or as one of several: if one of them dies, the others end, with one line.
 
     Args:
-        advice: what the user can do then, for the line.
+        command: ``fit`` or ``validate``.
 
     Raises:
         ProcessDiedError: if another process died.
     """
-    watch, launcher = _Watch(advice), cast(Any, subprocess_script)
+    watch, launcher = _Watch(command), cast(Any, subprocess_script)
     # There is no setting for it: Lightning's own looks every five seconds, kills all, and says nothing.
-    before, launcher._launch_process_observer = launcher._launch_process_observer, watch.start
-    if watch.rank:
-        watch.start()
+    before, launcher._launch_process_observer = launcher._launch_process_observer, watch.watch
     try:
         yield
     except InputError:
@@ -139,4 +159,5 @@ def together(advice: str) -> Iterator[None]:
             os._exit(1)
         raise better from error
     finally:
+        watch.leave()
         launcher._launch_process_observer = before

@@ -35,11 +35,6 @@ _NO_NEWS = (
 )
 # Lightning's words for a figure to choose checkpoints by that is not there.
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
-# Where one of several processes died.
-_ADVICE = {
-    "fit": "what was saved is whole, and the same command with --ckpt_path last goes on from it",
-    "validate": "start it again",
-}
 # Of writing alone; what else the system refuses may be about a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -92,7 +87,7 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         folder = _last_run(args)
     stop = StopAndSave()
     try:
-        with stop.listening(), _quiet_threads(), together(_ADVICE[args[0]]):
+        with stop.listening(), _quiet_threads(), together(args[0]):
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
         line = " ".join(str(error).split())

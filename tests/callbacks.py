@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import lightning as L
@@ -16,13 +17,17 @@ class Kill(Callback):
     Args:
         step: counted from 1 over all epochs.
         rank: of the process.
+        stuck: whether the others then wait for what never comes.
     """
 
-    def __init__(self, step: int, rank: int = 0) -> None:
-        self.step, self.rank = step, rank
+    def __init__(self, step: int, rank: int = 0, stuck: bool = False) -> None:
+        self.step, self.rank, self.stuck = step, rank, stuck
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self.step and trainer.global_rank == self.rank:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_step == self.step:
+            if trainer.global_rank == self.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+            while self.stuck:
+                time.sleep(1)

@@ -134,7 +134,8 @@ def trial(
     else:
         if (status := start(folder).wait()) != 0:
             return moments, f"status {status} of one that goes on"
-    if left := list((folder / "cache").glob(".building-*")):
+    # The empty file of a lock may stay, of a process that was killed in the instant between the two.
+    if left := list((folder / "cache").glob(".building-*/")):
         return moments, f"left in the cache: {left[0].name}"
     return moments, "same" if same(result(folder), reference) else "other weights"
 
