@@ -11,7 +11,7 @@ import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
-from n2n.errors import InputError, Interrupted, ProcessDiedError
+from n2n.errors import InputError, Interrupted, ProcessDiedError, one_line, reason
 
 # The environment variable that shows where an error came from.
 DEBUG = "N2N_DEBUG"
@@ -94,10 +94,14 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return _stopped(stop), 128 + stop.signum
     if isinstance(error, InputError):
         return f"error: {error}", 2
-    reason = " ".join(str(error).split()) or "no message"
-    if isinstance(error, OSError | ProcessDiedError):
-        return f"error: {reason}", 1
-    return f"error: {type(error).__name__}: {reason:.500} ({DEBUG}=1 in the environment shows where)", 1
+    if isinstance(error, ProcessDiedError):
+        return f"error: {error}", 1
+    if isinstance(error, OSError) and error.filename is not None:
+        # The system refused: a name too long, no permission.
+        return f"error: {one_line(str(error.filename))} cannot be used ({error.strerror}): name another", 2
+    if isinstance(error, OSError):
+        return f"error: {reason(error)}", 1
+    return f"error: {type(error).__name__}: {reason(error)} ({DEBUG}=1 in the environment shows where)", 1
 
 
 def _stopped(stop: Interrupted) -> str:

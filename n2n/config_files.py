@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from n2n.errors import InputError
+from n2n.yaml_files import load_yaml
 
 
 def bundled_folder() -> Path:
@@ -28,10 +29,7 @@ def find_config(name: str) -> Path:
         InputError: if there is none, and then it lists the bundled ones; or if it is no text.
     """
     if Path(name).is_file():
-        try:
-            Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name} cannot be read ({error}): expected a YAML file in UTF-8") from None
+        load_yaml(Path(name), "a YAML file in UTF-8")
         return Path(name)
     for candidate in (name, f"{name}.yaml"):
         if candidate in bundled_names():

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from n2n.backbones.spec import build, refuse_code
+from n2n.checked import load_checkpoint, rebuild
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.errors import InputError
 from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.tiling import GRID, Tiling, bands
-from n2n.torch_file import load_torch_file
 from n2n.trained_network import TrainedNetwork
 from n2n.value_range import Survey, TrainedRange, ValueRange, full_range
 
-_PREFIX = "backbone."
+# Far above any image's; a damaged checkpoint must not take the memory for more.
+MAX_CHANNELS = 1024
 # Pixels from tile to tile. On CPUs the values between two layers should stay in the cache; GPUs want large pieces.
 _CPU_TILE, _GPU_TILE = 256, 512
 # Where a CPU's tile is less than this many overlaps, much is computed twice: it grows, up to the GPU's.
@@ -125,30 +125,19 @@ class Denoiser:
         Raises:
             InputError: if the file is missing, damaged, no checkpoint of n2n, or its backbone cannot be built.
         """
-        path, wanted = find_checkpoint(path), describe_checkpoint()
-        content = load_torch_file(path, wanted)
+        path = find_checkpoint(path)
+        content = load_checkpoint(path)
+        images = content["n2n"]
+        channels = images.get("image_channels")
+        if not (channels is None or (isinstance(channels, int) and 0 < channels <= MAX_CHANNELS)):
+            raise InputError(
+                f"{path}: its number of channels is none from 1 to {MAX_CHANNELS}: expected {describe_checkpoint()}"
+            )
         try:
-            spec = content["hyper_parameters"]["backbone"]
-            weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
-            images = content["n2n"]
-            channels, values, dtype = images["image_channels"], images.get("range"), images.get("dtype")
-        except (KeyError, TypeError, AttributeError):
-            raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}") from None
-        if not (channels is None or (isinstance(channels, int) and channels > 0)):
-            raise InputError(f"{path}: the number of channels is {channels!r:.80}: expected {wanted}")
-        if not isinstance(spec, dict) or "class_path" not in spec:
-            raise InputError(f"{path} does not say what its backbone is: expected {wanted}")
-        try:
-            refuse_code(spec)
-            trained = TrainedRange.from_plain(values, dtype)
+            trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
+            backbone = rebuild(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        backbone = build(spec)
-        try:
-            backbone.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: the weights do not fit the backbone it names ({reason})") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
 
     def __call__(self, noisy: Image) -> Image:
@@ -177,7 +166,7 @@ class Denoiser:
         self.network.check_channels(images.shape[1])
         scale = self.trained.resolve(values.dtype, self.range)
         survey = Survey.of(values)
-        survey.check()
+        survey.check(scale)
         if remark := survey.remark(scale, values.dtype.kind == "f"):
             warnings.warn(f"the image: {remark}", stacklevel=2)
         denoised = self._to_values(self.denoise(_to_unit(images.detach(), scale)), values.dtype, scale, survey)
@@ -267,7 +256,7 @@ class Denoiser:
         scale = self.trained.resolve(image.dtype, self.range)
         survey = survey or self.survey(image)
         if survey is not None:
-            survey.check()
+            survey.check(scale)
         samples = image.strips(self.tile) if samples is None else samples
         for _ in range(image.pages):
             rows = Rows(samples)

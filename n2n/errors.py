@@ -4,12 +4,27 @@ import signal
 from pathlib import Path
 
 
+def one_line(text: str) -> str:
+    """Write line ends and whatever else is not to be printed, in the name of a file for instance, as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Say in at most 200 letters of one line what an error of a library says, which may be a page, or nothing."""
+    return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
+
+
 class InputError(ValueError):
     """Something given by the user cannot be used.
 
     The message is one line: what was given, what was expected, what to do. The command line prints it without a
     traceback and exits with 2.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ProcessDiedError(RuntimeError):

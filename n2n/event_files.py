@@ -38,6 +38,10 @@ def read_events(folder: Path, images: int = 1) -> list[Any]:
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: expected the folder of a run of n2n fit")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{folder} has a name that is not UTF-8, which TensorBoard does not read: rename it") from None
     read = []
     for file in event_files(folder):
         events = EventAccumulator(

@@ -22,7 +22,7 @@ from torch.export import ExportedProgram
 
 from n2n import __version__
 from n2n.data.dead_leaves import draw, texture_bank
-from n2n.denoiser import Denoiser
+from n2n.denoiser import MAX_CHANNELS, Denoiser
 from n2n.errors import InputError
 from n2n.options import CommandParser
 from n2n.pretrained import describe_checkpoint, find_checkpoint
@@ -42,8 +42,6 @@ CARD = "model_card.json"
 _OPSET = 18
 # Protocol buffers, which ONNX files are, end at 2 GiB; the rest is for the graph.
 _MOST_BYTES = 2**31 - 2**24
-# Far above any image's; a damaged checkpoint must not take the memory for more.
-_MOST_CHANNELS = 1024
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -233,8 +231,8 @@ def export(
         raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
     backbone, channels = denoiser.backbone, denoiser.network.channels
-    if not isinstance(channels, int) or not 1 <= channels <= _MOST_CHANNELS:
-        raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {_MOST_CHANNELS}")
+    if not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+        raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {MAX_CHANNELS}")
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]
     with _quiet():

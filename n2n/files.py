@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from n2n.errors import InputError
+
+
+def file_size(path: Path, wanted: str = "an image") -> int:
+    """Return a file's size in bytes, with one line for what is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: expected {wanted}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected {wanted}") from None
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        raise InputError(f"{path} is a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}: expected {wanted}")
+    return found.st_size
 
 
 @contextmanager

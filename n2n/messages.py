@@ -32,15 +32,26 @@ _WORDS = {
     "type": "a time such as 1:30:00",
     **dict.fromkeys(("list", "Sequence", "Iterable"), "a list in brackets"),
 }
+# Letters of a message.
+_LONGEST = 600
 _ARGPARSE = re.compile(r"argument (--[\w-]+): invalid (int|float) value: '(.*)'$")
 
 
+def shorten(line: str, most: int) -> str:
+    """Leave out the middle of a line of more letters than that."""
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
+
+
 def clear(message: str) -> str:
-    """Say in n2n's words what a parser says of a wrong value; other messages are returned as they are.
+    """Say in n2n's words what a parser says of a wrong value; other messages keep theirs. What is long loses its middle.
 
     Args:
         message: one line of argparse or jsonargparse.
     """
+    return shorten(_in_our_words(message), _LONGEST)
+
+
+def _in_our_words(message: str) -> str:
     if found := _ARGPARSE.match(message):
         return f"{found[1]} is {found[3]!r}: expected {_WORDS[found[2]]}"
     names: list[str] = []

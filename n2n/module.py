@@ -21,7 +21,7 @@ from n2n.backbones.spec import build, describe
 from n2n.data.store import Batch, PairLoader
 from n2n.errors import InputError
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
-from n2n.optimizers import fused
+from n2n.optimizers import check_state, fused
 
 # A validation loss that is so many times its least one so far, 10 dB, is that of a network that has collapsed.
 _COLLAPSED = 10.0
@@ -254,7 +254,13 @@ class DenoisingModule(L.LightningModule):
         return f"What was saved before stays: {paths[-1]}" if paths else "Nothing had been saved yet"
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers of the training that was interrupted, if it was."""
+        """Go on with the state of the training that was interrupted, if it was."""
+        self._restore()
+
+    def _restore(self) -> None:
+        # What fails here is the fault of the checkpoint, which TrainingCLI sees by this name.
+        for optimizer in self.trainer.optimizers:
+            check_state(optimizer)
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
@@ -393,8 +399,13 @@ class DenoisingModule(L.LightningModule):
         """Take back what ``on_save_checkpoint`` added."""
         kept = checkpoint.get("n2n", {})
         if (training := kept.get("training")) is not None:
-            self._losses, self._least_val_loss = Losses(*training["losses"]), training["least_val_loss"]
+            # A hostile file may hold anything: what is not of its kind fails here, where the checkpoint is blamed for it.
+            total, steps = training["losses"]
+            self._losses, self._least_val_loss = Losses(float(total), int(steps)), float(training["least_val_loss"])
             self._random, self._resumed = training["random"], training["loader"]
+            torch.Generator().set_state(self._random)
+            if self._resumed is not None:
+                self._resumed = {"batches": int(self._resumed["batches"])}
         self.image_channels = kept.get("image_channels")
         before, now = {name: kept[name] for name in ("range", "dtype") if name in kept}, self.image_format
         if before and now and before["dtype"] == now["dtype"] and before["range"] != now["range"]:

@@ -152,3 +152,24 @@ def fused(optimizer: Optimizer) -> Optimizer:
     # A class keeps in its defaults also what it does not take as an argument.
     known = inspect.signature(type(optimizer)).parameters
     return type(optimizer)(parameters, **{k: v for k, v in defaults.items() if k in known} | {"fused": True})
+
+
+def check_state(optimizer: Optimizer) -> None:
+    """Check a state out of a checkpoint, which may be hostile: fused updates write beyond tensors smaller than the weights.
+
+    Raises:
+        ValueError: if a tensor has not the shape of its weight.
+    """
+    for group in optimizer.param_groups:
+        # Others look themselves, and may keep tensors of other shapes.
+        if not (group.get("fused") or isinstance(optimizer, Muon)):
+            continue
+        for p in group["params"]:
+            state = optimizer.state.get(p, {})
+            for name, value in state.items():
+                if not isinstance(value, Tensor):
+                    continue
+                if value.shape != (() if name == "step" else p.shape):
+                    raise ValueError(f"{name} is {tuple(value.shape)} for a weight of {tuple(p.shape)}")
+                # One number may stand for many in the file.
+                state[name] = value.clone()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.event_files import read_events
 
 Picture = NDArray[np.uint8]
@@ -109,8 +109,7 @@ def _decode(png: bytes, folder: Path) -> Picture:
     except InputError:
         raise
     except Exception as error:  # damaged images fail in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the last panel of {folder} cannot be read ({reason})") from None
+        raise InputError(f"the last panel of {folder} cannot be read ({reason(error)})") from None
 
 
 def _table(events: Any, step: int) -> tuple[list[tuple[int, int]], list[tuple[float, float] | None]]:
@@ -161,6 +160,8 @@ def _cut(row: Picture, columns: int) -> tuple[Picture, ...] | None:
 
 def _row_height(picture: Picture, columns: int) -> int | None:
     """Return the height of the rows of a panel whose rows are all of one size: the smallest that has its white lines."""
+    if not any(_factors(picture.shape[1], columns)):
+        return None  # before a tall picture is cut into millions of rows
     for height in range(3, len(picture) + 1):
         if len(picture) % height:
             continue

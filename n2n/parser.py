@@ -8,6 +8,10 @@ from jsonargparse import Namespace, _typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from n2n.errors import InputError
+from n2n.messages import shorten
+
+# Letters of a message that is put into n2n's words yet.
+_LONGEST = 6000
 
 
 def _forget_other_class(_: Any, before: Any, now: Any) -> None:
@@ -31,4 +35,5 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
-        raise InputError(" ".join(message.split())) from None
+        # It repeats the value that is wrong, however long, before it says what was expected.
+        raise InputError(shorten(" ".join(message.split()), _LONGEST)) from None

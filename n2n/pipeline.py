@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from n2n.ahead import Ahead, Behind
 from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
-from n2n.errors import InputError
+from n2n.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from n2n.denoiser import Denoiser
@@ -54,7 +54,7 @@ class Job:
         if not isinstance(error, InputError):
             raise error
         if self.failure is None:
-            named = any(str(path) in str(error) for path in (self.source, self.target))
+            named = any(one_line(str(path)) in str(error) for path in (self.source, self.target))
             self.failure = error if named else InputError(f"{self.source}: {error}")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from n2n.errors import InputError
+from n2n.errors import InputError, one_line
 from n2n.options import CommandParser
 from n2n.pretrained import describe_checkpoint
 
@@ -100,9 +100,11 @@ def _jobs(source: Path, output: Path, overwrite: bool) -> list[tuple[Path, Path]
     if source.is_dir() and not is_image(source):
         if output.is_file():
             raise InputError(f"--output {output} is a file and --input a folder: name a folder to write to")
-        inside = output.resolve() != source.resolve() and output.resolve().is_relative_to(source.resolve())
+        # Path.resolve raises RuntimeError for a loop of links, os.path.realpath follows it as far as it goes.
+        to, within = (Path(os.path.realpath(path)) for path in (output, source))
+        inside = to != within and to.is_relative_to(within)
         files = [
-            file for file in find_images([source]) if not (inside and file.resolve().is_relative_to(output.resolve()))
+            file for file in find_images([source]) if not (inside and Path(os.path.realpath(file)).is_relative_to(to))
         ]
         if not files:
             raise InputError(f"there is no image in {source}: expected {', '.join(SUFFIXES)} files")
@@ -180,7 +182,7 @@ def main(args: list[str]) -> int:
     with _terminable(), tqdm(total=len(jobs), desc="Denoising", bar_format=bar) as shown:
 
         def warn(line: str) -> None:
-            tqdm.write(f"n2n predict: warning: {line}", file=sys.stderr)
+            tqdm.write(f"n2n predict: warning: {one_line(line)}", file=sys.stderr)
 
         def progress(number: int, share: float) -> None:
             # Files before this one that failed are behind us.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from n2n.errors import InputError
+from n2n.errors import InputError, one_line
 from n2n.options import CommandParser
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _warn(line: str) -> None:
-    print(f"n2n report: warning: {line}", file=sys.stderr)
+    print(f"n2n report: warning: {one_line(line)}", file=sys.stderr)
 
 
 def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list[Path]:
@@ -160,5 +160,5 @@ def main(args: list[str]) -> int:
     from n2n.runs import find_runs
 
     for file in write_report(find_runs(options.runs), options.output, options.images):
-        print(file)
+        print(one_line(str(file)))
     return 0

@@ -13,11 +13,10 @@ from typing import Any
 
 from n2n.errors import InputError
 from n2n.event_files import event_files, read_events
+from n2n.yaml_files import load_yaml
 
 # Where epochs are counted by a float32.
 _MOST_EPOCHS = 2**24
-# The largest configuration of a run has a few kilobytes.
-_MOST_CONFIG_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -210,17 +209,9 @@ def _by_name(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > _MOST_CONFIG_BYTES:
-            raise InputError(f"{path} is too large for the configuration of a run: expected what n2n fit saved")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read ({reason}): expected the configuration that n2n fit saved") from None
+    content = load_yaml(path, "the configuration that n2n fit saved")
     if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
         raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
     return content
@@ -260,7 +251,7 @@ def _speed(parts: Sequence[_Part], config: dict[str, Any]) -> float | None:
     data, trainer = config.get("data"), config.get("trainer")
     size = data.get("batch_size") if isinstance(data, dict) else None
     together = trainer.get("accumulate_grad_batches", 1) if isinstance(trainer, dict) else 1
-    if not isinstance(size, int) or not isinstance(together, int):
+    if not (isinstance(size, int) and isinstance(together, int) and 0 < size * together < 2**63):
         return None
     rates = []
     for part in parts:

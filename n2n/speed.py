@@ -34,8 +34,9 @@ class EpochBar(TQDMProgressBar):
                 bar.close()
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Leave out the number of the run, which its folder tells."""
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        """Leave out the number of the run, which its folder tells, and show hundredths of decibels; tqdm rounds to tenths."""
+        shown = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        return {name: f"{value:.2f}" if "psnr" in name else value for name, value in shown.items()}
 
 
 class NoProfiler(PassThroughProfiler):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -19,21 +21,21 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from n2n.backbones.spec import refuse_code
 from n2n.callbacks import BestCheckpoint, ImagePanel
+from n2n.checked import check_config, load_checkpoint, rebuild
 from n2n.checkpoint_files import BEFORE, LAST, WholeCheckpoints, claim_version
 from n2n.data.datamodule import PairDataModule
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.hardware import device_name, has_fast_bf16
 from n2n.hyperparameters import hyperparameters, network_cost
 from n2n.limits import check_numbers
 from n2n.messages import about, clear
 from n2n.module import DenoisingModule
+from n2n.nested import every
 from n2n.options import option, with_suggestion
 from n2n.parser import OneLineParser
 from n2n.pretrained import describe_checkpoint, find_checkpoint
 from n2n.speed import EpochBar, NoProfiler, Speed
-from n2n.torch_file import load_torch_file
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -42,13 +44,20 @@ def _load(path: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is not a checkpoint of n2n.
     """
-    wanted = describe_checkpoint()
     before = Path(path).with_name(BEFORE)
     advice = {"advice": f"go on from the one before it, --ckpt_path {before}"} if before.is_file() else {}
-    content = load_torch_file(Path(path), wanted, **advice)
-    if not isinstance(content, dict) or "n2n" not in content or "hyper_parameters" not in content:
-        raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
-    return content
+    return load_checkpoint(Path(path), **advice)
+
+
+def _check_callbacks(states: object) -> None:
+    """Refuse names of files by which Lightning would remove others than the run's own.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for value in every(states):
+        if isinstance(value, str) and ".." in Path(value).parts:
+            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def checkpoint_config(path: str) -> dict[str, Any]:
@@ -58,11 +67,18 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         InputError: if the file is not a checkpoint of n2n.
     """
     content = _load(path)
-    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters")}
+    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
+    if not isinstance(config["data"], dict):
+        raise InputError(f"{path} does not say what it was trained on: expected {describe_checkpoint()}")
     try:
-        refuse_code(config["model"])
+        check_config(config["model"])
         # A folder may have any name, and what reads the data calls nothing that a string names.
-        refuse_code(config["data"], strings=False)
+        check_config(config["data"], strings=False)
+        for value in every(config["data"]):
+            if isinstance(value, dict):
+                value.pop("cache_dir", None)  # a checkpoint does not say where to write
+        rebuild(content)
+        _check_callbacks(content.get("callbacks"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return {
@@ -70,6 +86,14 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         for key, part in config.items()
         if part
     }
+
+
+def _is_of_restored_state(error: Exception) -> bool:
+    """Whether Lightning was putting a checkpoint's state back, which it takes as it is, or the optimiser was using it."""
+    names = [frame.f_code.co_name.lstrip("_") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # The optimiser calls the closure for the loss and its gradients, whose faults are others.
+    parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
+    return "closure" not in names and any(name.startswith(parts) for name in names)
 
 
 def describe_figures(kept: Mapping[str, Any]) -> str:
@@ -225,9 +249,18 @@ class TrainingCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
 
+    def _set_seed(self) -> None:
+        """Set the seed, with one line for a number that is none."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from None
+
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
         trainer = self.config[self._command].trainer
+        if trainer is None:
+            raise InputError("trainer is null in a config: expected options under it, or none of it")
         if trainer.precision is None:
             trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
         if self._command != "fit":
@@ -272,6 +305,20 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Load checkpoints without running code that may be in them."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; blame the checkpoint for what its state does."""
+        path = self.config[subcommand].ckpt_path
+        try:
+            super()._run_subcommand(subcommand)
+        except (InputError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if path is None or not _is_of_restored_state(error):
+                raise
+            raise InputError(
+                f"{path} cannot be gone on with ({reason(error)}): expected {describe_checkpoint()}"
+            ) from error
 
     def after_validate(self) -> None:
         """Say the PSNR without clean images, which has an interval."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from n2n.data.images.base import DTYPES
 from n2n.errors import InputError
+
+# What the 32 bits that networks compute in can still square or divide by.
+_FAR = 1e18
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class ValueRange:
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        # The difference of two finite numbers may be infinite, or vanish in the 32 bits that images are computed in.
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and 1 / _FAR < self.high - self.low < _FAR):
             raise InputError(f"the range is {self}: expected two finite numbers, the low one first")
 
     def __str__(self) -> str:
@@ -68,9 +73,9 @@ class TrainedRange:
         if values is None and dtype is None:
             return cls()
         if not (isinstance(values, list | tuple) and len(values) == 2 and all(_is_number(v) for v in values)):
-            raise InputError(f"the range in the checkpoint is {values!r:.80}: expected [low, high]")
-        if dtype not in DTYPES:
-            raise InputError(f"the dtype in the checkpoint is {dtype!r:.80}: expected one of {', '.join(DTYPES)}")
+            raise InputError("the range in the checkpoint is no range: expected [low, high]")
+        if not (isinstance(dtype, str) and dtype in DTYPES):
+            raise InputError(f"the dtype in the checkpoint is none of images: expected one of {', '.join(DTYPES)}")
         return cls(ValueRange(float(values[0]), float(values[1])), np.dtype(str(dtype)))
 
     def resolve(self, dtype: np.dtype[Any], given: ValueRange | None = None) -> ValueRange:
@@ -98,7 +103,7 @@ class TrainedRange:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,19 @@ class Survey:
         """Survey both together."""
         return Survey(min(self.least, other.least), max(self.most, other.most), self.bad + other.bad)
 
-    def check(self) -> None:
+    def check(self, values: ValueRange) -> None:
         """Refuse values that would spread over the image.
 
+        Args:
+            values: the image's range.
+
         Raises:
-            InputError: with their number.
+            InputError: with their number, or how far they go.
         """
+        if max(self.most, -self.least) - values.low > _FAR * (values.high - values.low):
+            raise InputError(
+                f"its values go from {self.least:g} to {self.most:g}, too far from the range of {values}: replace them first"
+            )
         if self.bad:
             raise InputError(f"{self.bad:,} values are NaN or infinite: replace them first")
 

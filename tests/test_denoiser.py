@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from n2n import Denoiser, DenoisingModule, backbones
-from n2n.backbones.spec import refuse_code
-from n2n.cli import main
 from n2n.errors import InputError
 from tests.checkpoints import write_checkpoint
-from tests.networks import Residual
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
@@ -211,64 +207,3 @@ def test_other_files_are_refused() -> None:
     write_checkpoint("lie.ckpt", "torch.nn.Identity", range=[9, 3], dtype="uint8")
     with pytest.raises(InputError, match=r"lie.ckpt: the range is 9 to 3"):
         Denoiser.from_checkpoint("lie.ckpt")
-
-
-# jsonargparse calls a function whose result has the type that is wanted, and this one calls what it is given.
-SHELL = {
-    "class_path": "torch.fx.symbolic_trace",
-    "init_args": {
-        "root": "subprocess.getoutput",
-        "concrete_args": {"cmd": "mkdir code-ran", "encoding": None, "errors": None},
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("spec", "named"),
-    [
-        (SHELL, "torch.fx.symbolic_trace, which is no class"),
-        (
-            {"class_path": "torch.nn.Sequential", "init_args": {"a": SHELL}},
-            "torch.fx.symbolic_trace, which is no class",
-        ),
-        (
-            {"class_path": "subprocess.Popen", "init_args": {"args": "mkdir code-ran"}},
-            "subprocess.Popen, which is no part",
-        ),
-        ({"class_path": "pip.__main__.X"}, "pip.__main__.X, which is no part of a network"),
-        (
-            {"class_path": "tests.networks.Residual", "init_args": {"hidden": "os.system"}},
-            "os.system, which is no part",
-        ),
-        ({"class_path": 5}, "it names a class by 5: expected package.Class"),
-        ("torch.fx.symbolic_trace", "does not say what its backbone is"),
-    ],
-)
-@pytest.mark.parametrize("command", ["predict", "validate"])
-def test_a_checkpoint_cannot_run_code(
-    command: str,
-    spec: Any,
-    named: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = write_checkpoint("evil.ckpt", Residual())
-    content = torch.load(path, weights_only=True)
-    torch.save({**content, "hyper_parameters": {"backbone": spec}}, path)
-    Image.new("RGB", (8, 8)).save("noisy.png")
-    files = ["--input", "noisy.png", "--output", "out.png"] if command == "predict" else []
-    assert main([command, "--ckpt_path", "evil.ckpt", *files]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert f"n2n {command}: error: " in error
-    if command == "predict" or isinstance(spec, dict):
-        assert named in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.ckpt", "noisy.png"]
-
-
-def test_lists_that_hold_each_other_many_times_over_are_no_burden() -> None:
-    value: list[Any] = [1.0]
-    for _ in range(60):
-        value = [value, value]
-    refuse_code({"class_path": "torch.nn.Identity", "init_args": {"x": value}})

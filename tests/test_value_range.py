@@ -76,4 +76,4 @@ def test_bad_values_are_counted() -> None:
     survey = Survey.of(np.array([1, np.nan, np.inf])) | Survey.of(np.array([2.0])) | Survey.of(np.array([np.nan]))
     assert survey == Survey(1, 2, 3)
     with pytest.raises(InputError, match="3 values are NaN or infinite"):
-        survey.check()
+        survey.check(ValueRange(0, 1))

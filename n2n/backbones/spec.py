@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
-import re
-import sys
 from typing import Any
 
 from torch import nn
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_PLAIN = (bool, int, float, str, type(None))
+# What a checkpoint holds of arguments.
+PLAIN = (bool, int, float, str, type(None))
 
 
 def _is_plain(value: object) -> bool:
@@ -21,7 +18,7 @@ def _is_plain(value: object) -> bool:
         return all(_is_plain(item) for item in value)
     if isinstance(value, dict):
         return all(_is_plain(item) for pair in value.items() for item in pair)
-    return isinstance(value, _PLAIN)
+    return isinstance(value, PLAIN)
 
 
 def describe(backbone: nn.Module) -> dict[str, Any]:
@@ -48,55 +45,8 @@ def describe(backbone: nn.Module) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
 
 
-def refuse_code(content: object, strings: bool = True) -> None:
-    """Refuse what a configuration out of a checkpoint, which may be hostile, could run.
-
-    It names classes, and no functions: jsonargparse calls a function that returns what is wanted, torch.fx.symbolic_trace for
-    instance, which in turn calls whatever it is given. Nothing of Python's own library has a place in it, nor what a package
-    runs as a program.
-
-    Args:
-        content: plain data.
-        strings: whether its strings must not name such things either, since some classes take functions by their names.
-
-    Raises:
-        InputError: with what is wrong.
-    """
-    waiting: list[object] = [content]
-    seen: set[int] = set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list | tuple | dict):
-            # Lists of references to one another may claim any number of values.
-            if id(value) not in seen:
-                seen.add(id(value))
-                waiting += value.values() if isinstance(value, dict) else value
-            if isinstance(value, dict) and "class_path" in value:
-                _refuse_function(value["class_path"])
-        elif strings and isinstance(value, str) and _DOTTED.fullmatch(value) and _is_pythons(value):
-            raise InputError(f"its configuration names {value}, which is no part of a network")
-
-
-def _is_pythons(path: str) -> bool:
-    first, *rest = path.split(".")
-    return first in sys.stdlib_module_names or "__main__" in rest
-
-
-def _refuse_function(path: object) -> None:
-    if not (isinstance(path, str) and _DOTTED.fullmatch(path)):
-        raise InputError(f"it names a class by {path!r:.80}: expected package.Class")
-    if _is_pythons(path):
-        raise InputError(f"it names {path}, which is no part of a network")
-    try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError):
-        return  # whoever builds it tells
-    if not isinstance(found, type):
-        raise InputError(f"it names {path}, which is no class")
-
-
 def build(spec: dict[str, Any]) -> nn.Module:
-    """Build a backbone from ``class_path`` and ``init_args``; those of a checkpoint go through :func:`refuse_code` before.
+    """Build a backbone from ``class_path`` and ``init_args``; those of a checkpoint go through :func:`n2n.checked.rebuild`.
 
     Raises:
         InputError: if the class is not an importable ``torch.nn.Module``, or does not take the arguments.
@@ -108,10 +58,9 @@ def build(spec: dict[str, Any]) -> nn.Module:
     try:
         config = parser.parse_object({"backbone": spec})
         backbone: nn.Module = parser.instantiate(config).backbone
-    except (ArgumentError, TypeError, KeyError) as error:
-        name = spec.get("class_path") if isinstance(spec, dict) else spec
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"cannot build the backbone {name} ({reason}): is the package that defines it installed?"
-        ) from None
+    except InputError:
+        raise
+    except Exception as error:  # constructors fail in many ways on what they were not made for
+        told = ": is the package that defines it installed?" if isinstance(error, ArgumentError) else ""
+        raise InputError(f"cannot build the backbone {spec['class_path']} ({reason(error)}){told}") from None
     return backbone

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from n2n.data.store import Batch
+from n2n.errors import InputError
 
 
 # Not a Protocol, for the reason that Corruption is none.
@@ -32,6 +33,11 @@ class Augmentation(ABC):
             batch: noisy and target, N×C×H×W; none of its other images is there.
             generator: of the random numbers, on the device of the batch.
         """
+
+
+def _on_both(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    assert batch.target is not None
+    return batch._replace(noisy=change(batch.noisy), target=change(batch.target))
 
 
 def _coins(images: Tensor, generator: torch.Generator, *sizes: int) -> Tensor:
@@ -59,6 +65,47 @@ class FlipsAndRotations(Augmentation):
             coins = _coins(noisy, generator)
             noisy, target = torch.where(coins, turn(noisy), noisy), torch.where(coins, turn(target), target)
         return batch._replace(noisy=noisy, target=target)
+
+
+class ChannelShuffle(Augmentation):
+    """Puts the channels of each image into an order of its own, each as likely; grey images stay as they are."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Order the channels of both views alike."""
+        N, C = batch.noisy.shape[:2]
+        orders = torch.rand((N, C), generator=generator, device=batch.noisy.device).argsort(dim=1)[:, :, None, None]
+        return _on_both(batch, lambda x: x.gather(1, orders.expand_as(x)))
+
+
+class Contrast(Augmentation):
+    """Lowers each image's contrast by a factor of its own, and moves its brightness within what that leaves.
+
+    Views in [0, 1] stay there, and noise of zero mean keeps it. But it is weaker by the same factor, so that the network also
+    learns weaker noise than the images have.
+
+    Args:
+        least: the smallest factor, up to 1.
+        invert: whether every other image, at random, becomes its negative.
+
+    Raises:
+        InputError: if ``least`` is out of bounds.
+    """
+
+    def __init__(self, least: float = 0.5, invert: bool = True) -> None:
+        if not 0 < least <= 1:
+            raise InputError(f"Contrast's least is {least}: expected a factor above 0, at most 1")
+        self.least, self.invert = least, invert
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Map both views alike."""
+        noisy = batch.noisy
+        chances = torch.rand((2, len(noisy), 1, 1, 1), generator=generator, device=noisy.device)
+        factors = self.least + (1 - self.least) * chances[0]
+        lowest = chances[1] * (1 - factors)
+        if self.invert:
+            inverted = _coins(noisy, generator)
+            factors, lowest = torch.where(inverted, -factors, factors), torch.where(inverted, 1 - lowest, lowest)
+        return _on_both(batch, lambda x: torch.addcmul(lowest, x, factors))
 
 
 class PairSwap(Augmentation):

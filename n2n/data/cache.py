@@ -35,9 +35,10 @@ def default_cache() -> Path:
     return Path(os.environ.get("N2N_CACHE") or user_cache_dir("n2n"))
 
 
-def _checksum(array: NDArray[Any]) -> int:
+def _checksum(array: NDArray[Any], note: object) -> int:
+    """Sum up an array, what tells its bytes apart into numbers, and the note on it."""
     flat = array.reshape(-1).view(np.uint8)
-    value = 0
+    value = zlib.crc32(json.dumps([array.shape, array.dtype.str, note], sort_keys=True).encode())
     for start in range(0, flat.size, _BLOCK):
         value = zlib.crc32(flat[start : start + _BLOCK].data, value)
     return value
@@ -119,11 +120,14 @@ class Cache:
         """Map the array, or return None if it is missing or damaged; reads all of it once."""
         try:
             # "c": writable in memory, never on disk; torch warns about read-only arrays.
-            array = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
-            content = json.loads((self.path / "recipe.json").read_text())
+            files = [self.path / name for name in ("array.npy", "recipe.json")]
+            if not all(file.is_file() for file in files):  # opening a pipe would wait for ever
+                return None
+            array = np.load(files[0], mmap_mode="c", allow_pickle=False)
+            content = json.loads(files[1].read_text(encoding="utf-8"))
             note = dict(content["note"])
-            return Kept(array, note) if content["crc32"] == _checksum(array) else None
-        except (OSError, ValueError, EOFError, KeyError, TypeError):
+            return Kept(array, note) if content["crc32"] == _checksum(array, note) else None
+        except Exception:  # damaged files fail in many ways
             return None
 
     def open(self, build: Build) -> Kept:
@@ -188,7 +192,7 @@ class Cache:
         (array,) = made
         with self._writing():
             array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
-            content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array)}
+            content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array, note)}
             (folder / "recipe.json").write_text(json.dumps(content, indent=1))
         return note
 

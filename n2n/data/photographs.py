@@ -16,17 +16,27 @@ from tqdm import tqdm
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
-from n2n.data.sampling import PhotographStore, sample_pairs, spread
+from n2n.data.sampling import PhotographStore, Shapes, sample_pairs, spread
 from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
 from n2n.limits import check_seed
 
 
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in ns; zeros for a link that leads nowhere."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
 class Photographs:
     """Photographs as the course's data was made from them: random crops, pixel-sampled (see :class:`PixelSampling`).
 
-    Photographs smaller than a crop, and files that cannot be read, are left out and counted. The pairs are made once and
-    kept in the cache folder; or, ``fresh``, the photographs are, and each step draws other crops and other pixels of them.
+    Photographs smaller than a crop (the smallest, if they vary), and files that cannot be read, are left out and counted. The
+    pairs are made once and kept in the cache folder; or, ``fresh``, the photographs are, and each step draws other crops and
+    other pixels of them.
 
     Args:
         root: folder of photographs (PNG or JPEG, subfolders too), or several.
@@ -37,6 +47,8 @@ class Photographs:
         max_pairs: upper bound on the training pairs, shared out evenly among the photographs; None for no bound.
         val_crops_per_photo: validation pairs from each photograph.
         fresh: whether no training pair comes twice. There are no clean targets then.
+        zoom: of fresh pairs: the side of a crop's cells is ``cell`` times a factor from 1/zoom to zoom, drawn for each crop.
+        turn: of fresh pairs: crops are turned by an angle up to this, either way, in degrees.
         channels: 3 (grey photographs are repeated) or 1 (colour becomes luma).
         crop: side of a crop in pixels.
         cell: side of a cell in pixels; views are ``crop // cell`` pixels wide.
@@ -53,6 +65,8 @@ class Photographs:
         max_pairs: int | None = None,
         val_crops_per_photo: int = 20,
         fresh: bool = False,
+        zoom: float = 1.0,
+        turn: float = 0.0,
         channels: Literal[1, 3] = 3,
         crop: int = 256,
         cell: int = 8,
@@ -71,6 +85,9 @@ class Photographs:
         self.val_crops_per_photo, self.fresh = val_crops_per_photo, fresh
         self.channels, self.seed, self.cache_dir = channels, seed, cache_dir
         self.sampling = PixelSampling(crop, cell)
+        self.shapes = Shapes(zoom, turn)
+        if not fresh and self.shapes != Shapes():
+            raise InputError(f"zoom is {zoom} and turn is {turn}: only fresh pairs are drawn so; set fresh to true")
 
     def _split(self) -> tuple[list[Path], list[Path]]:
         """Return the files to train and to validate on."""
@@ -87,15 +104,15 @@ class Photographs:
             "source": "photographs",
             "version": 2,
             "clean": held_out,
-            "files": [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files],
+            "files": [[str(file), *_stamp(file)] for file in files],
             "crops": [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs],
             "channels": self.channels,
             "seed": self.seed,
             **asdict(self.sampling),
         }
 
-    def _usable(self, files: Sequence[Path], held_out: bool) -> tuple[dict[Path, tuple[int, int]], str]:
-        """Decode every file once; return height and width of those that can be used, and a line on the others.
+    def _usable(self, files: Sequence[Path], held_out: bool, least: int) -> tuple[dict[Path, tuple[int, int]], str]:
+        """Decode every file once; return height and width of those of at least so many pixels, and a line on the others.
 
         Raises:
             InputError: if there are none.
@@ -110,11 +127,11 @@ class Photographs:
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             sizes = dict(zip(files, threads.map(size, files), strict=True))
-        usable = {file: size for file, size in sizes.items() if min(size) >= self.sampling.crop}
+        usable = {file: size for file, size in sizes.items() if min(size) >= least}
         unreadable = [file.name for file, size in sizes.items() if not max(size)]
         remark = f"{len(usable)} photographs used"
         if small := len(files) - len(usable) - len(unreadable):
-            remark += f", {small} smaller than {self.sampling.crop} px left out"
+            remark += f", {small} smaller than {least} px left out"
         if unreadable:
             names = ", ".join(unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")
             remark += f", {len(unreadable)} unreadable left out ({names})"
@@ -123,7 +140,7 @@ class Photographs:
             what = "validate" if held_out else "train"
             raise InputError(
                 f"no photograph to {what} on in {folders} ({len(files)} image files; {remark}): expected PNG or JPEG images "
-                f"of at least {self.sampling.crop} × {self.sampling.crop} px"
+                f"of at least {least} × {least} px"
             )
         return usable, remark
 
@@ -132,7 +149,7 @@ class Photographs:
         return count if self.max_pairs is None else min(count, self.max_pairs)
 
     def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
-        usable, remark = self._usable(files, held_out)
+        usable, remark = self._usable(files, held_out, self.sampling.crop)
         photos = list(usable)
         count = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
@@ -146,8 +163,8 @@ class Photographs:
         )
         return {"remarks": [f"{remark}, {count} pairs"]}
 
-    def _build_pixels(self, files: Sequence[Path], allocate: Allocate) -> dict[str, Any]:
-        usable, remark = self._usable(files, held_out=False)
+    def _build_pixels(self, files: Sequence[Path], least: int, allocate: Allocate) -> dict[str, Any]:
+        usable, remark = self._usable(files, False, least)
         ends = np.cumsum([height * width for height, width in usable.values()])
         pixels = allocate((int(ends[-1]), self.channels), np.uint8)
         for file, end in zip(tqdm(usable, desc="Reading photographs", unit="photo"), ends, strict=True):
@@ -157,11 +174,13 @@ class Photographs:
 
     def _fresh_pairs(self) -> PhotographStore:
         files = self._split()[0]
-        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 1, "crops": None}
-        kept = Cache("photographs", recipe, self.cache_dir).open(lambda allocate: self._build_pixels(files, allocate))
+        least = math.ceil(self.sampling.crop / self.shapes.zoom)
+        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 2, "crops": None}
+        cache = Cache("photographs", recipe | {"least": least}, self.cache_dir)
+        kept = cache.open(lambda allocate: self._build_pixels(files, least, allocate))
         count = self._train_count(len(kept.note["sizes"]))
         remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, each drawn anew"]
-        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks)
+        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.shapes)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
         files = self._split()[held_out]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from tqdm import tqdm
 
 from n2n.data.corruption import Pixels, PixelSampling
 from n2n.data.store import Draw, RawBatch
+from n2n.errors import InputError
 
 
 def spread(pairs: int, photographs: int) -> list[int]:
@@ -71,6 +74,89 @@ def sample_pairs(
             raise
 
 
+@dataclass(frozen=True)
+class Crops:
+    """Crops of photographs, whose cells may have any size and direction.
+
+    Attributes:
+        sizes: height and width of the photographs in pixels, N×2.
+        origins: row and column of the first corner of each crop in pixels, N×2, not rounded.
+        axes: rows and columns (second axis) that the sides of a cell go, the one to the next cell below and the one to the
+            next on its right (third axis), N×2×2.
+        size: number of cells along a side of a crop.
+    """
+
+    sizes: NDArray[np.int64]
+    origins: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    size: int
+
+    def picks(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw a point of each cell, and find the pixel that it lies in.
+
+        Returns:
+            The numbers of the pixels in their photographs, row by row, N×size×size.
+        """
+        # Drawn in single precision, which is fast, and added in double: sums of singles could round up to the next cell.
+        down, right = rng.random((2, len(self.sizes), self.size, self.size), np.float32).astype(np.float64)
+        steps = np.arange(self.size)
+        down += steps[:, None]
+        right += steps
+        origins, axes, sizes = (x[..., None, None] for x in (self.origins, self.axes, self.sizes))
+        rows, columns = (
+            # Rounding can put a point that lies on the photograph's edge beyond it.
+            np.clip((origins[:, i] + axes[:, i, 0] * down + axes[:, i, 1] * right).astype(np.int64), 0, sizes[:, i] - 1)
+            for i in range(2)
+        )
+        numbers: NDArray[np.int64] = rows * sizes[:, 1] + columns
+        return numbers
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """How crops differ from upright ones with cells of the same size.
+
+    The noise is of the same kind in all of them: a uniformly chosen point of a cell stands for the cell.
+
+    Args:
+        zoom: the sides of the cells are multiplied by a factor from 1/zoom to zoom.
+        turn: crops are turned by an angle up to this, either way, in degrees.
+
+    Raises:
+        InputError: for a zoom below 1 or above 8, or a negative angle.
+    """
+
+    zoom: float = 1.0
+    turn: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.zoom <= 8:
+            raise InputError(f"zoom is {self.zoom}: expected a factor from 1 to 8")
+        if not 0 <= self.turn <= 180:
+            raise InputError(f"turn is {self.turn}: expected an angle from 0 to 180 degrees")
+
+    def draw(self, sizes: NDArray[np.int64], sampling: PixelSampling, rng: np.random.Generator) -> Crops:
+        """Draw a crop of each photograph; where it would not fit in, its cells are smaller.
+
+        Args:
+            sizes: height and width of the photographs in pixels, N×2.
+            sampling: number of the cells, and the middle of their sides.
+            rng: of the crops.
+        """
+        N, most, turn = len(sizes), math.log(self.zoom), math.radians(self.turn)
+        sides, angles = sampling.cell * np.exp(rng.uniform(-most, most, N)), rng.uniform(-turn, turn, N)
+        cos, sin = sides * np.cos(angles), sides * np.sin(angles)
+        axes = np.stack([cos, -sin, sin, cos], axis=1).reshape(N, 2, 2)
+        # Of the upright box around the crop.
+        extents = sampling.size * np.abs(axes).sum(axis=2)
+        fit = np.minimum(1, (sizes / extents).min(axis=1, keepdims=True))
+        axes, extents = axes * fit[:, :, None], extents * fit
+        room = sizes - extents
+        corners = np.minimum(np.floor(rng.random((N, 2)) * (room + 1)), room)
+        # The axes that go up or left begin at the other side of the box.
+        return Crops(sizes, corners - sampling.size * np.minimum(axes, 0).sum(axis=2), axes, sampling.size)
+
+
 class PhotographStore:
     """Pairs that are pixel-sampled from photographs anew at each step: other crops, and other pixels of their cells.
 
@@ -78,10 +164,11 @@ class PhotographStore:
 
     Args:
         pixels: T×C uint8, the pixels of all photographs one after another, row by row; usually memory-mapped.
-        sizes: height and width of each photograph, at least those of a crop.
+        sizes: height and width of each photograph.
         sampling: the noise.
         pairs: how many make an epoch.
         remarks: lines for the user on where the photographs came from.
+        shapes: of the crops.
     """
 
     range = (0.0, 255.0)
@@ -100,8 +187,9 @@ class PhotographStore:
         sampling: PixelSampling,
         pairs: int,
         remarks: Sequence[str] = (),
+        shapes: Shapes = Shapes(),
     ) -> None:
-        self.sampling, self.pairs, self.remarks = sampling, pairs, remarks
+        self.sampling, self.pairs, self.remarks, self.shapes = sampling, pairs, remarks, shapes
         self.resident = False
         # Writable memory that is never written to: torch warns about any other.
         self._pixels = torch.from_numpy(pixels)
@@ -135,10 +223,8 @@ class PhotographStore:
         # An index stands for its share of the photographs; chance chooses among them where there are more than pairs.
         point = (indices.numpy() + rng.random(len(indices))) / self.pairs * len(self._sizes)
         photo = np.minimum(point.astype(np.int64), len(self._sizes) - 1)
-        widths = self._sizes[photo, 1]
-        corners = rng.integers(0, self._sizes[photo] - self.sampling.crop + 1)
-        starts = self._first[photo] + corners[:, 0] * widths + corners[:, 1]
-        views = (torch.from_numpy(self.sampling.picks(starts, widths, rng)) for _ in range(2))
+        crops = self.shapes.draw(self._sizes[photo], self.sampling, rng)
+        views = (torch.from_numpy(crops.picks(rng) + self._first[photo, None, None]) for _ in range(2))
         # N×H×W×C in memory, which is what the network wants.
         first, second = (self._pixels[view.to(self._pixels.device)].permute(0, 3, 1, 2) for view in views)
         return RawBatch(first, second, None, seed)

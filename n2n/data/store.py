@@ -296,7 +296,7 @@ class PairLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out, in this epoch alone, the batches that were given before it was interrupted."""
         # Of an epoch that was whole nothing is asked for any more, and the next one is to be whole, too.
-        self._skipped = state["batches"] if state["batches"] < len(self) else 0
+        self._skipped = state["batches"] if 0 <= state["batches"] < len(self) else 0
 
     def __iter__(self) -> Iterator[RawBatch]:
         """Give one batch after another."""

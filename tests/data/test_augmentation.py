@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,16 @@ from torch import Tensor
 
 from n2n.cli import main
 from n2n.data import Batch
-from n2n.data.augmentation import Augmentation, FlipsAndRotations, PairSwap, PixelExchange
+from n2n.data.augmentation import Augmentation, ChannelShuffle, Contrast, FlipsAndRotations, PairSwap, PixelExchange
+from n2n.errors import InputError
 from tests.conftest import fit, write_course
 
-ALL = "[n2n.data.augmentation.FlipsAndRotations,n2n.data.augmentation.PixelExchange,n2n.data.augmentation.PairSwap]"
+ALL = "[{}]".format(
+    ",".join(
+        f"n2n.data.augmentation.{name}"
+        for name in ("FlipsAndRotations", "ChannelShuffle", "Contrast", "PixelExchange", "PairSwap")
+    )
+)
 
 
 def augment(augmentation: Augmentation, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +51,42 @@ def test_both_views_are_turned_alike_into_every_orientation(size: tuple[int, int
     # Six standard deviations around the expectation.
     expected = 4000 / kinds
     assert max(abs(count - expected) for count in counts) < 6 * expected**0.5
+
+
+def test_channels_of_both_views_come_in_every_order() -> None:
+    image = torch.rand(3, 5, 5)
+    noisy, target = augment(ChannelShuffle(), image.expand(3000, -1, -1, -1), (image + 1).expand(3000, -1, -1, -1))
+    assert torch.equal(noisy + 1, target)
+    counts = [
+        int((noisy == image[list(order)]).flatten(1).all(dim=1).sum()) for order in itertools.permutations(range(3))
+    ]
+    assert sum(counts) == 3000
+    # Six standard deviations around the expectation.
+    assert max(abs(count - 500) for count in counts) < 6 * 500**0.5
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_contrast_maps_both_views_alike_within_the_range(invert: bool) -> None:
+    noisy = torch.rand(500, 3, 8, 8)
+    noisy[:, 0, 0, 0], noisy[:, 0, 0, 1] = 0, 1
+    changed, target = augment(Contrast(least=0.4, invert=invert), noisy, noisy + 0.5)
+    lowest = changed[:, 0, 0, 0]
+    factors = changed[:, 0, 0, 1] - lowest
+    expected = lowest[:, None, None, None] + factors[:, None, None, None] * noisy
+    assert torch.allclose(changed, expected, atol=1e-6)
+    assert torch.allclose(target, changed + 0.5 * factors[:, None, None, None], atol=1e-6)
+    assert 0 <= changed.min() < 0.01
+    assert 0.99 < changed.max() <= 1
+    sizes = factors.abs()
+    assert 0.4 <= sizes.min() < 0.45
+    assert 0.95 < sizes.max() <= 1
+    assert float((factors < 0).float().mean()) == pytest.approx(0.5 * invert, abs=0.12)
+
+
+@pytest.mark.parametrize("least", [0.0, 1.5, float("nan")])
+def test_contrast_out_of_bounds_is_refused(least: float) -> None:
+    with pytest.raises(InputError, match=f"Contrast's least is {least}: expected a factor above 0"):
+        Contrast(least)
 
 
 def test_pairs_are_swapped_whole() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from n2n.data import DeadLeaves, PairSource, PairStore, Photographs, PixelSampling
 from n2n.data.dead_leaves import draw, texture_bank
+from n2n.data.sampling import Crops, PhotographStore, Shapes
 from n2n.errors import InputError
 from n2n.metrics import PSNR, PSNRPerImage
 from tests.conftest import write_photos
@@ -181,6 +183,70 @@ def test_fresh_pairs_are_other_crops_and_picks_each_time(tmp_path: Path) -> None
     assert any(fits)
     with pytest.raises(InputError, match="set the source's fresh to false"):
         source.clean_train_pairs()
+
+
+def test_zoomed_and_turned_crops_are_square_grids_of_cells_inside_the_photograph() -> None:
+    # The pixels of this photograph say where they are.
+    photo = np.stack(np.meshgrid(np.arange(150), np.arange(250), indexing="ij"), axis=-1).astype(np.uint8)
+    shapes = Shapes(zoom=2, turn=180)
+    store = PhotographStore(photo.reshape(-1, 2), [photo.shape[:2]], PixelSampling(64, 8), 400, shapes=shapes)
+    # The mean of many views shows the middles of the cells.
+    rng = np.random.default_rng(0)
+    crops = shapes.draw(np.full((400, 2), photo.shape[:2]), store.sampling, rng)
+    picked = photo.reshape(-1, 2)[np.stack([crops.picks(rng) for _ in range(300)])] + 0.5
+    middles = picked.mean(axis=0)
+    down, right = np.diff(middles, axis=1).mean(axis=(1, 2)), np.diff(middles, axis=2).mean(axis=(1, 2))
+    sides, angles = np.hypot(*down.T), np.degrees(np.arctan2(right[:, 0], right[:, 1]))
+    assert np.hypot(*right.T) == pytest.approx(sides, abs=0.2)
+    assert (down * right).sum(axis=1) / sides**2 == pytest.approx(0, abs=0.05)
+    assert 4 < sides.min() < 4.3
+    assert sides.max() < 16.2
+    assert np.histogram(angles, bins=8, range=(-180, 180))[0].min() > 25
+    # A turned square of 64 px has to shrink where its box would be larger than the photograph.
+    assert np.abs(picked - middles).max() < sides.max()
+    first, second, *_ = store.batch(torch.arange(400), seed=0)
+    assert second is not None
+    apart = (first.float() - second.float()).flatten(1).abs().amax(dim=1)
+    assert apart.max() <= 1.5 * 16
+    # They reach each edge.
+    assert first.amin(dim=(0, 2, 3)).max() < 5
+    assert (first.amax(dim=(0, 2, 3)) > torch.tensor([144, 244])).all()
+
+
+def test_picks_of_turned_cells_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    count = 4000
+    turned = Crops(
+        np.full((count, 2), 20), np.full((count, 2), (2.0, 9.0)), np.full((count, 2, 2), ((6, 4), (-4, 6))), 1
+    )
+    counts = np.bincount(np.concatenate([turned.picks(rng).ravel() for _ in range(8)]), minlength=400)
+    # The cell's area is 52 px. Pixels wholly within it are each as likely.
+    assert (counts > 0).sum() < 52 + 4 * 8
+    whole = np.sort(counts)[-30:]
+    assert np.abs(whole - 8 * count / 52).max() < 6 * (8 * count / 52) ** 0.5
+
+
+def test_small_photographs_are_used_where_zoom_lets_them(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 2, (70, 90))
+    write_photos(folder / "small", 3, (40, 90))
+    write_photos(folder / "tiny", 1, (30, 90))
+    source = Photographs(str(folder), val_fraction=0, fresh=True, zoom=1.6, **SMALL)  # type: ignore[arg-type]
+    assert "5 photographs used, 1 smaller than 40 px left out" in source.train_pairs().remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"zoom": 1.5}, "zoom is 1.5 and turn is 0.0: only fresh pairs"),
+        ({"turn": 10.0}, "set fresh to true"),
+        ({"zoom": 0.5, "fresh": True}, "zoom is 0.5: expected a factor from 1 to 8"),
+        ({"turn": -5.0, "fresh": True}, "turn is -5.0: expected an angle from 0 to 180"),
+        ({"zoom": float("nan"), "fresh": True}, "zoom is nan"),
+    ],
+)
+def test_shapes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Photographs("photos", **options)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not here")

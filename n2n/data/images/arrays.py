@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
 
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, file_size
-from n2n.errors import InputError
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter
+from n2n.errors import InputError, reason
+from n2n.files import file_size
 
 
 def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
@@ -60,8 +61,9 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except Exception as error:  # a hostile header fails in the tokenizer, in ast, in NumPy, ...
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not an array that NumPy saved ({reason}): expected .npy or .npz") from None
+        raise InputError(f"{path} is not an array that NumPy saved ({reason(error)}): expected .npy or .npz") from None
+    if not all(0 <= size < 2**63 for size in shape):
+        raise InputError(f"{path} is not an array that NumPy saved (no array has its shape): expected .npy or .npz")
     if dtype.hasobject or dtype.kind not in "uifbc":
         raise InputError(f"{path} holds {'Python objects, none of which was loaded' if dtype.hasobject else dtype}: "
                          "expected an array of numbers")  # fmt: skip
@@ -123,9 +125,14 @@ class NpzReader(ImageReader):
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
                 if len(names) != 1:
-                    listed = ", ".join(name.removesuffix(".npy") for name in names[:5])
+                    listed = ", ".join(f"{name.removesuffix('.npy'):.30}" for name in names[:5])
                     raise InputError(f"{path} holds {len(names)} arrays ({listed}): expected one; save it as .npy")
                 self.name = names[0]
+                # As NumPy saves them; others may take memory by what they claim.
+                if archive.infolist()[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise InputError(
+                        f"{path} is compressed in a way that NumPy has not: save it by numpy.savez_compressed"
+                    )
                 with archive.open(self.name) as file:
                     self.shape, self._fortran, self.stored = read_header(file, path)
                 size = math.prod(self.shape) * self.stored.itemsize
@@ -136,8 +143,8 @@ class NpzReader(ImageReader):
                     )
         except InputError:
             raise
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{path} is damaged or not an .npz file ({error})") from None
+        except Exception as error:  # damaged archives fail in many ways
+            raise InputError(f"{path} is damaged or not an .npz file ({reason(error)})") from None
         self.dtype = self.stored.newbyteorder("=")
         self.pages, self.height, self.width, self.channels = layout(self.shape, path)
         self._check()
@@ -187,7 +194,9 @@ class NpzWriter(_ArrayWriter):
     """Writes an .npz file with one array, under the name that the other file's has."""
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        name = getattr(self.like, "name", "image.npy")
+        # Without the folders that it may have: whoever unpacks the file must not write elsewhere.
+        name = PurePosixPath(getattr(self.like, "name", "").replace("\\", "/")).name
+        name = name if name.endswith(".npy") else "image.npy"
         with (
             zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
             archive.open(name, "w", force_zip64=True) as file,

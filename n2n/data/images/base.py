@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import stat
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.files import replacing
 
 Array = NDArray[Any]
@@ -21,11 +21,17 @@ Array = NDArray[Any]
 MAX_PIXELS = 178_956_970
 # Bytes that one strip, tile or chunk, or the array of an .npz file, may unpack to.
 MAX_BLOCK = 2**30
-# Pixels of one row: what is streamed is streamed by rows.
+# Pixels of one row: what is streamed is streamed by rows; and bytes of it.
 MAX_WIDTH = 2**18
+MAX_ROW = 2**23
 # 32-bit and wider integers do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
+# What writers of formats raise when they are to say again what the other file says of itself, which may be wrong.
+_BY_METADATA = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
+    struct.error,
+)
 
 # Grey of red, green and blue: Rec. 601, Pillow's own conversion.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -88,7 +94,13 @@ class ImageReader(ABC):
             raise InputError(f"{self.path} holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
         if self.width > MAX_WIDTH:
             raise InputError(f"{self.path} is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
-        size = self._block * self.width * (self.channels + self.extra) * self.dtype.itemsize
+        row = self.width * (self.channels + self.extra) * self.dtype.itemsize
+        if row > MAX_ROW:
+            raise InputError(
+                f"{self.path} has rows of {row / 2**20:.1f} MiB ({self.channels + self.extra} values a pixel), n2n takes "
+                f"{MAX_ROW / 2**20:.0f}: cut it up"
+            )
+        size = self._block * row
         if self._block > 1 and size > MAX_BLOCK:
             raise InputError(
                 f"{self.path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips, tiles or "
@@ -130,8 +142,7 @@ class ImageReader(ABC):
             raise
         # Decoders raise many kinds for damaged data, some with their own base classes.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.path} is damaged ({reason[:200]}): expected a whole image") from None
+            raise InputError(f"{self.path} is damaged ({reason(error)}): expected a whole image") from None
 
     def rows(self, page: int, start: int, stop: int) -> Array:
         """Read rows of one page, (stop - start)×W×C, in the file's own dtype and values.
@@ -181,11 +192,28 @@ class ImageWriter(ABC):
         Raises:
             InputError: if the file cannot be written there.
         """
+        failed: list[Exception] = []
+
+        def noted() -> Iterator[Array]:
+            try:
+                # Not "yield from", which would close the strips with this: who gives them may want to go on.
+                for strip in strips:  # noqa: UP028
+                    yield strip
+            except Exception as error:
+                failed.append(error)
+                raise
+
         try:
             with replacing(self.path) as part:
-                self._write(part, iter(strips))
+                self._write(part, noted())
         except OSError as error:
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
+        except (InputError, MemoryError):
+            raise
+        except _BY_METADATA as error:
+            if error in failed:
+                raise
+            raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
 
     @abstractmethod
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
@@ -223,16 +251,3 @@ def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
     rows = Rows(strips)
     for height in heights:
         yield rows.take(height)
-
-
-def file_size(path: Path) -> int:
-    """Return a file's size in bytes, with one line for what is no file."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there: expected an image") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-        raise InputError(f"{path} is a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}: expected an image")
-    return found.st_size

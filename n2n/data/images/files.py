@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, file_size
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter
+from n2n.data.images.pictures import exif_block, orientation
 from n2n.errors import InputError
+from n2n.files import file_size
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _TIFFS = (".tif", ".tiff", ".btf", ".tf8")
@@ -114,19 +116,26 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
         InputError: as :func:`open_image`, and for images of other than 1 or 3 channels.
     """
     with open_image(path) as image:
+        if image.height * image.width > MAX_PIXELS:
+            raise InputError(
+                f"{path} has {image.width}×{image.height} pixels: expected a photograph of at most {MAX_PIXELS:,}"
+            )
         rows = image.rows(0, 0, image.height)
         exif = image.metadata.exif
     if rows.shape[2] not in (1, 3):
         raise InputError(f"{path} has {rows.shape[2]} channels: expected a photograph of 1 or 3")
     if rows.dtype.kind == "f":
-        rows = np.rint(np.clip(np.nan_to_num(rows), 0, 1) * 255)
+        if not np.isfinite(rows).all():
+            raise InputError(f"{path} holds pixels that are not finite numbers: replace them first")
+        rows = np.rint(np.clip(rows, 0, 1) * 255)
     elif rows.dtype != np.uint8:
         limits = np.iinfo(rows.dtype)
         rows = np.rint((rows.astype(np.float32) - limits.min) * (255 / (limits.max - limits.min)))
     rows = rows.astype(np.uint8)
     picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
-    if exif:
-        picture.info["exif"] = exif
+    # Nothing else of the block, which may be damaged, is looked at.
+    if upright := exif_block(orientation(exif)):
+        picture.info["exif"] = upright
         picture = ImageOps.exif_transpose(picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
     return np.asarray(picture).reshape(picture.height, picture.width, channels)

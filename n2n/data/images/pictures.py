@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, file_size
-from n2n.errors import InputError
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata
+from n2n.errors import InputError, reason
+from n2n.files import file_size
 
 _FORMATS = ("PNG", "JPEG")
 # Quality 95 without colour subsampling: the file must not put noise back that the network took out.
@@ -20,6 +21,7 @@ JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
 # Of zlib, which encodes on one core: photographs take half the time of its usual 6, and 2 % more bytes.
 _PNG_LEVEL = 4
 _ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
 # A PNG file starts with its signature and its header chunk: length, name, width, height, bit depth, colour type, ...
 _PNG_HEADER = struct.Struct(">8x4x4sIIBB")
 
@@ -30,8 +32,9 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         InputError: if it is missing, another kind of file, damaged, or claims more than ``MAX_PIXELS`` pixels.
     """
-    if file_size(path) == 0:
+    if (size := file_size(path)) == 0:
         raise InputError(f"{path} is empty (0 bytes): expected a PNG or JPEG image")
+    _check_chunks(path, size)
     try:
         return Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
@@ -43,14 +46,30 @@ def open_picture(path: Path) -> Image.Image:
         ) from None
     # Pillow raises many kinds for damaged files (OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
-        raise InputError(f"{path} is damaged ({error}): expected a whole PNG or JPEG image") from None
+        raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
+
+
+def _check_chunks(path: Path, size: int) -> None:
+    """Refuse a PNG file with a chunk that is longer than the file: Pillow asks for memory by that.
+
+    Raises:
+        InputError: if there is one.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            length = int.from_bytes(head[:4], "big")
+            if file.tell() + length > size:
+                raise InputError(f"{path} is damaged (it is cut off): expected a whole PNG or JPEG image")
+            file.seek(length + 4, 1)  # and its checksum
 
 
 def _is_deep(path: Path) -> bool:
     """Whether this is a PNG file of 16 bits, of which Pillow keeps but 8 in colour images."""
     with path.open("rb") as file:
         start = file.read(_PNG_HEADER.size)
-    if len(start) < _PNG_HEADER.size or not start.startswith(b"\x89PNG\r\n\x1a\n"):
+    if len(start) < _PNG_HEADER.size or not start.startswith(_PNG):
         return False
     name, _, _, depth, _ = _PNG_HEADER.unpack(start)
     return bool(name == b"IHDR" and depth == 16)
@@ -61,8 +80,11 @@ def orientation(exif: bytes | None) -> int:
     if not exif:
         return 1
     block = Image.Exif()
-    block.load(exif)
-    turned = block.get(_ORIENTATION, 1)
+    try:
+        block.load(exif)
+        turned = block.get(_ORIENTATION, 1)
+    except Exception:  # damaged blocks fail in many ways
+        return 1
     return turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
 
 
@@ -88,9 +110,12 @@ class PictureReader(ImageReader):
         try:
             self._describe()
             self._check()
-        except BaseException:
+        except InputError:
             self._image.close()
             raise
+        except Exception as error:  # as in open_picture
+            self._image.close()
+            raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
 
     def _describe(self) -> None:
         image = self._image
@@ -101,7 +126,10 @@ class PictureReader(ImageReader):
         if self._deep:
             # Pillow gives LA of 16 bits as RGBA: the colour type is the file's own.
             with self.path.open("rb") as file:
-                colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))[4]
+                _, width, height, _, colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))
+            # Of two headers libpng believes the first and Pillow the last.
+            if (width, height) != image.size:
+                raise InputError(f"{self.path} is damaged (it says two sizes): expected a whole PNG or JPEG image")
             self._mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(colour, "RGB")
         self.pages, (self.width, self.height) = 1, image.size
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")

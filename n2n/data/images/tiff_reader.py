@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, file_size
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata
 from n2n.data.images.pictures import exif_block
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
+from n2n.files import file_size
 
 _JPEG = 7
 # What unpacks to no more than it is asked for, whatever the data say: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard;
@@ -27,6 +29,11 @@ _ORIENTATION = 274
 # The most bytes that compressions make of one, beyond what any does: a header that says more lies. Samples of less than 8
 # bits are unpacked without compression too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
+# tifffile's own limit of tags in a directory; bytes of the values of a tag's types.
+_MOST_TAGS = 4096
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# Bytes of tags that are read at once: of any file, and for each of its bytes, since pages may share a palette.
+_LEAST_KEPT, _MOST_KEPT = 2**26, 4
 _PER_INCH = {2: 1.0, 3: 2.54}
 
 
@@ -46,11 +53,11 @@ class TiffReader(ImageReader):
         super().__init__(path)
         if (size := file_size(path)) == 0:
             raise InputError(f"{path} is empty (0 bytes): expected a TIFF image")
+        _check_directories(path, size)
         try:
             self.tiff = tifffile.TiffFile(path, _multifile=False)
         except Exception as error:  # tifffile raises what its parsers raise
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is damaged or not a TIFF image ({reason})") from None
+            raise InputError(f"{path} is damaged or not a TIFF image ({reason(error)})") from None
         try:
             self._describe(size)
         except InputError:
@@ -58,8 +65,7 @@ class TiffReader(ImageReader):
             raise
         except Exception as error:
             self.tiff.close()
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{path} is damaged ({reason}): expected a whole TIFF image") from None
+            raise InputError(f"{path} is damaged ({reason(error)}): expected a whole TIFF image") from None
         except BaseException:
             self.tiff.close()
             raise
@@ -71,17 +77,19 @@ class TiffReader(ImageReader):
         self.first = first
         self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
-            a, b = ("×".join(map(str, page.keyframe.shape)) for page in (first, others[0]))
+            a, b = (f"{'×'.join(map(str, page.keyframe.shape)):.60}" for page in (first, others[0]))
             raise InputError(
                 f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it"
             )
         if first.compression not in COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
             raise InputError(
-                f"{self.path} is compressed by {kind}, which n2n does not read: save it with LZW or Deflate"
+                f"{self.path} is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate"
             )
         if first.dtype is None:
-            raise InputError(f"{self.path} holds {first.bitspersample}-bit samples of a kind that n2n does not read")
+            raise InputError(
+                f"{self.path} holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read"
+            )
         self._planes, depth, self.height, self.width, self._contig = first.shaped
         if depth != 1:
             raise InputError(
@@ -177,7 +185,9 @@ class TiffReader(ImageReader):
             )
         elif photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
             kind = getattr(first.photometric, "name", photometric)
-            raise InputError(f"{self.path} holds {kind} values, which n2n does not read: convert it to RGB or grey")
+            raise InputError(
+                f"{self.path} holds {kind!s:.40} values, which n2n does not read: convert it to RGB or grey"
+            )
         elif extras and extras[-1] in _ALPHA and samples > 1:
             self.channels, self.extra = samples - 1, 1
         if photometric != _PALETTE and (stored.kind == "b" or first.bitspersample == 1):
@@ -259,6 +269,52 @@ class TiffReader(ImageReader):
         """Close the file."""
         super().close()
         self.tiff.close()
+
+
+def _check_directories(path: Path, size: int) -> None:
+    """Refuse a file whose directories are a loop, or take more memory than the file is large.
+
+    tifffile would read them for ever, and each time keep the values of their tags.
+
+    Raises:
+        InputError: if that is so. What else is wrong is told by tifffile.
+    """
+    kept = 0
+    seen: set[int] = set()
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return
+        big = head[2:4] in (b"+\0", b"\0+")
+        # The number of tags, a tag, the offset of the next directory.
+        number, tag, after = (
+            struct.Struct(order + code) for code in (("Q", "HHQQ", "Q") if big else ("H", "HHII", "I"))
+        )
+        (at,) = after.unpack_from(head, 8 if big else 4)
+        while 0 < at < size:
+            if at in seen:
+                raise InputError(f"{path} is damaged: its directories are a loop; expected a whole TIFF image")
+            seen.add(at)
+            file.seek(at)
+            start = file.read(number.size)
+            if len(start) < number.size or (count := number.unpack(start)[0]) > _MOST_TAGS:
+                return
+            directory = file.read(count * tag.size + after.size)
+            if len(directory) < count * tag.size + after.size:
+                return
+            kept += sum(
+                found * _TYPE_BYTES.get(kind, 1)
+                for code, kind, found, _ in tag.iter_unpack(directory[: -after.size])
+                if code in tifffile.TIFF.TAG_LOAD and found <= size
+            )
+            # Directories that overlap may be as many as the file has bytes.
+            kept += len(directory)
+            if kept > max(_LEAST_KEPT, _MOST_KEPT * size):
+                raise InputError(
+                    f"{path} is damaged: its directories say that they hold {kept:,} bytes, and the file has {size:,}"
+                )
+            (at,) = after.unpack_from(directory, count * tag.size)
 
 
 def _in_one_piece(page: Any) -> bool:

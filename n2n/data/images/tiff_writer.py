@@ -149,9 +149,9 @@ class TiffWriter(ImageWriter):
         if own is None:
             return {}
         description = own.valueof(270)
-        if isinstance(description, str) and description.startswith('{"shape"') and not source.is_plain:
-            description = None  # tifffile's own note on a layout that this file has no longer
-        elif isinstance(description, str):
+        if not isinstance(description, str) or (description.startswith('{"shape"') and not source.is_plain):
+            description = None  # or it is tifffile's own note on a layout that this file has no longer
+        else:
             # The other file's name and identity are not this one's; without them OME readers take the file at hand.
             description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
         extratags = []

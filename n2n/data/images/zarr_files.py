@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,11 @@ import numpy as np
 
 from n2n.data.images.arrays import layout
 from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
+# Chunks that are not there have the fill value: from how many bytes on, and from how many for each that the folder has, an
+# array is nothing but a claim.
+_CLAIM, _MOST_RATIO = 2**30, 2**15
 # Rows of a chunk where the other file does not say; and its columns.
 _CHUNK = 512
 _CODECS = {
@@ -34,17 +40,37 @@ def _zarr(path: Path) -> Any:
     return zarr
 
 
+def _size(path: Path) -> int:
+    """Return the bytes of all files in a folder.
+
+    Raises:
+        InputError: if something in it is no file, and opening it would wait for ever, or the folder cannot be read.
+    """
+    size = 0
+    try:
+        for at, _, names in os.walk(path):
+            for name in names:
+                found = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118  # there may be a million
+                if not stat.S_ISREG(found.st_mode):
+                    raise InputError(f"{path} has something in it that is no file, {name}: expected a zarr array")
+                size += found.st_size
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected a zarr array") from None
+    return size
+
+
 class ZarrReader(ImageReader):
     """A zarr array, read by rows of chunks."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         zarr = _zarr(path)
+        held = _size(path)
         try:
             node = zarr.open(path, mode="r")
+            dict(node.attrs)
         except Exception as error:  # hostile metadata fails in JSON, in codecs, ...
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is not a zarr array ({reason}): expected one") from None
+            raise InputError(f"{path} is not a zarr array ({reason(error)}): expected one") from None
         if not isinstance(node, zarr.Array):
             inside = ", ".join(sorted(name for name, _ in node.arrays())[:5]) or "none"
             raise InputError(f"{path} is a zarr group (arrays in it: {inside}): name the array, {path.name}/ARRAY")
@@ -62,6 +88,11 @@ class ZarrReader(ImageReader):
         stored = node.shards or node.chunks
         self._block = min(self.height, stored[self._rows_axis])
         self._check()
+        claimed = math.prod(self.shape) * self.dtype.itemsize
+        if claimed > max(_CLAIM, _MOST_RATIO * held):
+            raise InputError(
+                f"{path} says that it holds {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
+            )
         # A chunk of several pages is unpacked as often as it has pages.
         whole = np.prod([float(size) for size in stored]) * self.dtype.itemsize
         if whole > 2**30:
