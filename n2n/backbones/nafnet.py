@@ -153,7 +153,7 @@ class NAFNet(nn.Module):
     ) -> None:
         super().__init__()
         at_least_one(self, channels=channels, width=width)
-        if min(middle_blocks, *enc_blocks, *dec_blocks) < 0:
+        if min([middle_blocks, *enc_blocks, *dec_blocks]) < 0:
             raise InputError(
                 f"NAFNet's enc_blocks, middle_blocks and dec_blocks are {list(enc_blocks)}, {middle_blocks} and "
                 f"{list(dec_blocks)}: expected numbers of at least 0"
