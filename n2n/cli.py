@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import shlex
@@ -10,7 +11,7 @@ import sys
 
 from n2n import __version__
 from n2n.config_files import bundled_names
-from n2n.errors import InputError, Interrupted, one_line, reason
+from n2n.errors import InputError, Interrupted, ProcessDiedError, one_line, reason
 
 # The environment variable that shows where an error came from.
 DEBUG = "N2N_DEBUG"
@@ -37,12 +38,16 @@ def _parser() -> argparse.ArgumentParser:
         usage="n2n [--help] [--version] COMMAND ...",
     )
     parser.add_argument("--version", action="version", version=f"n2n {__version__}")
-    parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help=", ".join(COMMANDS))
+    parser.add_argument("command", metavar="COMMAND", help=", ".join(COMMANDS))
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
 def _run(args: list[str]) -> int:
+    if args[0] not in COMMANDS:
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "n2n --help tells what they do"
+        raise InputError(f"there is no command {args[0]}: expected one of {', '.join(COMMANDS)} ({hint})")
     # Imported here, so that each command waits for what it needs alone: predicting and asking for help not for Lightning.
     if args[0] in ("fit", "validate"):
         from n2n.training import train
@@ -67,15 +72,18 @@ def main(args: list[str] | None = None) -> int:
     if not args:
         _parser().print_help()
         return 2
-    # Only the command itself is parsed here: what follows it belongs to the command's own parser.
-    command = _parser().parse_args(args[:1]).command
+    parser = _parser()
+    if args[0] in parser._option_string_actions:
+        # Of the command line only this is parsed here: what follows a command belongs to the command's own parser.
+        parser.parse_args(args[:1])
+    name = f"n2n {args[0]}" if args[0] in COMMANDS else "n2n"
     try:
         return _run(args)
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get(DEBUG):
             raise
         line, status = _explain(error)
-        print(f"n2n {command}: {line}", file=sys.stderr)
+        print(f"{name}: {line}", file=sys.stderr)
         return status
 
 
@@ -86,6 +94,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return _stopped(stop), 128 + stop.signum
     if isinstance(error, InputError):
         return f"error: {error}", 2
+    if isinstance(error, ProcessDiedError):
+        return f"error: {error}", 1
     if isinstance(error, OSError) and error.filename is not None:
         # The system refused: a name too long, no permission.
         return f"error: {one_line(str(error.filename))} cannot be used ({error.strerror}): name another", 2

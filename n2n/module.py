@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import lightning as L
 import torch
@@ -28,6 +28,8 @@ from n2n.optimizers import check_state, fused
 _COLLAPSED = 10.0
 # Losses that are kept on the device before they are looked at, for which a GPU must be waited for.
 _LOSSES = 100
+
+Built = TypeVar("Built")
 
 # Side of the window of SSIM's Gaussian; smaller images have no SSIM (Wang et al. 2004).
 _SSIM_WINDOW = 11
@@ -348,13 +350,15 @@ class DenoisingModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the scheduler that the configuration names."""
-        optimizer = self.optimizer(self.parameters())
+        if not any(True for _ in self.parameters()):
+            raise InputError(f"the backbone {type(self.backbone).__name__} has no weights to train: choose another")
+        optimizer = _built("optimizer", self.optimizer, self.parameters())
         # Mixed precision does not clip the gradients of one that would unscale them itself.
         if not self.trainer.gradient_clip_val:
             optimizer = fused(optimizer)
         if self.scheduler is None:
             return optimizer
-        scheduler = self.scheduler(optimizer)
+        scheduler = _built("scheduler", self.scheduler, optimizer)
         # Schedules that want to know how long the training is.
         if getattr(scheduler, "total_steps", 0) is None:
             steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or -1
@@ -419,3 +423,14 @@ class DenoisingModule(L.LightningModule):
                 f"{other_low:g} to {other_high:g}: set its value_range to [{low:g}, {high:g}]"
             )
         self.image_format = now or before
+
+
+def _built(what: str, build: Callable[[Any], Built], of: Any) -> Built:
+    """Build the optimiser or the scheduler, which only now look at their arguments."""
+    try:
+        return build(of)
+    except InputError:
+        raise
+    except Exception as error:  # it may be anybody's class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"--model.{what} cannot be built ({reason:.300}): change its arguments") from error

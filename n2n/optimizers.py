@@ -71,6 +71,8 @@ class Muon(Optimizer):
                 f"Muon's lr is {lr}, momentum {momentum} and betas {tuple(betas)}: expected a rate of at least 0, and "
                 "the others from 0 to below 1"
             )
+        if not eps > 0:
+            raise InputError(f"Muon's eps is {eps}: expected a number above 0, since gradients are divided by it")
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps})
 
     @torch.no_grad()

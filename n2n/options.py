@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from n2n.errors import InputError
+from n2n.messages import clear
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -44,8 +45,12 @@ def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
         known: the options that there are.
         command: after ``n2n``.
     """
-    wrong = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-    close = difflib.get_close_matches(wrong[1], list(known), n=1) if wrong else []
+    wrong = re.match(
+        r"(?:unrecognized arguments: |Subcommand '\w+' does not accept option ')(?:--)?([^\s=']+)", message
+    )
+    # What has no dashes is a value too many.
+    meant = wrong and (wrong[0].endswith(f"option '{wrong[1]}") or f" --{wrong[1]}" in wrong[0])
+    close = difflib.get_close_matches(f"--{wrong[1]}", list(known), n=1) if wrong and meant else []
     hint = f"did you mean {close[0]}?" if close else f"n2n {command} --help lists the options"
     return f"{message} ({hint})"
 
@@ -74,4 +79,4 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
-        raise InputError(with_suggestion(message, self._option_string_actions, self.command))
+        raise InputError(with_suggestion(clear(message), self._option_string_actions, self.command))

@@ -8,9 +8,10 @@ from jsonargparse import Namespace, _typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from n2n.errors import InputError
+from n2n.messages import shorten
 
-# Letters of a message.
-_LONGEST = 600
+# Letters of a message that is put into n2n's words yet.
+_LONGEST = 6000
 
 
 def _forget_other_class(_: Any, before: Any, now: Any) -> None:
@@ -34,8 +35,5 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
-        line = " ".join(message.split())
         # It repeats the value that is wrong, however long, before it says what was expected.
-        raise InputError(
-            line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
-        ) from None
+        raise InputError(shorten(" ".join(message.split()), _LONGEST)) from None

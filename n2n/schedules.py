@@ -24,7 +24,7 @@ class OneCycle(LRScheduler):
         total_steps: length of the training in steps of this scheduler; None until it is known.
 
     Raises:
-        InputError: if ``rise`` is not between 0 and 1.
+        InputError: if ``rise`` is not between 0 and 1, ``start`` no part, or ``total_steps`` below 1.
     """
 
     def __init__(
@@ -32,6 +32,10 @@ class OneCycle(LRScheduler):
     ) -> None:
         if not 0 < rise < 1:
             raise InputError(f"rise is {rise}: expected a part of the training, between 0 and 1")
+        if not 0 <= start <= 1:
+            raise InputError(f"start is {start}: expected a part of the highest rate, 0 to 1")
+        if total_steps is not None and total_steps < 1:
+            raise InputError(f"total_steps is {total_steps}: expected at least 1, or null until it is known")
         self.rise, self.start, self.total_steps = rise, start, total_steps
         super().__init__(optimizer)
 

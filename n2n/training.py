@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from n2n.errors import InputError
 from n2n.hardware import keep_freed_memory
 from n2n.interrupts import StopAndSave
 from n2n.options import option, without_option
+from n2n.processes import together
 from n2n.training_cli import ParsingOnly, TrainingCLI
 
 # Warnings that tell n2n's user nothing, each with its reason.
@@ -31,6 +33,8 @@ _NO_NEWS = (
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
+# Lightning's words for a figure to choose checkpoints by that is not there.
+_NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
 # Of writing alone; what else the system refuses may be about a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -83,10 +87,14 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         folder = _last_run(args)
     stop = StopAndSave()
     try:
-        with stop.listening(), _quiet_threads():
+        with stop.listening(), _quiet_threads(), together(args[0]):
             TrainingCLI(args, folder, [*callbacks, stop])
     except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
+        line = " ".join(str(error).split())
+        if unknown := _NO_FIGURE.search(line):
+            figures = ", ".join(name for name in re.findall(r"'(.*?)'", unknown[2]) if "/" in name)
+            line = f"--checkpoint.monitor is {unknown[1]!r}: expected one of {figures}"
+        raise InputError(line) from error
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

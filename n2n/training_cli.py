@@ -14,6 +14,7 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,6 +28,8 @@ from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.hardware import device_name, has_fast_bf16
 from n2n.hyperparameters import hyperparameters, network_cost
+from n2n.limits import check_numbers
+from n2n.messages import about, clear
 from n2n.module import DenoisingModule
 from n2n.nested import every
 from n2n.options import option, with_suggestion
@@ -129,17 +132,34 @@ class SaveConfig(SaveConfigCallback):
 class RunLogger(TensorBoardLogger):
     """TensorBoard's, in a ``version_N`` that no other process gets, though both start at the same instant."""
 
+    _claimed = _told = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log figures."""
+        self._told = self._told or bool(metrics)
+        super().log_metrics(metrics, step)
+
     def _get_next_version(self) -> int:
         # Other processes of this training write nothing.
         rank = getattr(rank_zero_only, "rank", 0)
-        return super()._get_next_version() if rank else claim_version(Path(self.root_dir))
+        if rank:
+            return super()._get_next_version()
+        number = claim_version(Path(self.root_dir))
+        self._claimed = True
+        return number
 
     def finalize(self, status: str) -> None:
-        """Close the files; of a run that failed before it had written anything nothing is left."""
+        """Close the files; of a run that failed before it had anything to tell nothing is left."""
         super().finalize(status)
-        folder = Path(self.log_dir)
+        folder, root = Path(self.log_dir), Path(self.save_dir)
         with contextlib.suppress(OSError):
-            for empty in (folder, folder.parent, folder.parent.parent):
+            if status == "failed" and self._claimed and not self._told and not (folder / "checkpoints").exists():
+                for file in (*folder.glob("events.out.tfevents.*"), folder / "config.yaml", folder / "hparams.yaml"):
+                    file.unlink(missing_ok=True)
+            # Names may have folders in them.
+            for empty in (folder, *folder.parents):
+                if empty == root.parent:
+                    break
                 empty.rmdir()
 
 
@@ -223,7 +243,8 @@ class TrainingCLI(LightningCLI):
             if "does not accept option 'search" in str(error):
                 raise InputError("a config with a section search is for n2n search") from None
             known = [*self._subcommand_parsers[self._command]._option_string_actions, *self.further_options]
-            raise InputError(with_suggestion(str(error), known, self._command)) from None
+            raise InputError(with_suggestion(clear(str(error)), known, self._command)) from None
+        check_numbers(dict(self.config[self._command].items()))
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
@@ -247,6 +268,7 @@ class TrainingCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
         """Add the logger and the callbacks that make sense with the Trainer that is asked for."""
+        given = dict(config)
         if self._command == "fit" and config["logger"] in (None, True):
             # Built here and not written into the configuration, so that --name counts also beside a saved one.
             if self._folder is None:
@@ -275,7 +297,10 @@ class TrainingCLI(LightningCLI):
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(one, CheckpointIO) for one in plugins):
             config["plugins"] = [*plugins, WholeCheckpoints()]
-        return super()._instantiate_trainer(config, callbacks)
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(about(str(error), given)) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Load checkpoints without running code that may be in them."""

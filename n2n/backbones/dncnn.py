@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from n2n.backbones.sizes import at_least_one
 from n2n.errors import InputError
 
 
@@ -34,6 +35,7 @@ class DnCNN(nn.Module):
         self, channels: int = 3, depth: int = 17, features: int = 64, batch_norm: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, features=features)
         if depth < 2:
             raise InputError(f"DnCNN's depth is {depth}: expected at least 2, the first convolution and the last")
         self.channels, self.depth, self.features = channels, depth, features

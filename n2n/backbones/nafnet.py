@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from n2n.backbones.padding import on_multiples
+from n2n.backbones.sizes import at_least_one
 from n2n.errors import InputError
 
 # Pixels from one window of the channel attention to the next: means over so many pixels change slowly.
@@ -151,6 +152,12 @@ class NAFNet(nn.Module):
         window: int | None = 64,
     ) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, width=width)
+        if min([middle_blocks, *enc_blocks, *dec_blocks]) < 0:
+            raise InputError(
+                f"NAFNet's enc_blocks, middle_blocks and dec_blocks are {list(enc_blocks)}, {middle_blocks} and "
+                f"{list(dec_blocks)}: expected numbers of at least 0"
+            )
         if len(enc_blocks) != len(dec_blocks):
             raise InputError(
                 f"NAFNet's enc_blocks are {list(enc_blocks)} and its dec_blocks {list(dec_blocks)}: expected as many numbers "

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from n2n.backbones.padding import on_multiples
+from n2n.backbones.sizes import at_least_one
 from n2n.backbones.trimmed import Trimmed
 from n2n.errors import InputError
 
@@ -34,6 +35,7 @@ class Model1(nn.Module):
 
     def __init__(self, width: int = 32, hidden: int = 128, bias: bool = True) -> None:
         super().__init__()
+        at_least_one(self, width=width, hidden=hidden)
         self.width, self.hidden, self.bias = width, hidden, bias
         self.encode = nn.Linear(width, hidden, bias=bias)
         self.decode = nn.Linear(hidden, width, bias=bias)
@@ -76,6 +78,7 @@ class Model2(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, hidden=hidden)
         self.channels, self.hidden, self.bias = channels, hidden, bias
         self.negative_slope, self.batch_norm = negative_slope, batch_norm
         self.layers = Trimmed(
@@ -139,6 +142,7 @@ class Model6(nn.Module):
 
     def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = True) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, hidden=hidden, inner=inner)
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
@@ -173,6 +177,7 @@ class ModelPooling(nn.Module):
 
     def __init__(self, channels: int = 3, hidden: int = 32, inner: int = 128, bias: bool = False) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, hidden=hidden, inner=inner)
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
@@ -214,6 +219,7 @@ class ModelFinal(nn.Module):
         negative_slope: float = -0.1,
     ) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, widths=min(widths, default=1))
         self.channels, self.widths, self.bias = channels, list(widths), bias
         self.negative_slope = negative_slope
         layers: list[nn.Module] = []

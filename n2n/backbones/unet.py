@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from n2n.backbones.padding import on_multiples
+from n2n.backbones.sizes import at_least_one
 from n2n.errors import InputError
 
 
@@ -44,6 +45,7 @@ class UNet(nn.Module):
         negative_slope: float = 0.1,
     ) -> None:
         super().__init__()
+        at_least_one(self, channels=channels, width=width, head=min(head, default=1))
         if depth < 1:
             raise InputError(f"UNet's depth is {depth}: expected at least 1, the number of poolings")
         self.channels, self.width, self.depth = channels, width, depth

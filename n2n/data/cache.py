@@ -19,6 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from n2n.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 # Bytes read at a time for the checksum: large enough to run at memory speed, small enough to stay in cache.
 _BLOCK = 1 << 22
 
@@ -37,6 +42,42 @@ def _checksum(array: NDArray[Any], note: object) -> int:
     for start in range(0, flat.size, _BLOCK):
         value = zlib.crc32(flat[start : start + _BLOCK].data, value)
     return value
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Wait until no other process holds the lock of this name, and hold it; a process that is killed holds none.
+
+    Gives whether it is held: there are file systems without locks, where nothing is waited for.
+    """
+    with contextlib.ExitStack() as stack:
+        held = fcntl is not None and _lock(path, stack)
+        try:
+            yield held
+        finally:
+            if held:
+                path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
+    while True:
+        file = stack.enter_context(path.open("a"))
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Denoising needs no Lightning, and imports this module.
+                from lightning.pytorch.utilities import rank_zero_info
+
+                rank_zero_info("Another process makes these images at the moment: waiting for it.")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it has removed its file, and another may hold the next of this name.
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return True
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -60,7 +101,8 @@ class Cache:
     """An array on disk, made once and found again under a name that changes with its recipe.
 
     A folder ``<name>-<digest>`` holds ``array.npy`` and ``recipe.json``. It is written under another name and renamed when
-    whole, so an interrupted build leaves no half array, and two processes that build the same one do not disturb each other.
+    whole, so an interrupted build leaves no half array. Of processes that want the same one at once, one builds it and the
+    others wait for that, where the file system has locks.
 
     Args:
         name: what the array is, for people who look into the cache folder.
@@ -102,10 +144,17 @@ class Cache:
         if kept is not None:
             return kept
         with contextlib.ExitStack() as stack:
+            prefix = f".building-{self.path.name}-"
             with self._writing():
                 self.folder.mkdir(parents=True, exist_ok=True)
+                if stack.enter_context(_locked(self.folder / f"{prefix}lock")):
+                    if (kept := self.find()) is not None:
+                        return kept
+                    # Of a process that was killed.
+                    for left in self.folder.glob(f"{prefix}*/"):
+                        shutil.rmtree(left, ignore_errors=True)
                 name = stack.enter_context(
-                    tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-", ignore_cleanup_errors=True)
+                    tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix, ignore_cleanup_errors=True)
                 )
             note = self._write(Path(name), build)
             with self._writing():

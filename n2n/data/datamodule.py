@@ -90,6 +90,11 @@ class PairDataModule(L.LightningDataModule):
             else:
                 self._train = self.source.train_pairs()
             _tell("Training", self._train)
+            if not self._train.one_by_one and self.batch_size > len(self._train):
+                rank_zero_info(
+                    f"  data.batch_size is {self.batch_size} and there are {len(self._train)} training pairs: each step takes "
+                    "all of them; a smaller one makes more steps of an epoch"
+                )
         if self._val is None:
             self._val = self.val_source.val_pairs()
             _tell("Validation", self._val)

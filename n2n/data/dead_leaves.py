@@ -22,6 +22,7 @@ from n2n.data.images.base import LUMA
 from n2n.data.sampling import sample_pairs, spread
 from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
+from n2n.limits import check_seed
 
 
 def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.float32]:
@@ -162,6 +163,7 @@ class DeadLeaves:
     ) -> None:
         if min(pairs, val_pairs, crops_per_image) < 1:
             raise InputError("pairs, val_pairs and crops_per_image must be at least 1")
+        check_seed(seed)
         if size < crop:
             raise InputError(f"size is {size}: expected at least the {crop} px of a crop")
         self.pairs, self.val_count = pairs, val_pairs

@@ -19,6 +19,7 @@ from n2n.data.images import find_images, read_photograph
 from n2n.data.sampling import PhotographStore, Shapes, sample_pairs, spread
 from n2n.data.store import PairStore, Store
 from n2n.errors import InputError
+from n2n.limits import check_seed
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -76,6 +77,7 @@ class Photographs:
             raise InputError(f"val_fraction is {val_fraction}: expected at least 0 and less than 1")
         if min(crops_per_photo, val_crops_per_photo, 1 if max_pairs is None else max_pairs) < 1:
             raise InputError("crops_per_photo, val_crops_per_photo and max_pairs must be at least 1")
+        check_seed(seed)
         self.root = [root] if isinstance(root, str) else list(root)
         self.val_root = [val_root] if isinstance(val_root, str) else val_root
         self.val_fraction = val_fraction

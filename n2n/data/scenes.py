@@ -14,6 +14,7 @@ from n2n.data.frames import Frame, SceneFiles, some
 from n2n.data.gather import gather
 from n2n.data.store import Draw, Store
 from n2n.errors import InputError
+from n2n.limits import check_seed
 
 
 class SceneSource(ABC):
@@ -59,6 +60,7 @@ class SceneSource(ABC):
             raise InputError(f"patch is {patch} and patches {patches}: expected at least 1")
         if not 0 <= val_fraction <= 1:
             raise InputError(f"val_fraction is {val_fraction}: expected 0 to 1")
+        check_seed(seed)
         if value_range is not None and not value_range[0] < value_range[1]:
             raise InputError(
                 f"value_range is {value_range[0]:g} to {value_range[1]:g}: expected the smaller value first"

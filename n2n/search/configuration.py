@@ -14,6 +14,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from n2n.config_files import resolve_configs
 from n2n.errors import InputError
+from n2n.limits import check_numbers
+from n2n.messages import clear
 from n2n.options import with_suggestion
 from n2n.search.space import Choices, Range, Search, Value, text
 from n2n.training_cli import ParsingOnly
@@ -112,7 +114,8 @@ class FitConfig(ParsingOnly):
             self.config = parser.parse_args(args)
         except InputError as error:
             known = [*self._subcommand_parsers["fit"]._option_string_actions, *self.further_options]
-            raise InputError(with_suggestion(str(error), known, "search")) from None
+            raise InputError(with_suggestion(clear(str(error)), known, "search")) from None
+        check_numbers(dict(self.config.fit.items()))
 
     def before_instantiate_classes(self) -> None:
         """Leave to each trial what its machine decides."""

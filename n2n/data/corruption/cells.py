@@ -1,6 +1,6 @@
 """Pixel sampling: on photographs in memory, and on the device."""
 
-from __future__ import annotations
+# No postponed annotations: jsonargparse does not resolve those of dataclasses like these, and would take any value.
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """Additive white Gaussian noise."""
 
-from __future__ import annotations
+# No postponed annotations: jsonargparse does not resolve those of dataclasses like these, and would take any value.
 
 from dataclasses import dataclass
 

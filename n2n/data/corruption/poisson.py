@@ -1,6 +1,6 @@
 """Photon noise, alone and with the noise of the camera's electronics."""
 
-from __future__ import annotations
+# No postponed annotations: jsonargparse does not resolve those of dataclasses like these, and would take any value.
 
 from dataclasses import dataclass
 

@@ -1,0 +1,33 @@
+"""Callbacks that do to a training what happens to trainings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+
+class Kill(Callback):
+    """Kills one of the processes after some step.
+
+    Args:
+        step: counted from 1 over all epochs.
+        rank: of the process.
+        stuck: whether the others then wait for what never comes.
+    """
+
+    def __init__(self, step: int, rank: int = 0, stuck: bool = False) -> None:
+        self.step, self.rank, self.stuck = step, rank, stuck
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            if trainer.global_rank == self.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+            while self.stuck:
+                time.sleep(1)

@@ -1,0 +1,43 @@
+"""Small forms of what ``tests.long`` does in large numbers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.long.many_files import measure
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str, *args: str) -> str:
+    """Run a script in a process of its own, since it forks."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", f"tests.long.{name}", *args]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc here")
+def test_many_files_take_no_more_memory_and_open_files_than_few(tmp_path: Path) -> None:
+    samples = measure(tmp_path, 300)
+    warm, rest = samples[: len(samples) // 3], samples[len(samples) // 3 :]
+    assert len(rest) > 5
+    # The files that are read, denoised and written at one moment differ a little.
+    assert max(one.files for one in rest) <= max(one.files for one in warm) + 4
+    assert max(one.memory for one in rest) < max(one.memory for one in warm) + 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_two_trainings_started_at_one_instant_share_the_cache_and_not_the_folder() -> None:
+    assert script("two_fits", "--rounds", "1").strip() == "1 of 1 well"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_killed_trainings_end_as_if_they_had_not_been() -> None:
+    assert "all ended with the weights of a training that was never killed" in script("kills", "--kills", "2")
