@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from n2n.errors import InputError
 from tests.fuzz import seeds
@@ -83,6 +84,8 @@ def _attempt(chosen: Format, path: Path) -> str | None:
 
 
 def _child(chosen: Format, seed: int, numbers: range, report: Callable[[bytes], object], kept: Path) -> None:
+    # The threads that the other process may have computed with are not here; who waits for them waits for ever.
+    torch.set_num_threads(1)
     whole = chosen.whole()
     had = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (had + MEMORY, had + MEMORY))
