@@ -231,7 +231,7 @@ def export(
         raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
     backbone, channels = denoiser.backbone, denoiser.network.channels
-    if not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+    if channels is None:
         raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {MAX_CHANNELS}")
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]

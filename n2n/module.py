@@ -20,7 +20,7 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.backbones.spec import build, describe
 from n2n.data.store import Batch, PairLoader
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
 from n2n.optimizers import check_state, fused
 
@@ -432,5 +432,4 @@ def _built(what: str, build: Callable[[Any], Built], of: Any) -> Built:
     except InputError:
         raise
     except Exception as error:  # it may be anybody's class
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"--model.{what} cannot be built ({reason:.300}): change its arguments") from error
+        raise InputError(f"--model.{what} cannot be built ({reason(error)}): change its arguments") from error

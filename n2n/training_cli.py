@@ -249,13 +249,6 @@ class TrainingCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
 
-    def _set_seed(self) -> None:
-        """Set the seed, with one line for a number that is none."""
-        try:
-            super()._set_seed()
-        except ValueError as error:
-            raise InputError(f"seed_everything: {error}") from None
-
     def before_instantiate_classes(self) -> None:
         """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
         trainer = self.config[self._command].trainer

@@ -49,34 +49,16 @@ class PixelSampling:
         room = np.array(photo.shape[:2]) - self.crop + 1
         return rng.integers(0, room, size=(count, 2))
 
-    def picks(
-        self, starts: NDArray[np.int64], widths: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Draw the pixels of a noisy view of each crop.
-
-        Args:
-            starts: number of the first pixel of each of N crops, in an array of pixels of photographs, row by row.
-            widths: of the photographs in pixels.
-            rng: of the picks.
-
-        Returns:
-            The numbers of the pixels in that array, N×size×size.
-        """
-        N, s = len(starts), self.size
-        # One random number a cell gives both coordinates of its pick.
-        picks = rng.integers(0, self.cell * self.cell, size=(N, s, s), dtype=np.int32)
-        steps = np.arange(s, dtype=np.int32) * self.cell
-        rows = steps[:, None] + picks // self.cell
-        columns = steps[None, :] + picks % self.cell
-        places: NDArray[np.int64] = starts[:, None, None] + rows * widths[:, None, None] + columns
-        return places
-
     def noisy(self, photo: Pixels, corners: NDArray[np.int64], rng: np.random.Generator) -> Pixels:
         """Draw one noisy view of each crop: H×W×C photograph, N×2 corners -> N×C×size×size."""
-        W = photo.shape[1]
-        starts = corners[:, 0] * W + corners[:, 1]
-        view = photo.reshape(-1, photo.shape[2])[self.picks(starts, np.full(len(starts), W), rng)]
-        return np.moveaxis(view, 3, 1)
+        s = self.size
+        # One random number a cell gives both coordinates of its pick.
+        picks = rng.integers(0, self.cell * self.cell, size=(len(corners), s, s), dtype=np.int32)
+        steps = np.arange(s) * self.cell
+        tops, lefts = corners.T[:, :, None, None]
+        rows = tops + steps[:, None] + picks // self.cell
+        columns = lefts + steps + picks % self.cell
+        return np.moveaxis(photo[rows, columns], 3, 1)
 
     def clean(self, photo: Pixels, corners: NDArray[np.int64]) -> Pixels:
         """Average each cell of each crop, rounded: H×W×C photograph, N×2 corners -> N×C×size×size."""
