@@ -10,8 +10,8 @@ import shlex
 import sys
 
 from n2n import __version__
-from n2n.config_files import bundled_names
 from n2n.errors import InputError, Interrupted, ProcessDiedError, one_line, reason
+from n2n.system.config_files import bundled_names
 
 # The environment variable that shows where an error came from.
 DEBUG = "N2N_DEBUG"
@@ -50,11 +50,12 @@ def _run(args: list[str]) -> int:
         raise InputError(f"there is no command {args[0]}: expected one of {', '.join(COMMANDS)} ({hint})")
     # Imported here, so that each command waits for what it needs alone: predicting and asking for help not for Lightning.
     if args[0] in ("fit", "validate"):
-        from n2n.training import train
+        from n2n.trainer.run import train
 
         train(args)
         return 0
-    status: int = importlib.import_module(f"n2n.{args[0]}").main(args[1:])
+    module = "n2n.trainer.predict" if args[0] == "predict" else f"n2n.commands.{args[0]}.command"
+    status: int = importlib.import_module(module).main(args[1:])
     return status
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam
 
 from n2n.errors import InputError
-from n2n.hardware import has_fast_bf16
+from n2n.system.hardware import has_fast_bf16
 
 # Smaller sides are those of depthwise filters and of an image's channels: there is nothing to orthogonalise.
 _LEAST_SIDE = 16

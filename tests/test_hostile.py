@@ -24,11 +24,11 @@ from n2n.cli import main
 from n2n.data import CourseFiles, Photographs
 from n2n.data.images import open_image, read_photograph
 from n2n.errors import InputError
-from tests.checkpoints import write_checkpoint
 from tests.conftest import write_course, write_photos
 from tests.events import add_panel, write_events
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.run import fuzz
+from tests.write_checkpoints import write_checkpoint
 
 FIGURES = {"train/loss": 0.5, "val/psnr": 20.0}
 

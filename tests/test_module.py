@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n import DenoisingModule, PairDataModule, backbones
-from n2n.callbacks import panel
 from n2n.cli import main
 from n2n.data import CourseFiles
 from n2n.metrics import BlindEstimate
+from n2n.trainer.callbacks import panel
 from tests.conftest import fit, write_course
 
 

@@ -46,7 +46,9 @@ def describe(backbone: nn.Module) -> dict[str, Any]:
 
 
 def build(spec: dict[str, Any]) -> nn.Module:
-    """Build a backbone from ``class_path`` and ``init_args``; those of a checkpoint go through :func:`n2n.checked.rebuild`.
+    """Build a backbone from ``class_path`` and ``init_args``.
+
+    Those of a checkpoint go through :func:`n2n.checkpoints.rebuild.rebuild`, which checks them first.
 
     Raises:
         InputError: if the class is not an importable ``torch.nn.Module``, or does not take the arguments.

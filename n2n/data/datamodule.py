@@ -10,10 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from n2n.data.augmentation import Augmentation
-from n2n.data.sources import HasCleanTargets, PairSource
-from n2n.data.store import Batch, PairLoader, PairSampler, RawBatch, Store
+from n2n.data.sources.base import HasCleanTargets, PairSource
+from n2n.data.stores.pairs import Batch, PairLoader, PairSampler, RawBatch, Store
 from n2n.errors import InputError
-from n2n.hardware import free_memory
+from n2n.system.hardware import free_memory
 
 # Part of a GPU's free memory that the images may take: the network needs the rest.
 _PART = 0.5

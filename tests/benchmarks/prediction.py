@@ -20,10 +20,10 @@ from torch import Tensor
 from n2n import backbones
 from n2n.cli import main as n2n
 from n2n.denoiser import Denoiser
-from n2n.pipeline import Job, denoise_files
-from n2n.tiling import Tiling, spans
+from n2n.denoiser.pipeline import Job, denoise_files
+from n2n.denoiser.tiling import Tiling, spans
 from tests.benchmarks.setting import Setting, quietly, ratios, side_by_side, table
-from tests.checkpoints import write_checkpoint
+from tests.write_checkpoints import write_checkpoint
 
 FORWARD = "network alone"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from n2n import backbones
 from n2n.data import CourseFiles, DeadLeaves, PairStore
-from n2n.data.sources import PairSource
+from n2n.data.sources.base import PairSource
 from n2n.metrics import PSNR, PSNRPerImage
 from tests.benchmarks.loops import fit, plain_loop, write_pairs
 from tests.benchmarks.setting import Setting, table

@@ -17,8 +17,8 @@ import lightning as L
 import torch
 
 from n2n import __version__
-from n2n.hardware import device_name
-from n2n.training import silence
+from n2n.system.hardware import device_name
+from n2n.trainer.run import silence
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import torch
 
 from n2n.backbones import ModelFinal
 from n2n.denoiser import Denoiser
-from n2n.pipeline import Job, denoise_files
+from n2n.denoiser.pipeline import Job, denoise_files
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.clock import Clock
 from tests.benchmarks.prediction import cut, draw

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from n2n import backbones
-from n2n.hardware import has_fast_bf16
+from n2n.system.hardware import has_fast_bf16
 from tests.benchmarks.clock import Clock, Stopwatch
 from tests.benchmarks.loops import fit, plain_loop, textbook, write_pairs
 from tests.benchmarks.setting import Setting, ratios, table, take_turns

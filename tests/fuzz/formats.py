@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from n2n.commands.report.panels import last_panel
+from n2n.commands.runs import Run
 from n2n.data.cache import Cache
-from n2n.data.course import load_pairs
 from n2n.data.images import create_image, open_image, read_photograph
+from n2n.data.sources.course import load_pairs
 from n2n.denoiser import Denoiser
-from n2n.panels import last_panel
-from n2n.runs import Run
-from n2n.training_cli import checkpoint_config
+from n2n.trainer.cli import checkpoint_config
 from tests.fuzz import mutate, seeds
 from tests.fuzz.mutate import Mutator, Rng, one
 
@@ -93,7 +93,7 @@ def read_course(path: Path) -> None:
 
 def read_run(folder: Path) -> None:
     """Read curves and panel of a run; draw and write them."""
-    from n2n.report import write_report
+    from n2n.commands.report.command import write_report
 
     Run.read(folder)
     last_panel(folder)
@@ -104,7 +104,7 @@ def read_run(folder: Path) -> None:
 
 def read_config(path: Path) -> None:
     """Parse a configuration of ``n2n fit``."""
-    from n2n.training import parse_fit
+    from n2n.trainer.run import parse_fit
 
     parse_fit(["--config", str(path)])
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from n2n.backbones import ModelFinal
 from n2n.data.cache import Cache
-from tests.checkpoints import write_checkpoint
 from tests.events import add_panel, write_events
+from tests.write_checkpoints import write_checkpoint
 
 # A folder as the files in it, by their paths.
 Files = dict[str, bytes]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # For the children; torch must not have computed anything before they are forked.
-import n2n.training  # noqa: F401
+import n2n.trainer.run  # noqa: F401
 from n2n.cli import main
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter
 from n2n.errors import InputError, reason
-from n2n.files import file_size
+from n2n.system.files import file_size
 
 
 def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:

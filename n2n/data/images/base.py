@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.errors import InputError, reason
-from n2n.files import replacing
+from n2n.system.files import replacing
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter
 from n2n.data.images.pictures import exif_block, orientation
 from n2n.errors import InputError
-from n2n.files import file_size
+from n2n.system.files import file_size
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _TIFFS = (".tif", ".tiff", ".btf", ".tf8")

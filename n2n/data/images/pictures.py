@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata
 from n2n.errors import InputError, reason
-from n2n.files import file_size
+from n2n.system.files import file_size
 
 _FORMATS = ("PNG", "JPEG")
 # Quality 95 without colour subsampling: the file must not put noise back that the network took out.

@@ -17,7 +17,7 @@ from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata
 from n2n.data.images.pictures import exif_block
 from n2n.errors import InputError, reason
-from n2n.files import file_size
+from n2n.system.files import file_size
 
 _JPEG = 7
 # What unpacks to no more than it is asked for, whatever the data say: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard;

@@ -14,7 +14,7 @@ from PIL import Image
 
 from n2n.data.images import create_image, find_images, open_image, read_image
 from n2n.errors import InputError
-from n2n.files import replacing
+from n2n.system.files import replacing
 from tests.data.images.test_pictures import copy
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""Reading checkpoints, which may be hostile."""

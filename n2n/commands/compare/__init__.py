@@ -1,0 +1,1 @@
+"""``n2n compare``: several networks, trained under one budget, in one table."""

@@ -1,0 +1,189 @@
+"""What a comparison trains: every configuration, with every variation, with every seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from n2n.commands.compare.job import Job, anneals, seconds
+from n2n.errors import InputError
+from n2n.system.config_files import find_config
+from n2n.system.options import option
+
+# Bytes of a folder's name; file systems allow 255.
+_MOST_BYTES = 200
+_NO_CHECKPOINT = "--ckpt_path is not for a comparison: what was interrupted goes on by itself"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A key of the configuration and the values that it takes in turn.
+
+    Attributes:
+        key: such as ``data.target``.
+        values: as they are given on the command line.
+    """
+
+    key: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Variation:
+        """Read ``KEY=VALUE,VALUE``; a value may be a list in brackets.
+
+        Raises:
+            InputError: if it is anything else.
+        """
+        key, equals, values = text.partition("=")
+        try:
+            parsed = yaml.safe_load(f"[{values}]") if equals and re.fullmatch(r"[\w.]+", key) else []
+            found = tuple(value if isinstance(value, str) else json.dumps(value) for value in parsed)
+        except (yaml.YAMLError, TypeError, ValueError):  # a date is no JSON
+            found = ()
+        if not found:
+            line = " ".join(text.split())
+            raise InputError(f"--vary {line} is not a key and its values: expected such as data.target=noisy,clean")
+        if twice := _twice(found):
+            raise InputError(f"--vary {key} has the value {twice} twice: give each once")
+        return cls(key, found)
+
+    def labels(self, others: Sequence[Variation]) -> list[str]:
+        """Return what the table calls each value: short, where that tells it from the others."""
+        name = self.key.rpartition(".")[2]
+        if sum(other.key.rpartition(".")[2] == name for other in others) > 1:
+            name = self.key
+        short = [_short(value) for value in self.values]
+        return [f"{name}={value}" for value in (self.values if _twice(short) else short)]
+
+
+def plan(
+    configs: Sequence[str],
+    variations: Sequence[Variation],
+    seeds: Sequence[int],
+    options: Sequence[str],
+    name: str,
+    further_options: Sequence[str] = (),
+) -> list[Job]:
+    """Plan a comparison; every configuration is parsed, so that a mistake in the last one is found before the first trains.
+
+    Args:
+        configs: paths of configurations, or the names of bundled ones.
+        variations: every combination of them is trained.
+        seeds: of the runs; none for the one of the configuration.
+        options: of ``n2n fit``, the same for all.
+        name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
+        further_options: of the comparison itself, which a misspelt one may have meant.
+
+    Raises:
+        InputError: for configurations that are missing, wrong, or of the same name, and for options that make no sense here.
+    """
+    from n2n.trainer.run import parse_fit
+
+    names = [Path(config).name.removesuffix(".yaml") for config in configs]
+    if twice := _twice(names):
+        raise InputError(f"two configurations are called {twice}: the names tell the runs apart, so rename one")
+    if twice := _twice(variation.key for variation in variations):
+        raise InputError(f"--vary {twice} is given twice: give all its values at once")
+    if twice := _twice(map(str, seeds)):
+        raise InputError(f"--seeds has {twice} twice: give each once")
+    if not (name and name.isprintable() and all(len(part.encode()) <= _MOST_BYTES for part in Path(name).parts)):
+        raise InputError(f"--name is {name!r}: expected what can be the name of a folder")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise InputError(f"--seeds has {wrong[0]}: expected 0 to {2**32 - 1}")
+    if option(options, "--ckpt_path") is not None:
+        raise InputError(_NO_CHECKPOINT)
+    common, below = _split(options, variations)
+    values = [list(zip(v.values, v.labels(variations), strict=True)) for v in variations]
+    jobs: dict[Path, Job] = {}
+    for config, stem in zip(configs, names, strict=True):
+        path = str(find_config(config))
+        for chosen in itertools.product(*values):
+            pairs = [(variation.key, value) for variation, (value, _) in zip(variations, chosen, strict=True)]
+            label = " ".join([stem, *(said for _, said in chosen)])
+            varied: list[str] = []
+            # A class before its arguments.
+            for key, value in sorted(pairs, key=lambda pair: _class_key(pair[0]).count(".")):
+                varied += [f"--{key}", value, *below[key]]
+            for seed in seeds or (None,):
+                args = ["--config", path, *common, *varied]
+                parts = [stem, *(f"{key}={value}" for key, value in pairs)]
+                if seed is not None:
+                    args += ["--seed_everything", str(seed)]
+                    parts.append(f"seed={seed}")
+                parsed = parse_fit(args, further_options)
+                _check(parsed)
+                root = Path(parsed["trainer"]["default_root_dir"] or ".")
+                folder = root / "lightning_logs" / name / _folder_name(parts)
+                if (other := jobs.get(folder)) is not None:
+                    raise InputError(f"{other.label} and {label} would share the folder {folder}: rename one")
+                jobs[folder] = Job(label, seed, tuple(args), folder, parsed)
+    return list(jobs.values())
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse a configuration whose run could not be compared, or not be gone on with.
+
+    Raises:
+        InputError: if it is one.
+    """
+    trainer = config["trainer"]
+    if trainer["logger"] not in (None, True) or trainer["fast_dev_run"]:
+        raise InputError(
+            "a comparison reads its figures from the runs' TensorBoard events: without their logger, with another one, "
+            "or with fast_dev_run, there are none"
+        )
+    if config["ckpt_path"] is not None:
+        raise InputError(_NO_CHECKPOINT)
+    if config["seed_everything"] is True:
+        raise InputError("seed_everything is true, another seed each time: name one, or several with --seeds")
+    seconds(trainer["max_time"])
+    if trainer["max_epochs"] == -1 and anneals(config["model"]["loss"]):
+        name = config["model"]["loss"]["class_path"].rpartition(".")[2]
+        raise InputError(
+            f"the loss {name} changes over the epochs, and their number is open: give --epochs, not --minutes"
+        )
+
+
+def _class_key(key: str) -> str:
+    return key.removesuffix(".class_path")
+
+
+def _split(options: Sequence[str], variations: Sequence[Variation]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take out of the options those of arguments of what is varied, by its key: a class that comes after them drops them."""
+    common: list[str] = []
+    below: dict[str, list[str]] = {variation.key: [] for variation in variations}
+    into = common
+    for argument in options:
+        if argument.startswith(("--", "-c")):
+            above = [key for key in below if argument.startswith(f"--{_class_key(key)}.")]
+            into = below[max(above, key=len)] if above else common
+        into.append(argument)
+    return common, below
+
+
+def _folder_name(parts: Sequence[str]) -> str:
+    """Name a folder by what it is of; what is too long for a file system ends with a checksum."""
+    name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
+    if len(name.encode()) <= _MOST_BYTES:
+        return name
+    end = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name.encode()[: _MOST_BYTES - 13].decode(errors='ignore')}-{end}"
+
+
+def _twice(values: Iterable[str]) -> str | None:
+    """Return a value that is there twice, or None."""
+    seen: set[str] = set()
+    return next((value for value in values if value in seen or seen.add(value)), None)  # type: ignore[func-returns-value]
+
+
+def _short(value: str) -> str:
+    """Leave the packages out of the import path of a class."""
+    return value.rpartition(".")[2] if re.fullmatch(r"([A-Za-z_]\w*\.)+[A-Z]\w*", value) else value

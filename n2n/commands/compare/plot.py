@@ -1,0 +1,82 @@
+"""PSNR of the networks of a comparison, over the minutes of training and over their parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from n2n.commands.compare.table import Row, psnr_estimated
+from n2n.commands.plots import legend, look, save, shortened, style
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
+# What is plotted: the first of these that there is, the name of its axis, and how it becomes a PSNR.
+_FIGURES: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("val/psnr_per_image", "PSNR per image, dB", float),
+    ("val/mse_blind", "PSNR over all pixels, estimated, dB", psnr_estimated),
+)
+
+
+# Decibels that are shown below the best epoch of the worst run.
+_BELOW = 1.5
+
+
+def plot(rows: Sequence[Row], path: Path) -> list[Path]:
+    """Plot a comparison, as PNG and SVG.
+
+    Args:
+        rows: of the table.
+        path: of the files, without suffix.
+
+    Returns:
+        The files; none if no run has a PSNR.
+    """
+    runs = [run for row in rows for _, run in row.runs]
+    found = next((figure for figure in _FIGURES if any(figure[0] in run.curves for run in runs)), None)
+    if found is None:
+        return []
+    tag, title, psnr = found
+    with look():
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        over_time, over_size = figure.subplots(1, 2, sharey=True)
+        bests: list[float] = []
+        sizes: list[float] = []
+        names: list[tuple[Line2D, str]] = []
+        for number, (row, name) in enumerate(zip(rows, shortened([row.label for row in rows]), strict=True)):
+            colour, line = style(number)
+            shown = False
+            for _, run in row.runs:
+                if (curve := run.curves.get(tag)) is None:
+                    continue
+                # Of several seeds one stands in the legend.
+                scores = [psnr(value) for value in curve.values]
+                bests.append(max((score for score in scores if math.isfinite(score)), default=math.nan))
+                # A line of one point would not be seen.
+                marker = "o" if len(scores) < 12 else ""
+                lines = over_time.plot(curve.minutes, scores, color=colour, linestyle=line, marker=marker, markersize=3)
+                if not shown:
+                    names.append((lines[0], name))
+                shown = True
+                size = run.hyperparameters.get("parameters")
+                if isinstance(size, int | float):
+                    sizes.append(size)
+                    over_size.plot([size], [bests[-1]], "o", color=colour)
+        over_time.set(xlabel="minutes of training", ylabel=title)
+        over_size.set(xlabel="parameters", title="best epoch")
+        # Over less than a decade or so the labels 1, 2 and 5 would be too few.
+        if sizes and max(sizes) > 8 * min(sizes):
+            over_size.set_xscale("log")
+            over_size.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            over_size.xaxis.set_minor_formatter(NullFormatter())
+        over_size.xaxis.set_major_formatter(EngFormatter(sep=""))
+        # The first epochs would squeeze what is to be compared.
+        if finite := [best for best in bests if math.isfinite(best)]:
+            over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - _BELOW))
+        legend(figure, [line for line, _ in names], [name for _, name in names], "outside right center")
+        return save(figure, path)

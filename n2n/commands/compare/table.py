@@ -1,0 +1,206 @@
+"""The table of a comparison: a row for each network, in Markdown and CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from n2n import __version__
+from n2n.commands.compare.job import Job
+from n2n.commands.compare.paper import reported
+from n2n.commands.runs import Run
+from n2n.errors import InputError
+from n2n.metrics import psnr_from_mse
+
+
+@dataclass
+class Row:
+    """What a comparison knows of one network, over all its seeds.
+
+    Attributes:
+        label: what the table calls it.
+        runs: those that have validated at least once, with their seeds.
+        remarks: what became of the others.
+    """
+
+    label: str
+    runs: list[tuple[Job, Run]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
+    """Read what has been trained so far.
+
+    Args:
+        jobs: of the comparison.
+        failures: reasons why jobs have failed.
+    """
+    rows: dict[str, Row] = {}
+    for job in jobs:
+        row = rows.setdefault(job.label, Row(job.label))
+        seed = "" if job.seed is None else f" (seed {job.seed})"
+        try:
+            run, done = job.progress()
+        except InputError as error:
+            # Something changed it meanwhile; the others are to be shown nevertheless.
+            row.remarks.append(f"left out{seed}: {failures.get(job, error)}")
+            continue
+        scored = False
+        if run is not None:
+            with contextlib.suppress(InputError):
+                run.best()
+                scored = True
+                row.runs.append((job, run))
+        if job in failures:
+            row.remarks.append(f"failed{seed}: {failures[job]}")
+        elif run is None or not (run.epochs or scored):
+            row.remarks.append(f"not trained yet{seed}")
+        elif not scored:
+            row.remarks.append(f"{run.epochs} epochs without a figure{seed}: not validated, or not a number")
+        elif not done:
+            row.remarks.append(f"{run.epochs} epochs so far{seed}")
+    return list(rows.values())
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    value: Callable[[Run], float | None]
+    style: str = ".2f"
+    # Of several seeds the mean and the standard deviation, or the mean alone.
+    spread: bool = True
+
+
+def psnr_estimated(mse: float) -> float:
+    """PSNR in dB of a squared error that was estimated from pairs; NaN where that is not positive.
+
+    It is given here also where its interval is too wide to say it of one network: networks that are measured on the same pairs
+    share most of the uncertainty.
+    """
+    return float(psnr_from_mse(torch.tensor(mse, dtype=torch.float64))) if mse > 0 else math.nan
+
+
+def _figure(tag: str) -> Callable[[Run], float | None]:
+    return lambda run: run.best()[1].get(tag)
+
+
+def _estimated(run: Run) -> float | None:
+    mse = run.best()[1].get("val/mse_blind")
+    return None if mse is None else psnr_estimated(mse)
+
+
+def _gain(run: Run) -> float | None:
+    figures = run.best()[1]
+    denoised, noisy = figures.get("val/psnr_per_image"), figures.get("val/psnr_noisy_per_image")
+    if denoised is None or noisy is None:
+        denoised, noisy = _estimated(run), figures.get("val/psnr_noisy_blind")
+    return None if denoised is None or noisy is None else denoised - noisy
+
+
+def _cost(name: str) -> Callable[[Run], float | None]:
+    def value(run: Run) -> float | None:
+        number = run.hyperparameters.get(name)
+        return float(number) if isinstance(number, int | float) else None
+
+    return value
+
+
+def _paper(column: int) -> Callable[[Run], float | None]:
+    def value(run: Run) -> float | None:
+        row = reported(run.config.get("model", {}).get("backbone", {}))
+        return None if row is None else float(row[column])
+
+    return value
+
+
+COLUMNS = (
+    _Column("parameters", _cost("parameters"), ",.0f", False),
+    _Column("MACs/px", _cost("macs_per_pixel"), ",.0f", False),
+    _Column("epochs", lambda run: run.epochs, ".0f", False),
+    _Column("best epoch", lambda run: run.best()[0], ".0f", False),
+    _Column("minutes", lambda run: run.minutes, ".1f", False),
+    _Column("pairs/s", lambda run: run.pairs_per_second, ",.0f", False),
+    _Column("noisy, per image", _figure("val/psnr_noisy_per_image"), spread=False),
+    _Column("noisy, global", _figure("val/psnr_noisy"), spread=False),
+    _Column("denoised, per image", _figure("val/psnr_per_image")),
+    _Column("denoised, global", _figure("val/psnr")),
+    _Column("noisy, estimated", _figure("val/psnr_noisy_blind"), spread=False),
+    _Column("denoised, estimated", _estimated),
+    _Column("gain", _gain),
+    _Column("paper, per image", _paper(0), spread=False),
+    _Column("paper, minutes", _paper(1), ".0f", False),
+)
+
+
+_KINDS = {
+    "per image": " Per image: mean over images.",
+    "global": " Global: of one squared error over all pixels.",
+    "estimated": " Estimated: over all pixels, from pairs, without clean images; the differences are more certain than "
+    "the figures, since all networks are measured on the same pairs.",
+}
+
+
+def _cell(column: _Column, runs: Sequence[Run]) -> str:
+    values = [value for run in runs if (value := column.value(run)) is not None]
+    if not values:
+        return ""
+    text = format(statistics.mean(values), column.style)
+    # statistics.stdev would stumble over what is not a number.
+    if column.spread and len(values) > 1 and all(map(math.isfinite, values)):
+        text += f" ± {statistics.stdev(values):{column.style}}"
+    return text
+
+
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """Return the table with what a reader must know of it.
+
+    Args:
+        rows: from :func:`collect`.
+        command: that makes the table.
+    """
+    runs = {row.label: [run for _, run in row.runs] for row in rows}
+    columns = [column for column in COLUMNS if any(_cell(column, found) for found in runs.values())]
+    lines = ["| " + " | ".join(["network", *(column.title for column in columns)]) + " |"]
+    lines.append("|---|" + "--:|" * len(columns))
+    for row in rows:
+        cells = [_cell(column, runs[row.label]) for column in columns]
+        # What divides the columns may be in a value.
+        label = row.label.replace("|", "\\|")
+        lines.append("| " + " | ".join([label, *cells]) + " |")
+    notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
+    notes.append(
+        "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves."
+        + "".join(text for word, text in _KINDS.items() if any(word in column.title for column in columns))
+    )
+    seeds = {len(found) for found in runs.values() if found}
+    if seeds - {0, 1}:
+        notes.append(f"Mean ± standard deviation over {' or '.join(map(str, sorted(seeds)))} seeds.")
+    else:
+        notes.append("One seed each: small differences may be chance.")
+    if any(column.title.startswith("paper") for column in columns):
+        notes.append("Paper: its Table I, 30 epochs on its authors' GPU and the course's own 1,000 validation images.")
+    notes.append("Minutes and pairs a second include validation.")
+    devices = sorted({str(run.hyperparameters.get("device", "?")) for found in runs.values() for run in found})
+    notes.append(f"Trained on: {'; '.join(devices) or 'nothing yet'}. n2n {__version__}.")
+    return "\n".join([*lines, "", *notes, "", "```sh", command, "```", ""])
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return the same figures, unrounded, with a line for each run."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["network", "seed", *(column.title for column in COLUMNS), "device", "folder"])
+    for row in rows:
+        for job, run in row.runs:
+            values = [column.value(run) for column in COLUMNS]
+            seed = run.config.get("seed_everything")
+            device = run.hyperparameters.get("device", "")
+            writer.writerow([row.label, seed, *values, device, job.folder.name])
+    return out.getvalue()

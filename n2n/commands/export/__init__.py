@@ -1,0 +1,1 @@
+"""``n2n export``: write a checkpoint as ONNX or torch.export."""

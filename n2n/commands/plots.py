@@ -1,0 +1,190 @@
+"""What all figures have in common: how they are made, labelled and saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from n2n.errors import InputError
+from n2n.system.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+# Longest label in a legend.
+_MOST_LETTERS = 40
+# Bytes of a file's name that a label may take: file systems allow 255, of which suffixes need some.
+_MOST_BYTES = 100
+_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#000000",
+)
+_LINES = ("solid", "dashed", "dashdot", (0, (1, 1)))
+
+
+def require_matplotlib(what: str) -> None:
+    """Raise InputError if matplotlib is missing, which ``what`` needs."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError(f'{what} needs matplotlib: pip install "n2n[experiments]"') from None
+
+
+def style(number: int) -> tuple[str, Any]:
+    """Return the colour and the kind of line of a figure's curve, from 0: ten colours, then again with another line."""
+    return _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """Return a short name for each folder, by which it can be told from the others.
+
+    What the paths end with alike is left out, and of the rest as many parts remain, from the end, as tell them apart:
+    ``lightning_logs/a/version_0`` and ``lightning_logs/b/version_0`` are a and b. A version stands alone only if its run is the
+    same for all.
+    """
+    paths = [Path(os.path.abspath(folder)).parts[1:] or ("root",) for folder in folders]  # noqa: PTH100  # follows no link
+    shortest = min(map(len, paths), default=0)
+    several = len(set(paths)) > 1
+    end = 0
+    while several and end < shortest - 1 and len({path[-1 - end] for path in paths}) == 1:
+        end += 1
+    begin = 0
+    while several and begin < shortest - end - 1 and len({path[begin] for path in paths}) == 1:
+        begin += 1
+    paths = [path[begin : len(path) - end] for path in paths]
+
+    def ending(path: tuple[str, ...], parts: int) -> tuple[str, ...]:
+        more = len(path) > parts and re.fullmatch(r"version_\d+", path[-parts])
+        return path[-parts - 1 if more else -parts :]
+
+    kept = 1
+    while len({ending(path, kept) for path in paths}) < len(set(paths)):
+        kept += 1
+    return shortened(["/".join(ending(path, kept)) for path in paths])
+
+
+def shortened(labels: Sequence[str]) -> list[str]:
+    """Return the labels as a legend can show them: not too long, and all different."""
+    return _distinct([_shortened(label) for label in labels])
+
+
+def _shortened(label: str) -> str:
+    # Names of files may hold what no font and no SVG can: line breaks, or bytes that are no letters.
+    label = "".join(letter if letter.isprintable() else "?" for letter in label)
+    if len(label) <= _MOST_LETTERS:
+        return label
+    # Names differ more often at their end.
+    return f"{label[: _MOST_LETTERS // 3]}…{label[-(_MOST_LETTERS - _MOST_LETTERS // 3 - 1) :]}"
+
+
+def _distinct(names: Sequence[str], between: str = " ") -> list[str]:
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        number, candidate = 1, name
+        # Some file systems do not tell capitals from small letters.
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{name}{between}{number}"
+        taken.add(candidate.casefold())
+        found.append(candidate)
+    return found
+
+
+def file_names(labels: Sequence[str]) -> list[str]:
+    """Return for each label what can be part of a file's name, all different: letters, digits, and ``. _ -``."""
+    plain = [re.sub(r"[^\w.-]+", "-", label) for label in labels]
+    return _distinct([name.encode()[:_MOST_BYTES].decode(errors="ignore") for name in plain], "-")
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw and save figures with one look, and the same bytes each time."""
+    import matplotlib as mpl
+
+    settings: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "legend.fontsize": 8,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "grid.linewidth": 0.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 1.3,
+        # Text stays text, which can be searched and edited.
+        "svg.fonttype": "none",
+        "svg.hashsalt": "n2n",
+    }
+    # Fonts lack letters; a box stands for them, and the SVG has them.
+    level = logging.getLogger("matplotlib.font_manager").level
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    try:
+        # The user's own settings could change any of it.
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            mpl.rcdefaults()
+            mpl.rcParams.update(settings)
+            yield
+    finally:
+        logging.getLogger("matplotlib.font_manager").setLevel(level)
+
+
+def legend(
+    figure: Figure,
+    handles: Sequence[Artist],
+    names: Sequence[str],
+    loc: Literal["outside right center", "outside right upper"],
+    frameon: bool = True,
+) -> None:
+    """Put a legend beside a figure's axes, with the names as they are.
+
+    Matplotlib would leave out names that begin with ``_``, and read ``$`` as mathematics.
+    """
+    shown = figure.legend(list(handles), ["run"] * len(handles), loc=loc, frameon=frameon)
+    for text, name in zip(shown.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def save(figure: Figure, path_without_suffix: Path, dpi: float = 200) -> list[Path]:
+    """Write a figure as PNG and SVG; its folder is made, and files of these names are replaced.
+
+    Args:
+        figure: drawn within ``look()``.
+        path_without_suffix: to which ``.png`` and ``.svg`` are added.
+        dpi: of the PNG, and of pictures in both.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: if they cannot be written.
+    """
+    files = []
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+        file = path_without_suffix.with_name(path_without_suffix.name + suffix)
+        try:
+            with look(), replacing(file) as part:
+                figure.savefig(part, dpi=dpi, metadata=metadata)
+        except OSError as error:
+            raise InputError(f"{file} cannot be written ({error.strerror or error}): name another folder") from None
+        files.append(file)
+    return files

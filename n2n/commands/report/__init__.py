@@ -1,0 +1,1 @@
+"""``n2n report``: draw the curves and pictures of runs."""

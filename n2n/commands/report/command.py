@@ -1,0 +1,164 @@
+"""``n2n report``: folders of runs in, their curves and pictures out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from n2n.errors import InputError, one_line
+from n2n.system.options import CommandParser
+
+if TYPE_CHECKING:
+    from n2n.commands.runs import Run
+
+_DESCRIPTION = """\
+Draw what training runs put into TensorBoard: loss and PSNR over epochs, and strips of noisy | denoised | clean images with
+their PSNRs, as PNG and SVG; and all figures as a table (CSV). Several runs are drawn into the same axes, and beside each other
+in one strip if they show the same images."""
+
+_EPILOG = """\
+A strip shows the last panel of its run; PSNRs are those of whole images, of which large ones are shown by their centre. Files
+of an earlier report in the same folder are replaced.
+
+examples:
+  n2n report lightning_logs/quick/version_0
+  n2n report lightning_logs/table1 --output figures/"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        "report",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run, or a folder with runs below it"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("report"), metavar="DIR", help="the folder to write to (report)"
+    )
+    parser.add_argument("--images", type=int, default=4, metavar="N", help="images in a strip (4)")
+    return parser
+
+
+def _warn(line: str) -> None:
+    print(f"n2n report: warning: {one_line(line)}", file=sys.stderr)
+
+
+def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list[Path]:
+    """Draw the curves and the strips of runs.
+
+    Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, and one of all if they show the same images.
+    What cannot be drawn of a run is said in a warning.
+
+    Args:
+        folders: of the runs.
+        output: the folder to write to; made if it is missing, and files of an earlier report in it are replaced.
+        images: the largest number of rows of a strip.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: if none of the folders has a run with a whole epoch, the output cannot be written, or matplotlib is missing.
+    """
+    from n2n.commands.plots import file_names, labels, require_matplotlib, save
+    from n2n.commands.report.curves import curves_figure
+    from n2n.commands.report.panels import Panel, last_panel
+    from n2n.commands.report.strips import DPI, common_strip, run_strip
+    from n2n.commands.runs import Run
+
+    require_matplotlib("n2n report")
+    if images < 1:
+        raise InputError(f"--images is {images}: expected at least 1")
+    runs = []
+    failures = []
+    for folder in folders:
+        try:
+            run = Run.read(folder)
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        if run.curves:
+            runs.append(run)
+        else:
+            failures.append(f"{folder} has no whole epoch yet")
+    if not folders:
+        raise InputError("no folder is given: expected those of runs of n2n fit")
+    if not runs:
+        raise InputError(failures[0] if len(failures) == 1 else f"{failures[0]}; and {len(failures) - 1} more like it")
+    for failure in failures:
+        _warn(failure)
+    names = labels([run.folder for run in runs])
+    files = [_write_table(runs, names, output / "curves.csv"), *save(curves_figure(runs, names), output / "curves")]
+
+    panels: dict[str, Panel] = {}
+    for run, name, file_name in zip(runs, names, file_names(names), strict=True):
+        try:
+            panel = last_panel(run.folder)
+        except InputError as error:
+            _warn(str(error))
+            continue
+        if panel is None:
+            _warn(f"{run.folder} has no panel of images, so there is no strip of it")
+            continue
+        panels[name] = panel
+        if "clean" in panel.columns and any(row.psnr is None for row in panel.rows):
+            _warn(f"{run.folder} is of a time when n2n logged no PSNRs of its panels, so there are none in its strip")
+        files += save(run_strip(panel, images), output / f"strip_{file_name}", DPI)
+    if len(panels) > 1:
+        figure = common_strip(list(panels.values()), list(panels), images)
+        if figure is None:
+            _warn("the runs were validated on different images, so there is no strip of all")
+        else:
+            files += save(figure, output / "strip", DPI)
+    return files
+
+
+def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
+    """Write all figures, one line for each run and epoch."""
+    from n2n.system.files import write_text
+
+    tags = list(dict.fromkeys(tag for run in runs for tag in sorted(run.curves)))
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["run", "epoch", "minutes", *tags])
+    for run, name in zip(runs, names, strict=True):
+        table.writerows(_lines(run, name, tags))
+    write_text(path, out.getvalue())
+    return path
+
+
+def _lines(run: Run, name: str, tags: Sequence[str]) -> list[list[str]]:
+    minutes: dict[int, float] = {}
+    values: dict[tuple[int, str], float] = {}
+    for tag, curve in run.curves.items():
+        for epoch, value, time in zip(curve.epochs, curve.values, curve.minutes, strict=True):
+            minutes[epoch] = max(time, minutes.get(epoch, 0.0))
+            values[epoch, tag] = value
+    # Nine digits give back every float32, which events hold.
+    return [
+        [name, str(epoch), f"{minutes[epoch]:.3f}"]
+        + [f"{values[epoch, tag]:.9g}" if (epoch, tag) in values else "" for tag in tags]
+        for epoch in sorted(minutes)
+    ]
+
+
+def main(args: list[str]) -> int:
+    """Run ``n2n report``.
+
+    Args:
+        args: the command line after ``report``.
+    """
+    options = _parser().parse_args(args)
+    from n2n.commands.runs import find_runs
+
+    for file in write_report(find_runs(options.runs), options.output, options.images):
+        print(one_line(str(file)))
+    return 0

@@ -1,0 +1,187 @@
+"""The figure of curves: loss and PSNR over epochs, of one run or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from n2n.commands.plots import legend, look, style
+from n2n.commands.runs import Curve, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# In inches: one set of axes; the lines of the legend, and a letter of it.
+_WIDTH, _HEIGHT, _LEGEND, _LETTER = 3.2, 2.6, 0.5, 0.066
+# The largest value of all over the smallest, above which a linear axis would flatten most of the curves.
+_LOG_FROM = 10.0
+# The first epoch's loss is a mean from untrained to trained; where it lies this many times the range of all others above them,
+# it would flatten them.
+_OFF_SCALE = 2.0
+# PSNRs, in dB, that look the same.
+_ALIKE = 0.01
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """One set of axes.
+
+    Attributes:
+        title: above it.
+        unit: the label of the vertical axis.
+        figures: the tags, of which the first that a run has is drawn.
+        noisy: the tags of the noisy input's, in the same order.
+    """
+
+    title: str
+    unit: str
+    figures: tuple[str, ...]
+    noisy: tuple[str, ...] = ()
+
+
+_PLOTS = (
+    _Plot("Training loss", "loss", ("train/loss",)),
+    _Plot("Validation loss", "loss", ("val/loss",)),
+    _Plot("PSNR, mean over images", "PSNR (dB)", ("val/psnr_per_image",), ("val/psnr_noisy_per_image",)),
+    _Plot(
+        "PSNR over all pixels",
+        "PSNR (dB)",
+        ("val/psnr", "val/psnr_blind"),
+        ("val/psnr_noisy", "val/psnr_noisy_blind"),
+    ),
+)
+
+
+def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
+    """Draw training and validation loss and both PSNRs over epochs, all runs in the same axes.
+
+    The noisy input's PSNR is a dotted line. Where there are no clean images, the PSNR estimated from pairs is drawn, with its
+    95 % interval as a band.
+
+    Args:
+        runs: with at least one curve each.
+        labels: one for each, for the legend.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    plots = [plot for plot in _PLOTS if any(_chosen(run, plot.figures) for run in runs)]
+    columns = 2 if len(plots) == 4 else max(1, len(plots))
+    rows = max(1, -(-len(plots) // columns))
+    beside = _LEGEND + _LETTER * max(len("95 % interval"), *map(len, labels))
+    with look():
+        figure = Figure(figsize=(_WIDTH * columns + beside, _HEIGHT * rows), layout="constrained")
+        for i, plot in enumerate(plots):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            _draw(axes, plot, runs)
+            axes.set_xlabel("epoch")
+        handles: list[Line2D | Patch] = []
+        for number in range(len(runs)):
+            colour, line = style(number)
+            handles.append(Line2D([], [], color=colour, linestyle=line))
+        names = list(labels)
+        if any(_chosen(run, plot.noisy) for run in runs for plot in plots):
+            handles.append(Line2D([], [], color="0.4", linestyle="dotted"))
+            names.append("noisy input")
+        if any(_chosen(run, plot.figures) == "val/psnr_blind" for run in runs for plot in plots):
+            handles.append(Patch(color="0.4", alpha=0.2, linewidth=0))
+            names.append("95 % interval")
+        legend(figure, handles, names, "outside right upper", frameon=False)
+    return figure
+
+
+def _chosen(run: Run, tags: Sequence[str]) -> str | None:
+    """Return the first of the tags that the run has a value of."""
+    return next((tag for tag in tags if any(map(math.isfinite, _values(run, tag)))), None)
+
+
+def _values(run: Run, tag: str) -> tuple[float, ...]:
+    return run.curves[tag].values if tag in run.curves else ()
+
+
+def _line(axes: Axes, curve: Curve, validated: Sequence[int], colour: str, kind: Any) -> None:
+    """Draw a curve, with a gap where an epoch was validated and nothing could be said, and its points where they are few."""
+    few = len(curve.epochs) < 12
+    values = dict.fromkeys(validated, math.nan) | {
+        epoch: value for epoch, value in zip(curve.epochs, curve.values, strict=True) if math.isfinite(value)
+    }
+    epochs = sorted({*values, *curve.epochs})
+    axes.plot(
+        epochs,
+        [values.get(epoch, math.nan) for epoch in epochs],
+        color=colour,
+        linestyle=kind,
+        marker="o" if few else "",
+        markersize=3,
+    )
+
+
+def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    noisy: list[tuple[float, str]] = []
+    drawn: list[float] = []
+    later: list[float] = []
+    estimated = False
+    for number, run in enumerate(runs):
+        colour, kind = style(number)
+        tag = _chosen(run, plot.figures)
+        if tag is None:
+            continue
+        curve = run.curves[tag]
+        validated = (
+            run.curves["val/mse_blind"].epochs if tag == "val/psnr_blind" and "val/mse_blind" in run.curves else ()
+        )
+        _line(axes, curve, validated, colour, kind)
+        points = [point for point in zip(curve.epochs, curve.values, strict=True) if math.isfinite(point[1])]
+        drawn += [value for _, value in points]
+        later += [value for epoch, value in points if epoch > 1]
+        if tag == "val/psnr_blind":
+            estimated = True
+            _band(axes, run, colour)
+        if (base := _chosen(run, plot.noisy)) is not None:
+            noisy.append((_values(run, base)[-1], colour))
+    if noisy and max(value for value, _ in noisy) - min(value for value, _ in noisy) < _ALIKE:
+        # Validated on the same images: one line for all.
+        noisy = [(noisy[0][0], "0.4")]
+    for value, colour in noisy:
+        axes.axhline(value, color=colour, linestyle="dotted")
+    title = plot.title + (" (estimated)" if estimated else "")
+    if plot.unit == "loss" and later and max(drawn) - max(later) > _OFF_SCALE * (max(later) - min(later)):
+        margin = 0.1 * (max(later) - min(later)) or 0.1 * abs(max(later)) or 1.0
+        axes.set_ylim(min(later) - margin, max(later) + margin)
+        title += " (first epoch off the scale)"
+    elif plot.unit == "loss" and drawn and min(drawn) > 0 and max(drawn) / min(drawn) > _LOG_FROM:
+        axes.set_yscale("log")
+    axes.set_title(title)
+    axes.set_ylabel(plot.unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
+
+
+def _band(axes: Axes, run: Run, colour: str) -> None:
+    low, high = run.curves.get("val/psnr_blind_low"), run.curves.get("val/psnr_blind_high")
+    if low is None or high is None:
+        return
+    bounds = {epoch: (bottom, top) for epoch, bottom, top in _both(low, high)}
+    epochs = sorted(bounds)
+    axes.fill_between(
+        epochs,
+        [bounds[epoch][0] for epoch in epochs],
+        [bounds[epoch][1] for epoch in epochs],
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
+
+
+def _both(low: Curve, high: Curve) -> list[tuple[int, float, float]]:
+    tops = dict(zip(high.epochs, high.values, strict=True))
+    return [
+        (epoch, value, tops[epoch])
+        for epoch, value in zip(low.epochs, low.values, strict=True)
+        if epoch in tops and math.isfinite(value) and math.isfinite(tops[epoch])
+    ]

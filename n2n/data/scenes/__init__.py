@@ -1,0 +1,1 @@
+"""Captures, grouped into scenes."""

@@ -1,0 +1,190 @@
+"""Sources of pairs that lie in folders, one capture a file."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from n2n.data.images import find_images, is_image, open_image
+from n2n.data.scenes.frames import Frame, SceneFiles, some
+from n2n.data.sources.scenes import SceneSource
+from n2n.errors import InputError
+
+
+def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
+    """Find the images in a folder by their paths in it, without suffix.
+
+    Args:
+        root: the folder, or an image itself, which goes by its name.
+        without: a folder whose images are left out, such as that of the clean ones.
+
+    Raises:
+        InputError: if it is not there, or two images have the same name but for the suffix.
+    """
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise InputError(f"{path} is not there: expected an image, or a folder of images")
+    # A zarr array is a folder, and yet one image.
+    if path.is_file() or is_image(path):
+        return {path.stem: path}
+    out = Path(without).expanduser().resolve() if without is not None else None
+    found: dict[str, Path] = {}
+    for file in find_images([path]):
+        if out is not None and file.resolve().is_relative_to(out):
+            continue
+        name = file.relative_to(path).with_suffix("").as_posix()
+        if name in found:
+            raise InputError(f"{found[name]} and {file} have the same name but for the suffix: keep one of them")
+        found[name] = file
+    return found
+
+
+def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[str, Path]]:
+    """Return the names and paths of the images in several folders; see :func:`images_in`."""
+    return [pair for root in roots for pair in images_in(root, without).items()]
+
+
+def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path, int]], list[str]]:
+    """Open images and count their pages; returns name, path and pages of each, and a line on those that cannot be read."""
+    counted, unreadable = [], []
+    for name, file in files:
+        try:
+            with open_image(file) as reader:
+                counted.append((name, file, reader.pages))
+        except InputError as error:
+            unreadable.append(str(error))
+    lines = [f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}"] * bool(
+        unreadable
+    )
+    return counted, lines
+
+
+class Folders(SceneSource):
+    """Folders of matching files: ``a/x.png`` and ``b/x.png`` are two captures of one scene.
+
+    Args:
+        roots: the folders, two or more; files match by their path in the folder, whatever their suffix.
+        clean: a folder of clean images of the same names, to validate against; never trained on.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "folders"
+
+    def __init__(self, roots: list[str], clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if len(roots) < 2 or len({Path(root).expanduser().resolve() for root in roots}) < len(roots):
+            raise InputError(f"roots is {', '.join(roots)}: expected two different folders of matching files, or more")
+        self.roots, self.clean = roots, clean
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Match the files of the folders by name."""
+        folders = [images_in(root, self.clean) for root in self.roots]
+        clean = images_in(self.clean) if self.clean is not None else {}
+        names = sorted({name for folder in folders for name in folder})
+        matching = {name: [Frame(folder[name]) for folder in folders if name in folder] for name in names}
+        scenes = [
+            SceneFiles(name, tuple(frames), Frame(clean[name]) if name in clean else None)
+            for name, frames in matching.items()
+            if len(frames) > 1
+        ]
+        single = [name for name, frames in matching.items() if len(frames) == 1]
+        if not scenes:
+            raise InputError(
+                f"no file name is in two of the folders {', '.join(self.roots)} ({len(single)} image files in all): expected "
+                "matching names, such as a/x.png and b/x.png"
+            )
+        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
+        if single:
+            lines.append(
+                f"warning: {len(single)} files have no match in another folder and are left out: {some(single)}"
+            )
+        return scenes, lines
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Turn a naming pattern, such as ``{scene}_{capture}.png``, into a regular expression.
+
+    Raises:
+        InputError: if it has not ``{scene}`` and ``{capture}``, once each.
+    """
+    parts = re.split(r"(\{\w*\})", pattern)
+    if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
+        raise InputError(
+            f"pattern is {pattern!r}: expected {{scene}} and {{capture}} in it once, as in {{scene}}_{{capture}}"
+        )
+    # The capture is as short as can be: of a_b_1 it is 1, and a_b the scene.
+    groups = {"{scene}": "(?P<scene>.+)", "{capture}": "(?P<capture>[^/]+?)"}
+    return re.compile("".join(groups.get(p, "[^/]+?" if re.fullmatch(r"\{\w*\}", p) else re.escape(p)) for p in parts))
+
+
+class Captures(SceneSource):
+    """One folder in which the names say what belongs together: ``cell_1.png``, ``cell_2.png``, ``nerve_1.png``, ...
+
+    Args:
+        root: the folder; subfolders too.
+        pattern: of the file names, with ``{scene}`` and ``{capture}`` in it, and ``{}`` for what does not matter. With a
+            slash it is matched to the path in the folder (``{scene}/{capture}``), without one to the name, and without a
+            suffix to any suffix.
+        clean: a folder of clean images, named like the scenes or by the same pattern; to validate against, never trained on.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "captures"
+
+    def __init__(self, root: str, pattern: str = "{scene}_{capture}", clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.pattern, self.clean = root, pattern, clean
+        self._expression = compile_pattern(pattern)
+
+    def _scene(self, path: PurePath) -> str | None:
+        """Return the scene that a path in the folder belongs to, or None if it does not fit the pattern."""
+        suffix = PurePath(self.pattern).suffix
+        whole = path if suffix and "{" not in suffix else path.with_suffix("")
+        if "/" in self.pattern:
+            found = self._expression.fullmatch(whole.as_posix())
+            return found["scene"] if found else None
+        found = self._expression.fullmatch(whole.name)
+        return (path.parent / found["scene"]).as_posix() if found else None
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Sort the files of the folder by scene."""
+        captures, other = self._sorted(self.root, self.clean)
+        clean = {}
+        if self.clean is not None:
+            clean = {scene: files[0] for scene, files in self._sorted(self.clean)[0].items()} | images_in(self.clean)
+        scenes = [
+            SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
+            for name, files in captures.items()
+            if len(files) > 1
+        ]
+        single = [files[0].name for files in captures.values() if len(files) == 1]
+        if not scenes:
+            found = some([*single, *other], 2) or "none"
+            raise InputError(
+                f"no two files in {self.root} are captures of one scene by the pattern {self.pattern!r} "
+                f"({len(single) + len(other)} image files, such as {found}): set the source's pattern"
+            )
+        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
+        if other:
+            lines.append(
+                f"warning: {len(other)} files do not fit the pattern {self.pattern!r} and are left out: {some(other)}"
+            )
+        if single:
+            lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {some(single)}")
+        return scenes, lines
+
+    def _sorted(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
+        """Return the files of each scene, and the names that fit no scene."""
+        folder = Path(root).expanduser()
+        scenes: dict[str, list[Path]] = defaultdict(list)
+        other = []
+        for file in images_in(root, without).values():
+            scene = self._scene(file.relative_to(folder) if file != folder else PurePath(file.name))
+            if scene is None:
+                other.append(file.name)
+            else:
+                scenes[scene].append(file)
+        return scenes, other

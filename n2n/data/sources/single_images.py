@@ -1,0 +1,122 @@
+"""Single noisy images: neighbouring pixels stand in for the second capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from n2n.data.scenes.frames import Frame, SceneFiles
+from n2n.data.sources.folders import all_images, count_pages, images_in
+from n2n.data.sources.scenes import SceneSource
+from n2n.data.stores.pairs import Batch
+from n2n.errors import InputError
+
+# The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.
+_NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
+
+
+def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> the numbers of both, 2×N×1×H/2×W/2 int64."""
+    N, _, H, W = images.shape
+    pairs = torch.tensor(_NEIGHBOURS, device=images.device)
+    choice = torch.randint(len(pairs), (N, 1, H // 2, W // 2), device=images.device, generator=generator)
+    return pairs[choice].movedim(-1, 0)
+
+
+def subsample(images: Tensor, pick: Tensor) -> Tensor:
+    """Take the chosen pixel of each 2×2 cell: N×C×H×W and N×1×H/2×W/2 -> N×C×H/2×W/2."""
+    N, C, H, W = images.shape
+    cells = (
+        images[..., : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2).permute(0, 1, 2, 4, 3, 5).flatten(4)
+    )
+    return cells.gather(-1, pick[..., None].expand(-1, C, -1, -1, -1))[..., 0]
+
+
+class NeighbourPairs:
+    """Makes pairs of single images as Neighbor2Neighbor does (Huang et al., CVPR 2021, sections 4.1 and 4.2).
+
+    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours differ in what they
+    show, too; the regularizer takes that part of the difference out of the loss, by asking how the denoised whole image
+    differs at the same places: weight × mean(((φ(g₁) − g₂) − (g₁(φ(y)) − g₂(φ(y))))²).
+
+    Args:
+        weight: of the regularizer at the end of training; it grows from 0 in proportion to the epochs. 2 is the paper's
+            for synthetic noise, 8 and 16 for that of real cameras.
+    """
+
+    from_clean = False
+    augmentable = False
+    suited_loss: str | None = None
+
+    def __init__(self, weight: float) -> None:
+        if weight < 0:
+            raise InputError(f"weight is {weight}: expected 0 or more")
+        self.weight = weight
+
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
+        """Draw a pair of half-size images, and the regularizer that belongs to it."""
+        one, other = pick_neighbours(images, generator)
+
+        def regularizer(network: Callable[[Tensor], Tensor], denoised: Tensor, target: Tensor) -> Tensor:
+            with torch.no_grad():
+                whole = network(images).float()
+            expected = subsample(whole, one) - subsample(whole, other)
+            return self.weight * progress * (denoised - target - expected).square().mean()
+
+        return Batch(subsample(images, one), subsample(images, other), None, regularizer, independent=False)
+
+
+class SingleImages(SceneSource):
+    """Single noisy images, no pairs at all (Neighbor2Neighbor). The noise must be white: independent from pixel to pixel.
+
+    Args:
+        root: an image, a folder of them, or several; the pages of a stack are images of their own.
+        clean: a folder of clean images of the same names, to validate against; never trained on. Without it no PSNR can be
+            given, with or without clean images.
+        weight: of the regularizer, see :class:`NeighbourPairs`.
+        **kwargs: as for all sources of images.
+    """
+
+    kind = "single-images"
+    # The regularizer grows over the length of training.
+    anneals = True
+    window = 0
+    scale = 2
+
+    def __init__(self, root: str | list[str], clean: str | None = None, weight: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.clean = [root] if isinstance(root, str) else list(root), clean
+        self.train_draw = NeighbourPairs(weight)
+        # Whole images against clean ones, where there are such; else half-size pairs, whose loss can still be watched.
+        self.val_draw = None if clean is not None else self.train_draw
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Find the images."""
+        clean = images_in(self.clean) if self.clean is not None else {}
+        return single_scenes(all_images(self.root, self.clean), clean, self.root)
+
+
+def single_scenes(
+    files: list[tuple[str, Path]],
+    clean: dict[str, Path],
+    roots: list[str],
+) -> tuple[list[SceneFiles], list[str]]:
+    """Make a scene of every page of every file; returns lines on the unreadable ones, too."""
+    counted, unreadable = count_pages(files)
+    # The clean image of a page is the same page of the clean file; where that has fewer, there is none.
+    scenes = [
+        SceneFiles(
+            f"{name}[{page}]" if pages > 1 else name,
+            (Frame(file, page),),
+            Frame(clean[name], page) if name in clean else None,
+        )
+        for name, file, pages in counted
+        for page in range(pages)
+    ]
+    if not scenes:
+        raise InputError(f"there is no image in {', '.join(roots)}" + "".join(f" ({line})" for line in unreadable))
+    return scenes, [f"{len(scenes)} images", *unreadable]

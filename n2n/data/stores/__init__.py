@@ -1,0 +1,1 @@
+"""How pairs are kept and cut into batches."""

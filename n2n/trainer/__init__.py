@@ -1,0 +1,1 @@
+"""What LightningCLI runs: fit, validate and predict."""

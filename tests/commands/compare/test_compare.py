@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import csv
+import math
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tqdm import tqdm
+
+from n2n.cli import main
+from n2n.commands.compare.job import Job, differences
+from n2n.commands.compare.plan import Variation, plan
+from n2n.commands.compare.plot import plot
+from n2n.commands.compare.table import Row, markdown
+from n2n.commands.runs import Run
+from tests.conftest import write_course
+from tests.data.sources.test_own_images import write_captures
+from tests.events import write_events
+
+
+def compare(*configs: str, options: tuple[str, ...] = (), root: str = "data") -> int:
+    return main(["compare", *arguments(*configs, options=options, root=root)])
+
+
+def arguments(*configs: str, options: tuple[str, ...] = (), root: str = "data") -> list[str]:
+    common = ("--config", "data/ee559", "--data.source.root", root, "--data.batch_size", "20")
+    return [*configs, *common, "--trainer.accelerator", "cpu", *options]
+
+
+def rows(name: str = "compare") -> list[dict[str, str]]:
+    with Path(f"lightning_logs/{name}/table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    content = torch.load(f"lightning_logs/{run}/checkpoints/last.ckpt", weights_only=True)
+    state: dict[str, torch.Tensor] = content["state_dict"]
+    return state
+
+
+def test_each_network_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model[12].yaml", options=("--epochs", "2")) == 0
+    table = rows()
+    assert [row["network"] for row in table] == ["model1", "model2"]
+    for row in table:
+        checkpoint = torch.load(f"lightning_logs/compare/{row['folder']}/checkpoints/best.ckpt", weights_only=True)
+        figures = checkpoint["n2n"]["figures"]
+        assert float(row["denoised, per image"]) == pytest.approx(figures["val/psnr_per_image"])
+        assert float(row["denoised, global"]) == pytest.approx(figures["val/psnr"])
+        gain = figures["val/psnr_per_image"] - figures["val/psnr_noisy_per_image"]
+        assert float(row["gain"]) == pytest.approx(gain, abs=1e-5)
+        assert (row["epochs"], row["seed"]) == ("2", "0")
+        assert int(row["best epoch"]) == checkpoint["epoch"] + 1
+        assert float(row["minutes"]) > 0
+    assert [float(row["parameters"]) for row in table] == [32 * 128 + 128 + 128 * 32 + 32, 2 * 3 * 32 * 9 + 32 + 3]
+    # Model1 takes 2 × 128 for each value of a pixel; model2's convolutions have 34×34 and 32×32 positions that count.
+    assert [float(row["MACs/px"]) for row in table] == pytest.approx([3 * 2 * 128, 864 * (34**2 / 32**2 + 1)], rel=1e-4)
+    assert [row["paper, per image"] for row in table] == ["23.78", "24.92"]
+    text = Path("lightning_logs/compare/table.md").read_text()
+    assert text in capsys.readouterr().out
+    assert re.search(r"^\| model2 \| 1,763 \| 1,839 \| 2 \|", text, re.MULTILINE)
+    assert f"| {float(table[1]['denoised, per image']):.2f} |" in text
+    assert "One seed each" in text
+    assert Image.open("lightning_logs/compare/psnr.png").size > (500, 200)
+    assert "minutes of training" in Path("lightning_logs/compare/psnr.svg").read_text()
+
+
+def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    last = Path("lightning_logs/part/model2/checkpoints/last.ckpt")
+    before, table = last.stat().st_mtime_ns, rows("part")
+    with monkeypatch.context() as patch:
+        patch.setattr("tqdm.tqdm.__init__", partialmethod(tqdm.__init__, disable=True))
+        assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    assert (last.stat().st_mtime_ns, rows("part")) == (before, table)
+    assert compare("table1/model2.yaml", options=("--epochs", "2", "--name", "part")) == 0
+    assert rows("part")[0]["epochs"] == "2"
+    assert compare("table1/model2.yaml", options=("--epochs", "2", "--name", "whole")) == 0
+    part, whole = weights("part/model2"), weights("whole/model2")
+    assert all(torch.equal(part[key], whole[key]) for key in whole)
+    # Fewer are a look back.
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "part")) == 0
+    for column in ("epochs", "best epoch", "denoised, per image", "minutes"):
+        assert rows("part")[0][column] == table[0][column]
+    assert compare("table1/model2.yaml", options=("--epochs", "3", "--name", "part", "--show")) == 0
+    assert rows("part")[0]["epochs"] == "2"
+    text = Path("lightning_logs/part/table.md").read_text()
+    assert "model2: 2 epochs so far." in text
+    assert "--show" not in text
+    # Whoever repeats the run from its configuration starts anew.
+    assert yaml.safe_load(Path("lightning_logs/part/model2/config.yaml").read_text())["ckpt_path"] is None
+
+
+def test_killed_comparison_goes_on_where_it_was() -> None:
+    write_course(Path("data"))
+    args = arguments("table1/model1.yaml", "table1/model2.yaml", options=("--epochs", "25", "--name", "killed"))
+    process = subprocess.Popen([sys.executable, "-m", "n2n", "compare", *args], stderr=subprocess.DEVNULL)
+    last = Path("lightning_logs/killed/model2/checkpoints/last.ckpt")
+    while not last.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    first = Path("lightning_logs/killed/model1/checkpoints/last.ckpt").stat().st_mtime_ns
+    assert torch.load(last, weights_only=True)["epoch"] < 24
+    assert main(["compare", *args]) == 0
+    assert Path("lightning_logs/killed/model1/checkpoints/last.ckpt").stat().st_mtime_ns == first
+    assert [row["epochs"] for row in rows("killed")] == ["25", "25"]
+    assert compare("table1/model2.yaml", options=("--epochs", "25", "--name", "whole")) == 0
+    killed, whole = weights("killed/model2"), weights("whole/model2")
+    assert all(torch.equal(killed[key], whole[key]) for key in whole)
+
+
+def test_seeds_are_averaged_and_values_varied() -> None:
+    source = ("--data.source", "n2n.data.DeadLeaves", "--data.source.pairs", "60", "--data.source.val_pairs", "20")
+    options = ("--vary", "data.target=noisy,clean", "--seeds", "0", "1", "2", "--epochs", "2")
+    assert main(["compare", "table1/model2.yaml", *source, *options, "--trainer.accelerator", "cpu"]) == 0
+    table = rows()
+    assert [(row["network"], row["seed"]) for row in table] == [
+        (f"model2 target={target}", str(seed)) for target in ("noisy", "clean") for seed in range(3)
+    ]
+    scores = [float(row["denoised, per image"]) for row in table]
+    assert len(set(scores)) == 6
+    text = Path("lightning_logs/compare/table.md").read_text()
+    for part in (scores[:3], scores[3:]):
+        assert f"| {statistics.mean(part):.2f} ± {statistics.stdev(part):.2f} |" in text
+    assert "over 3 seeds" in text
+    config = yaml.safe_load(Path(f"lightning_logs/compare/{table[5]['folder']}/config.yaml").read_text())
+    assert (config["data"]["target"], config["seed_everything"]) == ("clean", 2)
+
+
+def test_averaged_weights_can_be_compared() -> None:
+    write_course(Path("data"))
+    Path("averaged.yaml").write_text(
+        "name: averaged\ntrainer: {callbacks: [lightning.pytorch.callbacks.EMAWeightAveraging]}\n"
+        "model: {backbone: n2n.backbones.Model2}"
+    )
+    assert compare("averaged.yaml", "table1/model2.yaml", options=("--epochs", "1")) == 0
+    assert [row["epochs"] for row in rows()] == ["1", "1"]
+    averaged, last = (weights(f"compare/{name}") for name in ("averaged", "model2"))
+    assert averaged.keys() == last.keys()
+    assert any(not torch.equal(averaged[key], last[key]) for key in last)
+
+
+def test_budget_of_minutes_counts_over_interruptions(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
+    (first,) = rows()
+    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
+    assert rows() == [first]
+    assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
+    longer = int(rows()[0]["epochs"])
+    assert longer > int(first["epochs"]) > 1
+    # Less time is a look back, to what had ended by then.
+    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
+    assert 0 < int(rows()[0]["epochs"]) < longer
+    # Time that was not counted cannot be counted on.
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "epochs")) == 0
+    assert compare("table1/model2.yaml", options=("--minutes", "9", "--name", "epochs")) == 2
+    assert "trained without --minutes" in capsys.readouterr().err
+
+
+def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    schedule = ("--model.scheduler", "n2n.schedules.OneCycle")
+    assert compare("table1/model2.yaml", options=("--epochs", "1", *schedule)) == 0
+    for options, message in (
+        (("--epochs", "1", *schedule, "--model.optimizer.lr", "0.5"), "init_args.lr was 0.001 and is now 0.5"),
+        (("--epochs", "2", *schedule), "trainer.max_epochs was 1 and is now 2"),
+        (("--epochs", "1", "--model.scheduler", "null"), "model.scheduler was"),
+        (("--epochs", "1", *schedule, "--trainer.callbacks", "LearningRateFinder"), "trainer.callbacks was"),
+    ):
+        assert compare("table1/model2.yaml", options=options) == 2
+        assert message in capsys.readouterr().err
+    # Where it computes is no matter.
+    assert compare("table1/model2.yaml", options=("--epochs", "1", *schedule, "--trainer.precision", "32-true")) == 0
+
+
+def test_class_that_varies_keeps_the_options_given_for_all() -> None:
+    lr, classes = "model.optimizer.init_args.lr=1e-1,1e-2", "model.optimizer=torch.optim.Adam,torch.optim.SGD"
+    Path("slow.yaml").write_text("model: {optimizer: {class_path: torch.optim.Adagrad, init_args: {lr: 7.0}}}")
+    options = ["--model.optimizer.lr", "0.5", "-c", "slow.yaml", "--model.optimizer.init_args.weight_decay=0.125"]
+
+    def found(*varied: str) -> set[tuple[str, float, float]]:
+        jobs = plan(["table1/model2"], [Variation.parse(text) for text in varied], [], options, "name")
+        optimizers = [job.config["model"]["optimizer"] for job in jobs]
+        return {(x["class_path"], x["init_args"]["lr"], x["init_args"]["weight_decay"]) for x in optimizers}
+
+    names = ("torch.optim.Adam", "torch.optim.SGD")
+    assert found(classes) == {(name, 0.5, 0.125) for name in names}
+    # Named before the class that it is an argument of, and more exactly than the option is.
+    assert found(lr, classes) == {(name, rate, 0.125) for name in names for rate in (0.1, 0.01)}
+
+
+def test_labels_and_folders_tell_the_runs_apart() -> None:
+    def planned(*varied: str) -> list[Job]:
+        return plan(["table1/model2"], [Variation.parse(text) for text in varied], [], [], "name")
+
+    def labels(*varied: str) -> list[str]:
+        return [job.label for job in planned(*varied)]
+
+    assert labels("model.loss=torch.nn.MSELoss,torch.nn.L1Loss") == ["model2 loss=MSELoss", "model2 loss=L1Loss"]
+    # Two classes of one name are told apart by their packages; names of files are no classes.
+    backbones = "n2n.backbones.Model2,n2n.backbones.paper.Model2"
+    assert labels(f"model.backbone={backbones}") == [f"model2 backbone={name}" for name in backbones.split(",")]
+    assert labels("data.source.cache_dir=a.pkl") == ["model2 cache_dir=a.pkl"]
+    folder, source = "data.source.cache_dir=a", "data.source.seed=1"
+    assert labels(folder, source, "seed_everything=2") == ["model2 cache_dir=a seed=1 seed_everything=2"]
+    optimizer = "model.optimizer.init_args.betas=[0.9,0.9]"
+    both = labels(
+        optimizer, "data.source.init_args.seed=1", "data.val_source=n2n.data.DeadLeaves", "data.val_source.seed=1"
+    )
+    assert both[0].endswith("data.source.init_args.seed=1 val_source=DeadLeaves data.val_source.seed=1")
+    # Names that no file system takes.
+    long, other = (job.folder.name for job in planned(f"data.source.cache_dir={'a' * 300}b,{'a' * 300}c"))
+    assert long != other
+    assert max(len(long), len(other)) <= 200
+    assert planned(f"data.source.cache_dir={'a' * 300}b")[0].folder.name == long
+
+
+def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model2.yaml", options=("--epochs", "1")) == 0
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("n2n.module.DenoisingModule.training_step", interrupt)
+        try:
+            assert compare("table1/model2.yaml", options=("--epochs", "2")) == 130
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    assert "model2: 1 epochs so far." in Path("lightning_logs/compare/table.md").read_text()
+    # Nor does it need the best checkpoint.
+    Path("lightning_logs/compare/model2/checkpoints/best.ckpt").unlink()
+    assert compare("table1/model2.yaml", options=("--epochs", "2")) == 0
+    assert rows()[0]["epochs"] == "2"
+    assert "so far" not in Path("lightning_logs/compare/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("", False),
+        ("--model.scheduler n2n.schedules.OneCycle", True),
+        ("--model.loss n2n.losses.AnnealedL0", True),
+        ("--data.source n2n.data.SingleImages --data.source.root images", True),
+    ],
+)
+def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool) -> None:
+    one, two = (
+        plan(["table1/model2"], [], [], [*options.split(), "--trainer.max_epochs", epochs], "name")[0].config
+        for epochs in "12"
+    )
+    assert list(differences(one, two)) == ["trainer.max_epochs was 1 and is now 2"] * refused
+
+
+def test_runs_without_figures_say_so() -> None:
+    write_course(Path("data"))
+    options = ("--epochs", "1", "--model.optimizer", "torch.optim.SGD", "--vary", "model.optimizer.lr=1e20,0.1")
+    assert compare("table1/model2.yaml", options=options) == 1
+    assert [row["network"] for row in rows()] == ["model2 lr=0.1"]
+    text = Path("lightning_logs/compare/table.md").read_text()
+    assert "the training diverged" in text
+    unvalidated = ("--epochs", "1", "--vary", "trainer.limit_val_batches=0,1.0", "--name", "none")
+    assert compare("table1/model2.yaml", options=unvalidated) == 0
+    text = Path("lightning_logs/none/table.md").read_text()
+    assert "model2 limit_val_batches=0: 1 epochs without a figure: not validated, or not a number." in text
+
+
+def test_figures_that_are_no_numbers_have_no_spread() -> None:
+    job = plan(["table1/model2"], [], [], [], "name")[0]
+    runs = []
+    for mse in (-1e-6, 1e-3):
+        folder = Path(f"runs/{mse}")
+        write_events(folder / "tfevents", [(1, 60, {"train/loss": 1, "val/mse_blind": mse})])
+        runs.append((job, Run.read(folder)))
+    text = markdown([Row("a|b", runs)], "n2n compare")
+    assert text.splitlines()[2].startswith(r"| a\|b | 1 | 1 | 1.0 | nan |")
+    assert plot([Row("_$a$_{", runs)], Path("psnr"))
+    assert "_$a$_{" in Path("psnr.svg").read_text()
+
+
+def test_network_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    Path("narrow.yaml").write_text("model: {backbone: {class_path: n2n.backbones.Model1, init_args: {width: 16}}}")
+    assert compare("narrow.yaml", "table1/model2.yaml", options=("--epochs", "1")) == 1
+    out = capsys.readouterr()
+    assert "narrow failed: Model1 is bound to images 16 pixels wide and got 32" in out.err
+    assert "narrow: failed: Model1 is bound" in out.out
+    assert [row["network"] for row in rows()] == ["model2"]
+    Path("narrower.yaml").write_text(Path("narrow.yaml").read_text())
+    assert compare("narrow.yaml", "narrower.yaml", "table1/model2.yaml", options=("--epochs", "1")) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("n2n compare: error: Model1 is bound")
+
+
+def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    handler = signal.getsignal(signal.SIGINT)
+    options = ("--epochs", "1", "--vary", "model.backbone=n2n.backbones.Model2,tests.networks.Interrupting")
+    try:
+        assert compare("final.yaml", options=options) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    shown = capsys.readouterr()
+    assert "The same command goes on" in shown.err
+    assert [row["network"] for row in rows()] == ["final backbone=Model2"]
+    assert "final backbone=Interrupting: not trained yet." in shown.out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "no configuration is given"),
+        ("nonsense.yaml", "there is no config 'nonsense.yaml'"),
+        ("final.yaml final.yaml", "two configurations are called final"),
+        ("final.yaml --vary data.targt=noisy", "did you mean --data.target?"),
+        ("final.yaml --vary data.target", "data.target=noisy,clean"),
+        ("final.yaml --vary data.target=", "data.target=noisy,clean"),
+        ("final.yaml --vary data.target=[", "data.target=noisy,clean"),
+        ("final.yaml --vary data.target=dirty", "dirty"),
+        ("final.yaml --epochs 0", "--epochs is 0"),
+        ("final.yaml --minutes nan", "--minutes is nan"),
+        ("final.yaml --epochs 1 --minutes 1", "give one of them"),
+        ("final.yaml --epochs a", "--epochs is 'a': expected a whole number"),
+        ("final.yaml --seeds x", "--seeds is 'x': expected a whole number"),
+        ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
+        ("final.yaml --seads 1", "did you mean --seeds?"),
+        ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
+        ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
+        ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
+        (f"final.yaml --name {'n' * 300}", "expected what can be the name of a folder"),
+        ("final.yaml --name=", "expected what can be the name of a folder"),
+        ("final.yaml --seed_everything true", "another seed each time"),
+        ("final.yaml --seeds 0 0", "--seeds has 0 twice"),
+        ("final.yaml --seeds -1", "--seeds has -1"),
+        ("final.yaml --epochs 1000000", "less than a million"),
+        ("final.yaml --trainer.max_time 5:00", "days:hours:minutes:seconds"),
+        ("final.yaml --minutes 1 --model.loss n2n.losses.AnnealedL0", "give --epochs, not --minutes"),
+        ("final.yaml --vary data.target=noisy,noisy", "has the value noisy twice"),
+        ("final.yaml --vary data.target=noisy --vary data.target=clean", "--vary data.target is given twice"),
+        ("final.yaml --vary data.source.cache_dir=2024-01-01", "data.target=noisy,clean"),
+        ("final.yaml --vary data.source.cache_dir=a/b,a_b", "would share the folder"),
+        ("final.yaml quick.yaml --model.optimizer.lr x", "lr"),
+    ],
+)
+def test_mistakes_get_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *command.split()]) == 2
+    shown = capsys.readouterr().err.strip()
+    assert len(shown.splitlines()) == 1
+    assert shown.startswith("n2n compare: error:")
+    assert message in shown
+    assert list(Path().iterdir()) == []
+
+
+def test_a_configuration_that_is_no_text_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for command in (["compare", "binary.yaml"], ["fit", "--config", "binary.yaml"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected a YAML file in UTF-8" in line
+
+
+def test_without_clean_images_the_estimates_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    write_captures()
+    source = ("--data.source", "n2n.data.Folders", "--data.source.roots", "[a,b]", "--data.source.patches", "100")
+    options = (*source, "--data.batch_size", "10", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu")
+    assert main(["compare", "table1/model2.yaml", *options]) == 0
+    (row,) = rows()
+    figures = torch.load("lightning_logs/compare/model2/checkpoints/best.ckpt", weights_only=True)["n2n"]["figures"]
+    denoised = -10 * math.log10(figures["val/mse_blind"] + 1e-8)
+    assert float(row["denoised, estimated"]) == pytest.approx(denoised, abs=1e-4)
+    assert float(row["gain"]) == pytest.approx(denoised - figures["val/psnr_noisy_blind"], abs=1e-4)
+    assert row["denoised, per image"] == ""
+    assert "per image" not in Path("lightning_logs/compare/table.md").read_text()
+    assert "estimated" in Path("lightning_logs/compare/psnr.svg").read_text()

@@ -1,0 +1,315 @@
+"""What becomes of the user's files on their way into the flat array."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from n2n.data import CleanImages, Folders, SingleImages, Stack, images
+from n2n.data.corruption import Gaussian
+from n2n.data.images import ImageReader
+from n2n.data.images.arrays import NpyReader
+from n2n.data.scenes import frames as frames_module
+from n2n.data.scenes.frames import Frame, SceneFiles
+from n2n.data.scenes.gather import _convert, default_range, gather
+from n2n.errors import InputError
+
+RNG = np.random.default_rng(0)
+SMALL: dict[str, Any] = {"patch": 8, "patches": 40, "val_fraction": 0}
+
+
+def noisy(*shape: int, dtype: str = "uint8", top: int = 256) -> NDArray[Any]:
+    return RNG.integers(0, top, shape).astype(dtype)
+
+
+def save(path: str, image: NDArray[Any]) -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, image)
+    return file
+
+
+def scene(*captures: Path, clean: Path | None = None, name: str = "x") -> SceneFiles:
+    return SceneFiles(name, tuple(Frame(path) for path in captures), Frame(clean) if clean else None)
+
+
+class Gathered:
+    """What :func:`gather` gives, with the array that it filled."""
+
+    def __init__(self, *scenes: SceneFiles, channels: int | None = None, window: int | None = None) -> None:
+        self.note = gather(scenes, channels, window, self._allocate)
+        self.lines = "\n".join(self.note["remarks"])
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        self.pixels = np.zeros(shape, dtype)
+        return self.pixels
+
+    def image(self, start: int, index: int = 0) -> NDArray[Any]:
+        _, height, width, *_ = self.note["scenes"][index]
+        return self.pixels[start : start + height * width].reshape(height, width, -1)
+
+
+class Counted:
+    """Counts the files that are open, and how often one was opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.most = self.opened = 0
+        real = images.open_image
+
+        def open_image(path: Path) -> ImageReader:
+            reader = real(path)
+            close, self.now, self.opened = reader.close, self.now + 1, self.opened + 1
+            self.most = max(self.most, self.now)
+
+            def closed() -> None:
+                self.now -= 1
+                close()
+
+            monkeypatch.setattr(reader, "close", closed)
+            return reader
+
+        for module in ("frames", "gather"):
+            monkeypatch.setattr(f"n2n.data.scenes.{module}.open_image", open_image)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.now == 0
+
+
+def test_one_file_is_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(f"x_{i}.npy", noisy(9, 8)) for i in range(7)]
+    with Counted(monkeypatch) as counted:
+        Gathered(scene(*files[:4]), scene(*files[4:], name="y"))
+    assert (counted.most, counted.opened) == (1, 14)
+
+
+def test_a_stack_is_opened_once_for_all_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save("stack.npy", noisy(30, 9, 8))
+    pages = [SceneFiles(str(page), (Frame(file, page),)) for page in range(30)]
+    with Counted(monkeypatch) as counted:
+        assert len(Gathered(*pages, window=0).note["scenes"]) == 30
+    # To look at it, and to copy it.
+    assert counted.opened == 2
+
+
+def test_the_file_is_closed_when_copying_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(f"x_{i}.npy", noisy(9, 8)) for i in range(2)]
+
+    def interrupt(*_: object) -> NDArray[Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("n2n.data.scenes.gather._convert", interrupt)
+    with Counted(monkeypatch), pytest.raises(KeyboardInterrupt):
+        Gathered(scene(*files))
+
+
+def test_repeats_are_found_wherever_they_are_and_named() -> None:
+    a, b = noisy(300, 8), noisy(300, 8)
+    files = [save(f"{i}.npy", image) for i, image in enumerate((a, b, a, b, a))]
+    found = Gathered(scene(*files))
+    assert "are left out: 2.npy is 0.npy, 3.npy is 1.npy, 4.npy is 0.npy" in found.lines
+    ((_, _, _, starts, _),) = found.note["scenes"]
+    assert [np.array_equal(found.image(start)[..., 0], kept) for start, kept in zip(starts, (a, b), strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_repeated_pages_and_files_of_one_name_are_told_apart() -> None:
+    a, b = noisy(9, 8), noisy(9, 8)
+    stack = save("stack.npy", np.stack([a, b, b]))
+    found = Gathered(SceneFiles("x", tuple(Frame(stack, page) for page in range(3))))
+    assert "stack.npy[2] is stack.npy[1]" in found.lines
+    files = [save(f"{folder}/deep/z.npy", image) for folder, image in zip("abc", (a, b, a), strict=True)]
+    assert "c/deep/z.npy is a/deep/z.npy" in Gathered(scene(*files)).lines
+
+
+def test_single_images_may_repeat() -> None:
+    a = noisy(9, 8)
+    found = Gathered(scene(save("a.npy", a)), scene(save("b.npy", a), name="y"), window=0)
+    assert (len(found.note["scenes"]), found.lines) == (2, "")
+
+
+def bleaching(step: float, pages: int = 100) -> list[SceneFiles]:
+    images = RNG.normal(1000, 10, (pages, 64, 64)) - np.arange(pages)[:, None, None] * step * 10
+    file = save("bleaching.npy", images.astype(np.float32))
+    return [SceneFiles("x", tuple(Frame(file, page) for page in range(pages)))]
+
+
+def drift(found: Gathered) -> float:
+    match = re.search(r"brightness drifts between captures, by (\S+) times", found.lines)
+    assert match
+    return float(match[1])
+
+
+def test_slow_drift_counts_where_distant_captures_are_paired() -> None:
+    scenes = bleaching(0.04)
+    assert drift(Gathered(*scenes)) == pytest.approx(-99 * 0.04, abs=0.2)
+    assert Gathered(*scenes, window=1).lines == ""
+    assert drift(Gathered(*bleaching(0.3), window=1)) == pytest.approx(-0.3, abs=0.1)
+
+
+def test_drift_late_in_a_series_is_seen() -> None:
+    images = RNG.normal(1000, 10, (9, 64, 64))
+    images[-1] += 20
+    file = save("series.npy", images.astype(np.float32))
+    late = SceneFiles("x", tuple(Frame(file, page) for page in range(9)))
+    assert drift(Gathered(late, window=1)) == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize(("channels", "fits"), [(3, True), (4, False)])
+def test_a_clean_image_must_have_channels_that_can_be_made_alike(channels: int, fits: bool) -> None:
+    captures = [save(f"{i}.npy", noisy(9, 8, channels)) for i in range(2)]
+    clean = save("clean.npy", noisy(9, 8))
+    found = Gathered(scene(*captures, clean=clean))
+    assert (found.note["scenes"][0][4] is not None) == fits
+    assert ("the clean image of x (9×8×1 uint8, its captures are 9×8×4 uint8)" in found.lines) != fits
+
+
+def test_a_clean_image_of_floats_is_rounded_into_the_dtype_of_its_captures() -> None:
+    captures = [save(f"{i}.npy", noisy(9, 8)) for i in range(2)]
+    mean = RNG.uniform(0, 255, (9, 8)).astype(np.float32)
+    found = Gathered(scene(*captures, clean=save("clean.npy", mean)))
+    start = found.note["scenes"][0][4]
+    assert found.lines == ""
+    assert np.array_equal(found.image(start)[..., 0], np.rint(mean))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (0, 300, "its captures are uint8, which does not hold them"),
+        (-9, 200, "its captures are uint8, which does not hold them"),
+        (0, 1, "nothing of it is left"),
+    ],
+)
+def test_a_clean_image_out_of_range_is_left_out_with_a_line(low: float, high: float, message: str) -> None:
+    captures = [save(f"{i}.npy", noisy(9, 8)) for i in range(2)]
+    clean = save("clean.npy", np.linspace(low, high, 72, dtype=np.float32).reshape(9, 8))
+    found = Gathered(scene(*captures, clean=clean))
+    assert found.note["scenes"][0][4] is None
+    assert "1 images cannot be used and are left out: clean.npy holds values of" in found.lines
+    assert message in found.lines
+
+
+def test_more_clean_images_than_captures_do_not_outvote_them() -> None:
+    clean = [save(f"clean{i}.npy", noisy(9, 8, dtype="float32")) for i in range(2)]
+    files = [scene(save("a.npy", noisy(9, 8)), clean=clean[0]), scene(Path("none.npy"), clean=clean[1], name="y")]
+    assert [name for name, *_ in Gathered(*files, window=0).note["scenes"]] == ["x"]
+    with pytest.raises(InputError, match="none of the 1 files can be read"):
+        Gathered(files[1], window=0)
+
+
+def test_a_file_that_changes_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(f"{i}.npy", noisy(9, 8)) for i in range(4)]
+    stack = save("stack.npy", noisy(5, 9, 8))
+    scenes = [scene(*files), SceneFiles("y", tuple(Frame(stack, page) for page in range(5)))]
+    survey = frames_module.survey
+
+    def surveyed(*given: Any) -> Any:
+        result = survey(*given)
+        save("1.npy", noisy(9, 8, dtype="uint16"))
+        save("stack.npy", noisy(3, 9, 8))
+        Path("2.npy").unlink()
+        return result
+
+    monkeypatch.setattr("n2n.data.scenes.gather.survey", surveyed)
+    found = Gathered(*scenes)
+    assert "4 images cannot be used" in found.lines
+    for text in ("1.npy changed while it was read", "2.npy", "stack.npy changed while it was read"):
+        assert text in found.lines
+    assert [len(starts) for _, _, _, starts, _ in found.note["scenes"]] == [2, 3]
+
+
+def test_what_the_system_refuses_to_open_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(f"{i}.npy", noisy(9, 8)) for i in range(3)]
+    real = NpyReader.__init__
+
+    def refused(reader: NpyReader, path: Path) -> None:
+        if path.name == "1.npy":
+            raise PermissionError(13, "Permission denied", str(path))
+        real(reader, path)
+
+    monkeypatch.setattr(NpyReader, "__init__", refused)
+    line = "1 files cannot be read and are left out: 1.npy cannot be read (Permission denied)"
+    assert line in Gathered(scene(*files)).lines
+
+
+def test_a_number_that_is_none_is_seen_in_every_row() -> None:
+    images = [RNG.normal(size=(600, 8)).astype(np.float32) for _ in range(3)]
+    images[0][550, 3] = np.nan
+    found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
+    assert "0.npy holds pixels that are not finite numbers" in found.lines
+
+
+def test_links_to_nothing_are_named() -> None:
+    for folder in "ab":
+        for name in "xyz":
+            save(f"{folder}/{name}.npy", noisy(20, 24))
+    for name, target in (("y", "nowhere"), ("z", "z.npy")):
+        Path(f"b/{name}.npy").unlink()
+        Path(f"b/{name}.npy").symlink_to(target)
+    source = Folders(["a", "b"], **SMALL)
+    lines = "\n".join(source.train_pairs().remarks)
+    assert "2 files cannot be read and are left out: b/y.npy" in lines
+    assert "b/z.npy" in lines
+
+
+def test_a_zarr_array_that_is_changed_in_place_is_read_again() -> None:
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(
+        "x.zarr", shape=(3, 20, 24), chunks=(1, 20, 24), dtype="uint8", compressors=None, overwrite=True
+    )
+    array[:] = noisy(3, 20, 24)
+    first = Stack("x.zarr", **SMALL).train_pairs().pixels.copy()  # type: ignore[attr-defined]
+    changed = noisy(20, 24)
+    array[1] = changed
+    again = Stack("x.zarr", **SMALL).train_pairs().pixels  # type: ignore[attr-defined]
+    assert np.array_equal(again[480:960, 0], changed.reshape(-1))
+    assert np.array_equal(again[:480], first[:480])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        ("uint8", (3, 3), (0, 255)),
+        ("uint16", (0, 0), (0, 255)),
+        ("uint16", (7, 3000), (0, 4095)),
+        ("float32", (0, 0.5), (0, 1)),
+        ("float32", (5, 9), (0, 9)),
+        ("int16", (-5, 900), (-5, 900)),
+        ("int8", (0, 1), (0, 1)),
+    ],
+)
+def test_range_is_found(dtype: str, values: tuple[float, float], expected: tuple[float, float]) -> None:
+    assert default_range(np.dtype(dtype), *values) == expected
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 0), ("int16", -5), ("float32", 0.5)])
+def test_nothing_can_be_learned_of_one_value(dtype: str, value: float) -> None:
+    save("x.npy", np.full((20, 24), value, dtype))
+    with pytest.raises(InputError, match=f"all pixels are {value:g}: nothing to learn"):
+        CleanImages("x.npy", Gaussian(1), **SMALL).train_pairs()
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int8", "uint8"])
+def test_luma_is_rounded(dtype: str) -> None:
+    colour = np.full((1, 1, 3), 99, dtype)
+    colour[..., 0] = 101
+    # 99.6
+    assert _convert(colour, 1).item() == 100
+
+
+def test_pages_of_a_tiff_file_are_single_images() -> None:
+    pages = noisy(12, 20, 24, dtype="uint16")
+    tifffile.imwrite("x.tif", pages)
+    store = SingleImages("x.tif", **SMALL).train_pairs()
+    assert np.array_equal(store.pixels.reshape(pages.shape), pages)  # type: ignore[attr-defined]

@@ -1,0 +1,202 @@
+"""Sources of the user's own images, all through files as a user has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from n2n.data import Captures, Folders, Stack
+from n2n.data.stores.patches import PatchStore, SceneStore
+from n2n.errors import InputError
+
+RNG = np.random.default_rng(0)
+SMALL: dict[str, Any] = {"patch": 8, "patches": 40}
+
+
+def write(path: Path | str, size: tuple[int, ...] = (20, 24), dtype: str = "uint8", top: int = 255) -> np.ndarray:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = RNG.integers(0, top + 1, size).astype(dtype)
+    if path.suffix == ".npy":
+        np.save(path, image)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, image)
+    else:
+        Image.fromarray(image).save(path)
+    return image
+
+
+def train(source: Any) -> PatchStore:
+    store = source.train_pairs()
+    assert isinstance(store, PatchStore)
+    return store
+
+
+def val(source: Any) -> SceneStore:
+    store = source.val_pairs()
+    assert isinstance(store, SceneStore)
+    return store
+
+
+def text(source: Any) -> str:
+    return "\n".join(train(source).remarks)
+
+
+def test_folders_match_by_name_whatever_the_suffix() -> None:
+    a, b = write("a/x.png"), write("b/x.tif")
+    for name in ("y", "deep/z"):
+        write(f"a/{name}.png", (17, 30))
+        write(f"b/{name}.png", (17, 30))
+    write("a/only.png")
+    source = Folders(["a", "b"], val_fraction=0.4, **SMALL)
+    assert "3 scenes with 6 captures" in text(source)
+    assert "1 files have no match in another folder and are left out: only" in text(source)
+    assert train(source).shape == (1, 8, 8)
+    scenes = {scene.name: scene for scene in (*train(source).scenes, *val(source).scenes)}
+    assert set(scenes) == {"x", "y", "deep/z"}
+    x = scenes["x"]
+    kept = [train(source).pixels[start : start + 480].reshape(20, 24) for start in x.starts]
+    assert np.array_equal(kept[0], a)
+    assert np.array_equal(kept[1], b)
+
+
+def test_pattern_sorts_captures_by_scene(tmp_path: Path) -> None:
+    for name in ("cell_a_1", "cell_a_2", "cell_a_3", "nerve_1", "nerve_2", "alone_1", "README"):
+        write(f"in/{name}.png")
+    source = Captures("in", **SMALL)
+    assert {s.name: len(s.captures) for s in source.find()[0]} == {"cell_a": 3, "nerve": 2}
+    assert "1 files do not fit the pattern '{scene}_{capture}' and are left out: README.png" in text(source)
+    assert "1 scenes have one capture only and are left out: alone_1.png" in text(source)
+    for name in ("s1/001", "s1/002", "s2/001", "s2/002"):
+        write(f"deep/{name}.png")
+    assert [s.name for s in Captures("deep", "{scene}/{capture}.png").find()[0]] == ["s1", "s2"]
+    assert [s.name for s in Captures("deep", "{}/{capture}{scene}").find()[0]] == ["01", "02"]
+
+
+def test_clean_images_are_validated_against_and_not_trained_on() -> None:
+    clean = {}
+    for name in ("x", "y"):
+        for capture in (1, 2):
+            write(f"noisy/{name}_{capture}.png")
+        clean[name] = write(f"clean/{name}.png")
+    source = Captures("noisy", clean="clean", val_fraction=0.5, **SMALL)
+    batch = val(source).batch(torch.tensor([0]), 0)
+    assert batch.clean is not None
+    (held,) = val(source).scenes
+    assert np.array_equal(batch.clean[0, 0].numpy(), clean[held.name])
+    assert val(source).has_clean
+    assert not train(source).has_clean
+    assert train(source).batch(torch.arange(4), 0).clean is None
+
+
+def test_stack_pairs_its_pages() -> None:
+    pages = write("stack.tif", (6, 40, 20), "uint16", 3000)
+    source = Stack("stack.tif", val_fraction=0.2, **SMALL)
+    assert "1 stacks with 6 pages" in text(source)
+    assert "one scene only: its last 8 rows are held out" in text(source)
+    # 12 bits hold 3000.
+    assert train(source).range == (0.0, 4095.0)
+    assert train(source).dtype == "uint16"
+    assert val(source).batch(torch.tensor([0]), 0).first.to(torch.int32)[0, 0].tolist() == pages[0, 32:].tolist()
+    np.save("series.npy", pages.astype(np.float32))
+    series = Stack("series.npy", series=True, **SMALL)
+    assert train(series).window == 1
+    assert train(series).range == (0.0, float(pages.max()))
+    write("stacks/a.npy", (3, 30, 30), "uint8")
+    write("stacks/b.npy", (2, 20, 30), "uint8")
+    write("stacks/one.png")
+    both = Stack("stacks", **SMALL)
+    assert {s.name: len(s.captures) for s in both.find()[0]} == {"a": 3, "b": 2}
+    assert "1 files have one page only and are left out: one.png" in text(both)
+
+
+def test_faults_are_named() -> None:
+    for name in ("same", "good", "size", "broken", "deep", "nan"):
+        image = write(f"a/{name}.png")
+        write(f"b/{name}.png")
+        if name == "same":
+            Image.fromarray(image).save("b/same.png")
+    write("b/size.png", (20, 25))
+    Path("b/broken.png").write_bytes(b"no image")
+    write("b/deep.tif", dtype="uint16", top=60000)
+    Path("b/deep.png").unlink()
+    lines = text(Folders(["a", "b"], val_fraction=0, **SMALL))
+    assert (
+        "identical captures, which teach a network to keep the noise, are left out: b/same.png is a/same.png" in lines
+    )
+    assert "shapes do not match and are left out: size (20×24×1 uint8, 20×25×1 uint8)" in lines
+    assert "1 files cannot be read and are left out: b/broken.png is not an image" in lines
+    assert "1 images are not 1-channel uint8 like most and are left out: deep.tif (20×24×1 uint16)" in lines
+    assert "2 scenes to train on" in lines
+
+
+def test_pixels_that_are_no_numbers_leave_their_image_out() -> None:
+    images = [write(f"{folder}/{name}.npy", dtype="float32") for name in "xy" for folder in "ab"]
+    images[0][3, 3] = np.nan
+    np.save("a/x.npy", images[0])
+    source = Folders(["a", "b"], val_fraction=0, **SMALL)
+    assert "a/x.npy holds pixels that are not finite numbers" in text(source)
+    assert [scene.name for scene in train(source).scenes] == ["y"]
+
+
+def test_grey_and_colour_are_made_alike_when_asked() -> None:
+    write("a/x.png", (20, 24, 3))
+    write("b/x.png", (20, 24, 3))
+    write("a/y.png")
+    write("b/y.png")
+    for channels in (1, 3):
+        store = train(Folders(["a", "b"], channels=channels, val_fraction=0, **SMALL))
+        assert store.shape[0] == channels
+        assert len(store.scenes) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Folders(["a"]), "expected two different folders"),
+        (lambda: Folders(["a", "./a"]), "expected two different folders"),
+        (lambda: Folders(["a", "none"]).train_pairs(), "none is not there"),
+        (lambda: Folders(["a", "c"]).train_pairs(), "no file name is in two of the folders"),
+        (lambda: Folders(["a", "b"], patch=40).train_pairs(), "no training image has room for a patch of 40 px"),
+        (lambda: Folders(["a", "b"], patch=0), "patch is 0"),
+        (lambda: Folders(["a", "b"], value_range=(5, 1)), "value_range is 5 to 1"),
+        (lambda: Folders(["a", "b"], val_fraction=0).val_pairs(), "nothing is held out"),
+        (lambda: Folders(["a", "b"], val_fraction=1).train_pairs(), "all scenes are held out"),
+        (lambda: Folders(["a", "b"], val_fraction=1.2), "val_fraction is 1.2"),
+        (lambda: Folders(["d", "e"]).train_pairs(), "none of the 2 files can be read"),
+        (lambda: Folders(["a", "a2"]).train_pairs(), "nothing is left to train on"),
+        (lambda: Captures("a", "{scene}"), "expected {scene} and {capture}"),
+        (lambda: Captures("a", "{scene}-{capture}").train_pairs(), "no two files in a are captures of one scene"),
+        (lambda: Stack("a").train_pairs(), "there is no stack of two pages or more"),
+    ],
+)
+def test_what_cannot_be_used_gets_one_line(make: Any, message: str) -> None:
+    x = write("a/x.png")
+    write("b/x.png")
+    write("c/y.png")
+    Path("a2").mkdir()
+    Image.fromarray(x).save("a2/x.png")
+    for folder in ("d", "e"):
+        Path(folder).mkdir()
+        Path(folder, "x.png").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        make()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_copy_is_kept_and_follows_the_files() -> None:
+    for folder in "ab":
+        write(f"{folder}/x.png")
+    first = train(Folders(["a", "b"], **SMALL)).pixels
+    assert np.array_equal(first, train(Folders(["a", "b"], **SMALL)).pixels)
+    assert len(list(Path("cache").iterdir())) == 1
+    write("a/x.png", (20, 25))
+    write("b/x.png", (20, 25))
+    assert len(train(Folders(["a", "b"], **SMALL)).pixels) == 1000

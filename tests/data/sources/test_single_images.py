@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from n2n.data import SingleImages
+from n2n.data.sources.single_images import NeighbourPairs, pick_neighbours, subsample
+from n2n.errors import InputError
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def test_both_halves_are_neighbours_from_the_same_cell() -> None:
+    images = torch.arange(2 * 6 * 8).reshape(2, 1, 6, 8).float()
+    one, other = pick_neighbours(images, GENERATOR)
+    first, second = subsample(images, one), subsample(images, other)
+    assert first.shape == (2, 1, 3, 4)
+    corner = images[..., ::2, ::2]
+    # In a row of 8 pixels, a cell is {0, 1, 8, 9} from its corner, and neighbours are 1 or 8 apart, never 7 or 9.
+    assert set((first - corner).flatten().tolist()) <= {0.0, 1.0, 8.0, 9.0}
+    assert set((first - second).abs().flatten().tolist()) == {1.0, 8.0}
+
+
+def test_all_eight_choices_are_as_likely() -> None:
+    one, other = pick_neighbours(torch.zeros(1, 1, 400, 400), GENERATOR)
+    counts = torch.bincount((one * 4 + other).flatten(), minlength=16)
+    assert counts[counts > 0].numel() == 8
+    # 5000 expected of each; 6 standard deviations.
+    assert (counts[counts > 0] - 5000).abs().max() < 6 * 5000**0.5
+
+
+def test_colours_are_picked_together_and_odd_rows_are_left() -> None:
+    images = torch.rand(1, 1, 5, 7).expand(-1, 3, -1, -1)
+    half = subsample(images, pick_neighbours(images, GENERATOR)[0])
+    assert half.shape == (1, 3, 2, 3)
+    assert torch.equal(half[:, 0], half[:, 2])
+
+
+def test_regularizer_vanishes_for_a_network_that_gives_what_it_gets() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    batch = NeighbourPairs(2.0)(images, GENERATOR, progress=0.5)
+    assert batch.target is not None
+    assert batch.regularizer is not None
+    assert not batch.independent
+    identity = batch.regularizer(lambda x: x, batch.noisy, batch.target)
+    assert identity.item() == pytest.approx(0, abs=1e-12)
+    # A network that gives zeros expects no difference: what remains is that of the target, half the full weight of 2.
+    zero = batch.regularizer(torch.zeros_like, torch.zeros_like(batch.noisy), batch.target)
+    assert zero.item() == pytest.approx(batch.target.square().mean().item())
+
+
+def test_pages_of_a_stack_are_images_of_their_own() -> None:
+    np.save("stack.npy", np.zeros((3, 20, 20), np.uint8))
+    Path("broken.npy").write_bytes(b"")
+    scenes, lines = SingleImages(["stack.npy", "broken.npy"]).find()
+    assert [scene.name for scene in scenes] == ["stack[0]", "stack[1]", "stack[2]"]
+    assert "1 files cannot be read" in lines[1]
+    store = SingleImages("stack.npy", patch=8).train_pairs()
+    # The network sees half of what is cut.
+    assert store.shape == (1, 8, 8)
+    assert store.batch(torch.arange(4), 0).first.shape == (4, 1, 16, 16)
+    with pytest.raises(InputError, match="weight is -1"):
+        SingleImages("stack.npy", weight=-1)
+    with pytest.raises(InputError, match=r"there is no image in broken\.npy"):
+        SingleImages("broken.npy").train_pairs()

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from n2n import Denoiser, DenoisingModule, backbones
+from n2n.errors import InputError
+from tests.write_checkpoints import write_checkpoint
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
+
+
+def alive(build: Callable[[], nn.Module]) -> nn.Module:
+    """Draw weights until the network's last ReLU lets something through: the same ones in every run."""
+    noisy = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng(), torch.no_grad():
+        for seed in range(100):
+            torch.manual_seed(seed)
+            network = build().eval()
+            if network(noisy).std() > 1e-2:
+                return network
+    raise AssertionError("no seed gives a network that is alive")
+
+
+NETWORKS = {
+    "Model2": alive(lambda: backbones.Model2(hidden=8)),
+    "Model6": alive(lambda: backbones.Model6(hidden=4, inner=8)),
+    "ModelPooling": alive(lambda: backbones.ModelPooling(hidden=8, inner=8)),
+    "ModelFinal": alive(lambda: backbones.ModelFinal(widths=[4] * 5)),
+    "DnCNN": alive(lambda: backbones.DnCNN(depth=4, features=4)),
+    "UNet": alive(lambda: backbones.UNet(width=4, depth=2, head=(4,))),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("options", [{}, {"overlap": 32, "batch": 3}, {"ensemble": True}], ids=str)
+def test_tiles_leave_no_trace(name: str, options: dict[str, Any]) -> None:
+    network = NETWORKS[name]
+    noisy = torch.rand(1, 3, 150, 101, generator=torch.Generator().manual_seed(0))
+    whole = Denoiser(network, 3, "cpu", ensemble=options.get("ensemble", False)).denoise(noisy)
+    tiled = Denoiser(network, 3, "cpu", tile=64, **options).denoise(noisy)
+    assert torch.allclose(whole, tiled, atol=1e-5)
+    assert whole.std() > 1e-4
+
+
+def test_ensemble_is_the_mean_over_the_8_flips_and_rotations() -> None:
+    torch.manual_seed(0)
+    network = backbones.Model2().eval()
+    noisy = torch.rand(1, 3, 17, 30)
+    outs = []
+    for turns in range(4):
+        turned = network(torch.rot90(noisy, turns, (2, 3)))
+        outs.append(torch.rot90(turned, -turns, (2, 3)))
+        outs.append(network(torch.rot90(noisy, turns, (2, 3)).flip(2)).flip(2).rot90(-turns, (2, 3)))
+    denoised = Denoiser(network, 3, "cpu", ensemble=True).denoise(noisy)
+    assert torch.allclose(denoised, torch.stack(outs).mean(0), atol=1e-6)
+
+
+def test_grey_and_colour_meet() -> None:
+    colour, grey = Denoiser(backbones.Model2(), 3, "cpu"), Denoiser(backbones.Model2(1), 1, "cpu")
+    assert colour.denoise(torch.rand(2, 1, 9, 9)).shape == (2, 1, 9, 9)
+    noisy = torch.rand(1, 3, 9, 9)
+    assert torch.allclose(grey.denoise(noisy)[:, 1:2], grey.denoise(noisy[:, 1:2]), atol=1e-6)
+    with pytest.raises(InputError, match="3 channels and got 2"):
+        colour.denoise(torch.rand(1, 2, 9, 9))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(70, 80), (70, 80, 3), (2, 3, 70, 80)])
+def test_arrays_come_back_as_they_went(dtype: str, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    kind = np.dtype(dtype).kind
+    noisy = (rng.random(shape) if kind == "f" else rng.integers(*_ends(dtype), shape)).astype(dtype)
+    denoiser = Denoiser(nn.Identity(), 3, "cpu", tile=32)
+    for image in (noisy, noisy.astype(np.dtype(dtype).newbyteorder(">")), np.asfortranarray(noisy)[::-1]):
+        denoised = denoiser(image)
+        assert isinstance(denoised, np.ndarray)
+        assert (denoised.dtype, denoised.shape) == (image.dtype, image.shape)
+        assert np.allclose(denoised, image, atol=1e-6 if kind == "f" else 0, rtol=1e-3 if dtype == "float16" else 1e-6)
+    tensor = denoiser(torch.from_numpy(noisy))
+    assert isinstance(tensor, Tensor)
+    assert np.array_equal(tensor.numpy(), denoiser(noisy))
+
+
+def _ends(dtype: str) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1
+
+
+def test_integers_are_clipped_and_floats_are_not() -> None:
+    network = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(network.weight, 3.0)
+    nn.init.constant_(network.bias, -1.0)  # type: ignore[arg-type]
+    noisy = np.array([[0, 102, 255]], np.uint8)
+    assert Denoiser(network, 1, "cpu")(noisy).tolist() == [[0, 51, 255]]
+    assert Denoiser(network, 1, "cpu")(noisy / np.float32(255)).tolist() == [pytest.approx([-1.0, 0.2, 2.0], abs=1e-6)]
+    # 12 bits in 16: what is above them in the image may be so in the output too.
+    wide = Denoiser(network, 1, "cpu", range=(0, 4095))
+    assert wide(np.array([[2000, 4000]], np.uint16)).tolist() == [[1905, 4095]]
+    with pytest.warns(UserWarning, match="from 2000 to 4500, outside the network's range of 0 to 4095"):
+        assert wide(np.array([[2000, 4500]], np.uint16)).tolist() == [[1905, 4500]]
+
+
+def test_range_comes_from_the_checkpoint() -> None:
+    write_checkpoint("x.ckpt", "torch.nn.Identity", 1, range=[0, 4095], dtype="uint16")
+    seen: list[Tensor] = []
+    denoiser = Denoiser.from_checkpoint("x.ckpt", "cpu")
+    denoiser.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    denoiser(np.full((4, 4), 819, np.uint16))
+    denoiser(np.full((4, 4), 51, np.uint8))
+    denoiser(np.full((4, 4), 0.2, np.float64))
+    assert [float(x.mean()) for x in seen] == pytest.approx([0.2] * 3)
+
+
+def test_bfloat16_comes_and_goes() -> None:
+    denoised = Denoiser(backbones.Model2(), 3, "cpu", precision="bf16")(torch.rand(9, 8, 3, dtype=torch.bfloat16))
+    assert denoised.dtype == torch.bfloat16
+    noisy = torch.rand(1, 3, 32, 32)
+    network = backbones.Model2()
+    coarse, fine = (Denoiser(network, 3, "cpu", precision=precision).denoise(noisy) for precision in ("bf16", "32"))
+    assert 0 < (coarse - fine).abs().max() < 0.02
+
+
+def test_network_bound_to_a_width_takes_that_width() -> None:
+    denoiser = Denoiser(backbones.Model1(width=300), 3, "cpu")
+    assert denoiser.denoise(torch.rand(1, 3, 310, 300)).shape == (1, 3, 310, 300)
+    with pytest.raises(InputError, match="bound to images 300 pixels wide and got 301"):
+        denoiser.denoise(torch.rand(1, 3, 310, 301))
+
+
+def test_batches_shrink_to_the_memory() -> None:
+    class Small(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[0] * x.shape[2] > 100:
+                raise torch.OutOfMemoryError
+            return x
+
+    noisy = torch.rand(9, 3, 32, 32)
+    denoiser = Denoiser(Small(), 3, "cpu", batch=64)
+    assert torch.equal(denoiser.denoise(noisy), noisy)
+    with pytest.raises(InputError, match="a tile of 101×8 px does not fit"):
+        denoiser.denoise(torch.rand(1, 3, 101, 8))
+
+
+@pytest.mark.parametrize(
+    ("noisy", "message"),
+    [
+        (np.zeros((4, 4), np.int64), "got int64 values"),
+        (np.zeros((4, 4), complex), "got complex128 values"),
+        (np.array([["a"]]), "got <U1 values"),
+        (np.zeros(4, np.uint8), r"shape \(4,\)"),
+        (np.zeros((0, 4), np.uint8), r"shape \(0, 4\)"),
+        (np.zeros((4, 4, 2), np.uint8), "3 channels and got 2"),
+        (np.full((4, 4), np.nan, np.float32), "16 values are NaN"),
+        (torch.zeros(4, 4, dtype=torch.int64), "got int64 values"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(noisy: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Denoiser(nn.Identity(), 3, "cpu")(noisy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 7}, "expected a multiple of 16"),
+        ({"overlap": -16}, "expected a multiple of 16"),
+        ({"batch": 0}, "batch is 0"),
+        ({"precision": "8"}, "expected one of 32, bf16, 16"),
+        ({"device": "quantum"}, "quantum cannot be used"),
+        ({"range": (5, 1)}, "the low one first"),
+        ({"range": (5,)}, "two numbers"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Denoiser(nn.Identity(), 3, **options)
+
+
+def test_checkpoint_gives_the_trained_network(checkpoint: Path) -> None:
+    module = DenoisingModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    noisy = torch.rand(1, 3, 20, 20)
+    with torch.no_grad():
+        assert torch.allclose(Denoiser.from_checkpoint(checkpoint, "cpu").denoise(noisy), module(noisy), atol=1e-6)
+
+
+def test_module_built_in_python_can_be_rebuilt() -> None:
+    module = DenoisingModule(backbones.ModelFinal(widths=(8,), negative_slope=0.2))
+    assert module.hparams["backbone"]["class_path"] == "n2n.backbones.paper.ModelFinal"
+    assert module.hparams["backbone"]["init_args"]["negative_slope"] == 0.2
+
+
+def test_other_files_are_refused() -> None:
+    torch.save({"a": 1}, "other.ckpt")
+    with pytest.raises(InputError, match="of another kind"):
+        Denoiser.from_checkpoint("other.ckpt")
+    Path("text.ckpt").write_text("no checkpoint")
+    with pytest.raises(InputError, match="damaged or not a PyTorch file"):
+        Denoiser.from_checkpoint("text.ckpt")
+    with pytest.raises(InputError, match="is not there"):
+        Denoiser.from_checkpoint("none.ckpt")
+    write_checkpoint("lie.ckpt", "torch.nn.Identity", range=[9, 3], dtype="uint8")
+    with pytest.raises(InputError, match=r"lie.ckpt: the range is 9 to 3"):
+        Denoiser.from_checkpoint("lie.ckpt")

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from n2n.cli import main
+from tests.conftest import write_course
+
+
+def n2n(*args: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "n2n", *args], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def scores(*options: str) -> dict[str, float]:
+    shown = n2n("validate", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true", *options)
+    return {name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", shown)}
+
+
+def test_two_devices_measure_what_one_does(checkpoint: Path) -> None:
+    # 20 images: unequal shares, and batches that do not fill up.
+    one = scores("--ckpt_path", str(checkpoint))
+    options = ("--ckpt_path", str(checkpoint), "--data.val_batch_size", "3")
+    two = scores(*options, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert len(one) == 6
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_two_devices_train_as_one_on_the_same_global_batch(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    common = [
+        "fit",
+        "--config",
+        "table1/model_final.yaml",
+        "--config",
+        "data/ee559.yaml",
+        "--data.source.root",
+        str(root),
+    ]
+    common += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "2"]
+    # Adam's own, 1e-8, makes large steps of gradients that are nothing but rounding.
+    common += ["--model.optimizer.eps", "1e-4"]
+    n2n(*common, "--name", "one", "--data.batch_size", "20")
+    n2n(*common, "--name", "two", "--data.batch_size", "10", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    one, two = (
+        torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    )
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=1e-5), key
+
+
+def fit(root: Path, batch_size: int) -> list[str]:
+    return [
+        *(
+            "fit",
+            "--config",
+            "table1/model2.yaml",
+            "--config",
+            "data/ee559",
+            "--data.source.root",
+            str(root),
+            "--name",
+            "run",
+        ),
+        *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "3"),
+        *("--trainer.enable_progress_bar", "false", "--data.batch_size", str(batch_size)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rank", "stuck", "line"),
+    [(0, False, "the first process of this training died"), (1, True, "process 1 of 0 to 1 was ended by SIGKILL")],
+)
+def test_the_death_of_a_process_ends_the_other_with_one_line(
+    rank: int, stuck: bool, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_course(tmp_path / "data")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    # 6 steps an epoch: the ninth is in the second.
+    death = [
+        *("--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks+", "tests.callbacks.Kill"),
+        *("--trainer.callbacks.step", "9", "--trainer.callbacks.rank", str(rank)),
+        *("--trainer.callbacks.stuck", str(stuck).lower()),
+    ]
+    command = [sys.executable, "-m", "n2n", *fit(root, 5), *death]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        # Until the last of them has ended, which holds the pipes too.
+        _, said = process.communicate(timeout=200)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (-signal.SIGKILL if rank == 0 else 1)
+    assert "Traceback" not in said
+    advice = "what was saved is whole, and the same command with --ckpt_path last goes on from it"
+    assert [one for one in said.splitlines() if "rror" in one] == [f"n2n fit: error: {line}; {advice}"]
+    last = Path("lightning_logs/run/version_0/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["epoch"] == 0
+    assert main([*fit(root, 10), "--ckpt_path", "last"]) == 0
+    assert torch.load(last, weights_only=True)["epoch"] == 2

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from n2n.checkpoints.on_disk import claim_version, last_run
+from n2n.cli import main
+from n2n.commands.runs import Run
+from tests.conftest import write_course
+
+OPTIONS = [
+    *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "3"),
+    *("--data.batch_size", "10", "--trainer.enable_progress_bar", "false"),
+]
+SWAPS = "[n2n.data.augmentation.FlipsAndRotations,n2n.data.augmentation.PixelExchange]"
+KINDS = {
+    "plain": ["--config", "table1/model3.yaml"],
+    "schedule": [
+        *("--config", "table1/model2.yaml", "--model.scheduler", "n2n.schedules.OneCycle"),
+        *("--model.scheduler_interval", "step", "--data.augmentations", SWAPS),
+        *("--model.optimizer", "n2n.optimizers.Muon"),
+    ],
+    "average": ["--config", "table1/model2.yaml", "--trainer.callbacks+", "EMAWeightAveraging"],
+    "dropout": ["--config", "table1/model2.yaml", "--model.backbone", "tests.networks.Dropping"],
+}
+
+
+class Signal(Callback):
+    """Sends a signal to this very process after some step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_course(tmp_path / "data")
+
+
+def fit(name: str, *options: str) -> int:
+    data = ["--config", "data/ee559", "--data.source.root", "data", "--name", name]
+    return main(["fit", *options, *data, *OPTIONS])
+
+
+def weights(name: str, version: int = 0) -> dict[str, Tensor]:
+    path = f"lightning_logs/{name}/version_{version}/checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    averages = content.get("current_model_state", {})
+    return {**content["state_dict"], **{f"current {key}": value for key, value in averages.items()}}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def stop_at(step: int, number: int = signal.SIGTERM) -> list[str]:
+    return [
+        *("--trainer.callbacks+", "tests.trainer.test_resume.Signal", "--trainer.callbacks.step", str(step)),
+        *("--trainer.callbacks.number", str(int(number))),
+    ]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # 60 pairs in batches of 10: the second epoch is steps 7 to 12.
+    assert fit("whole", *KINDS[kind]) == 0
+    assert fit("halves", *KINDS[kind], *stop_at(8)) == 143
+    error = capsys.readouterr().err
+    assert (
+        "stopped in epoch 1 after 2 of 6 steps, saved in lightning_logs/halves/version_0/checkpoints/last.ckpt" in error
+    )
+    assert "n2n fit --config lightning_logs/halves/version_0/config.yaml --ckpt_path last" in error
+    assert fit("halves", *KINDS[kind], "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("halves"))
+    for tag in ("train/loss", "val/psnr_per_image"):
+        whole, halves = (Run.read(Path(f"lightning_logs/{name}/version_0")).curves[tag] for name in ("whole", "halves"))
+        assert (halves.epochs, halves.values) == (whole.epochs, whole.values)
+
+
+def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_validation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fit("whole", *KINDS["schedule"]) == 0
+    assert fit("a", *KINDS["schedule"], *stop_at(2, signal.SIGINT)) == 130
+    assert "epoch 0 after 2 of 6 steps" in capsys.readouterr().err
+    assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(12)) == 143
+    assert "stopped in epoch 2, saved" in capsys.readouterr().err
+    assert fit("a", *KINDS["schedule"], "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("a"))
+
+
+def test_a_killed_training_goes_on(tmp_path: Path) -> None:
+    assert fit("whole", *KINDS["schedule"]) == 0
+    data = ["--config", "data/ee559", "--data.source.root", "data", "--name", "killed"]
+    command = [sys.executable, "-m", "n2n", "fit", *KINDS["schedule"], *data, *OPTIONS]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([*command, *stop_at(9, signal.SIGKILL)], env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert fit("killed", *KINDS["schedule"], "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("killed"))
+
+
+def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None:
+    assert fit("new", *KINDS["plain"], "--ckpt_path", "last") == 0
+    assert "Nothing is saved in lightning_logs/new yet: the training starts anew." in caplog.text
+    assert last_run(Path("lightning_logs/new")) == Path("lightning_logs/new/version_0")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_can_be_used(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fit("whole", *KINDS["plain"]) == 0
+    assert fit("halves", *KINDS["plain"], *stop_at(15)) == 143
+    folder = Path("lightning_logs/halves/version_0/checkpoints")
+    content = bytearray((folder / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 4
+    (folder / "last.ckpt").write_bytes(content)
+    capsys.readouterr()
+    assert fit("halves", *KINDS["plain"], "--ckpt_path", "last") == 2
+    error = capsys.readouterr().err
+    assert f"{folder}/last.ckpt is damaged" in error
+    assert f"--ckpt_path {folder}/before_last.ckpt" in error
+    assert fit("halves", *KINDS["plain"], "--ckpt_path", str(folder / "before_last.ckpt")) == 0
+    assert same(weights("whole"), weights("halves", 1))
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    for name in ("one", "two"):
+        assert fit(name, *KINDS["dropout"]) == 0
+    assert same(weights("one"), weights("two"))
+    assert "seed_everything: 0" in Path("lightning_logs/one/version_0/config.yaml").read_text()
+    assert fit("other", *KINDS["dropout"], "--seed_everything", "1") == 0
+    assert not same(weights("one"), weights("other"))
+
+
+def test_two_processes_never_get_one_version(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from n2n.checkpoints.on_disk import claim_version;"
+        "time.sleep(max(0, float(sys.argv[1]) - time.time()));"
+        "print(*(claim_version(Path('runs')) for _ in range(50)))"
+    )
+    start = str(time.time() + 6)
+    root = str(Path(__file__).parents[2])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, start],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+        for _ in range(3)
+    ]
+    numbers = [int(number) for process in processes for number in process.communicate()[0].split()]
+    assert sorted(numbers) == list(range(150))
+    assert claim_version(Path("runs")) == 150

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+from torch import Tensor, nn
+
+from n2n import DenoisingModule, backbones
+from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.course import CourseFiles
+from n2n.optimizers import fused
+from n2n.trainer.speed import EpochBar, GraphedForward, NoProfiler
+from tests.conftest import fit, write_course
+
+
+def weights(name: str) -> dict[str, Tensor]:
+    content = torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+    state: dict[str, Tensor] = content["state_dict"]
+    return {key: value for key, value in state.items() if key.startswith("backbone.")}
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_fused_optimiser_does_what_the_plain_one_does(kind: type[torch.optim.Optimizer]) -> None:
+    updated = []
+    for change in (lambda x: x, fused):
+        torch.manual_seed(0)
+        network = nn.Conv2d(3, 3, 3)
+        optimizer = change(kind(network.parameters(), lr=0.01, weight_decay=0.1))  # type: ignore[call-arg]
+        for _ in range(5):
+            optimizer.zero_grad()
+            network(torch.rand(1, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+        updated.append(network.weight.detach().clone())
+    assert optimizer.defaults["fused"] is True
+    assert optimizer.defaults["weight_decay"] == 0.1
+    torch.testing.assert_close(*updated)
+
+
+@pytest.mark.parametrize("chosen", [{"fused": False}, {"foreach": True}, {"differentiable": True}])
+def test_optimiser_stays_as_it_was_chosen(chosen: dict[str, Any]) -> None:
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))], **chosen)
+    assert fused(optimizer) is optimizer
+
+
+def test_optimisers_that_cannot_be_fused_stay() -> None:
+    matrix = [nn.Parameter(torch.ones(2, 2))]
+    groups = torch.optim.Adam([{"params": matrix, "lr": 0.1}])
+    groups.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    for optimizer in (torch.optim.RMSprop(matrix), torch.optim.Muon(matrix), torch.optim.LBFGS(matrix), groups):
+        assert fused(optimizer) is optimizer
+
+
+def test_clipped_gradients_are_clipped(tmp_path: Path) -> None:
+    # What mixed precision refuses for fused optimisers that unscale gradients themselves.
+    root = write_course(tmp_path / "data")
+    options = (
+        "--trainer.gradient_clip_val",
+        "1e-12",
+        "--model.optimizer",
+        "torch.optim.SGD",
+        "--trainer.max_epochs",
+        "1",
+    )
+    assert fit(*options, "--trainer.precision", "bf16-mixed", "--name", "a", root=root) == 0
+    assert fit(*options, "--model.optimizer.lr", "0", "--name", "b", root=root) == 0
+    torch.testing.assert_close(weights("a"), weights("b"), atol=1e-6, rtol=0)
+
+
+class Recorded:
+    """Stands in for CUDA graphs on a CPU: the output lies in one buffer, which every call overwrites."""
+
+    shapes: list[tuple[int, ...]]
+
+    def __init__(self, backbone: nn.Module, noisy: Tensor) -> None:
+        self.backbone, self.shape, Recorded.shapes = backbone, noisy.shape, []
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        self.shapes.append(tuple(noisy.shape))
+        out: Tensor = self.backbone(noisy)
+        return out
+
+
+class OnlyReplay(L.Callback):
+    """Puts the stand-in where the graphs would be."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, DenoisingModule)
+        data: PairDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        pl_module.graphed = Recorded(pl_module.backbone, torch.zeros(data.batch_shape))
+
+
+def test_replayed_batches_train_the_same_network(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--trainer.max_epochs", "2", "--data.batch_size", "25", "--trainer.precision", "32-true")
+    assert fit(*options, "--name", "plain", root=root) == 0
+    callback = ("--trainer.callbacks+", "tests.trainer.test_speed.OnlyReplay")
+    assert fit(*options, *callback, "--name", "replayed", root=root) == 0
+    # 60 pairs: the last batch of an epoch has another shape, and takes the ordinary way.
+    assert Recorded.shapes == [(25, 3, 32, 32)] * 4
+    torch.testing.assert_close(weights("plain"), weights("replayed"), atol=0, rtol=0)
+
+
+def test_network_is_recorded_under_the_trainer_s_precision_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def make_graphed_callables(module: nn.Module, sample: tuple[Tensor]) -> nn.Module:
+        # As torch's does: passes in training mode, before anything is recorded.
+        seen.extend(module(*sample).dtype for _ in range(3))
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
+    network = backbones.Model3()
+    noisy = torch.rand(4, 3, 8, 8)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    with torch.autocast("cpu", torch.bfloat16):
+        graphed = GraphedForward(network, noisy)
+    assert seen == [torch.bfloat16] * 3
+    assert graphed.shape == noisy.shape
+    torch.testing.assert_close(dict(network.named_buffers()), before)
+    torch.testing.assert_close(graphed(noisy), network(noisy))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["ModelFinal", "Model3", "NAFNet"])
+def test_cuda_graphs_train_the_same_network(tmp_path: Path, network: str) -> None:
+    root = write_course(tmp_path / "data")
+    options = ["--trainer.max_epochs", "2", "--data.batch_size", "25", "--trainer.precision", "32-true"]
+    options += ["--trainer.accelerator", "gpu", "--model.backbone", f"n2n.backbones.{network}"]
+    assert fit(*options, "--speed.graphs", "false", "--name", "plain", root=root) == 0
+    assert fit(*options, "--speed.graphs", "true", "--name", "graphed", root=root) == 0
+    torch.testing.assert_close(weights("graphed"), weights("plain"), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_compiled_network_trains_as_the_plain_one(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--trainer.max_epochs", "1", "--trainer.precision", "32-true")
+    assert fit(*options, "--name", "plain", root=root) == 0
+    assert fit(*options, "--speed.compile", "true", "--name", "compiled", root=root) == 0
+    torch.testing.assert_close(weights("compiled"), weights("plain"), atol=1e-5, rtol=1e-4)
+
+
+def test_network_that_cannot_be_compiled_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: self.register_forward_pre_hook(_fail))
+    assert fit("--speed.compile", "true", root=write_course(tmp_path / "data")) == 2
+    assert "the network cannot be compiled (no compiler): leave speed.compile out" in capsys.readouterr().err
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("\nno compiler\nand more")
+
+
+def test_bar_is_drawn_a_hundred_times_an_epoch(tmp_path: Path) -> None:
+    bar = EpochBar()
+    trainer = L.Trainer(
+        max_epochs=1,
+        limit_val_batches=0,
+        callbacks=[bar],
+        logger=False,
+        enable_checkpointing=False,
+        accelerator="cpu",
+        profiler=NoProfiler(),
+    )
+    write_course(tmp_path / "data", pairs=1000)
+    data = PairDataModule(CourseFiles(str(tmp_path / "data")), batch_size=2)
+    trainer.fit(DenoisingModule(backbones.Model2(hidden=1)), data)
+    assert bar.refresh_rate == 5
+    assert bar.train_progress_bar.n == 500
+
+
+def test_bar_shows_hundredths_of_decibels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--trainer.enable_progress_bar", "true", root=write_course(tmp_path / "data")) == 0
+    shown = re.findall(r"val/psnr_per_image=([^,\]]+)", capsys.readouterr().out)
+    events = EventAccumulator("lightning_logs/run/version_0").Reload()
+    assert shown[-1] == f"{events.Scalars('val/psnr_per_image')[-1].value:.2f}"
+
+
+def test_the_user_s_own_bar_and_profiler_are_kept(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    own = [
+        "--trainer.callbacks+",
+        "lightning.pytorch.callbacks.TQDMProgressBar",
+        "--trainer.enable_progress_bar",
+        "true",
+    ]
+    profiler = {"class_path": "lightning.pytorch.profilers.SimpleProfiler"}
+    own += ["--trainer.profiler", json.dumps(profiler | {"init_args": {"dirpath": str(tmp_path), "filename": "times"}})]
+    assert fit(*own, root=root) == 0
+    assert "run_training_batch" in (tmp_path / "fit-times.txt").read_text()
