@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -217,3 +217,8 @@ class BlindPSNR(Metric):
 def _cat(values: list[Tensor] | Tensor) -> Tensor:
     """Join what was added; after the processes were joined it is one tensor already."""
     return values if isinstance(values, Tensor) else torch.cat(values)
+
+
+def better(figure: str) -> Literal["min", "max"]:
+    """Return whether the smallest or the largest of a figure of this name is the best."""
+    return "min" if "loss" in figure or "mse" in figure else "max"

@@ -19,7 +19,8 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.backbones.spec import build, describe
-from n2n.data.stores.pairs import Batch, PairLoader
+from n2n.data.batch import Batch
+from n2n.data.loader import PairLoader
 from n2n.errors import InputError, reason
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
 from n2n.optimizers import check_state, fused

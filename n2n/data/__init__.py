@@ -1,6 +1,8 @@
 """Where pairs come from, how they are kept, and how they become batches."""
 
+from n2n.data.batch import Batch
 from n2n.data.corruption import PixelSampling
+from n2n.data.loader import PairLoader
 from n2n.data.sources.base import PairSource
 from n2n.data.sources.clean_images import CleanImages
 from n2n.data.sources.course import CourseFiles
@@ -9,7 +11,7 @@ from n2n.data.sources.folders import Captures, Folders
 from n2n.data.sources.photographs import Photographs
 from n2n.data.sources.single_images import SingleImages
 from n2n.data.sources.stack import Stack
-from n2n.data.stores.pairs import Batch, PairLoader, PairStore
+from n2n.data.stores.pairs import PairStore
 
 __all__ = [
     "Batch",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from n2n.data.stores.pairs import Batch
+from n2n.data.batch import Batch
 from n2n.errors import InputError
 
 

@@ -10,8 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from n2n.data.augmentation import Augmentation
+from n2n.data.batch import Batch, RawBatch
+from n2n.data.loader import PairLoader, PairSampler
 from n2n.data.sources.base import HasCleanTargets, PairSource
-from n2n.data.stores.pairs import Batch, PairLoader, PairSampler, RawBatch, Store
+from n2n.data.stores.base import Store
 from n2n.errors import InputError
 from n2n.system.hardware import free_memory
 

@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from n2n.data.batch import Batch
 from n2n.data.datamodule import PairDataModule
-from n2n.data.stores.pairs import Batch
 from n2n.errors import InputError
-from n2n.metrics import psnr_from_mse, squared_error_per_image
+from n2n.metrics import better, psnr_from_mse, squared_error_per_image
 
 
 def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
@@ -40,11 +40,6 @@ def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
 # Above a line for each of a panel's images, top to bottom: height and width of the row in the panel, which find it there again,
 # and the PSNR of each column, where there is a clean image.
 PANEL_TABLE = "| height | width | noisy, dB | denoised, dB |\n|---|---|---|---|"
-
-
-def better(figure: str) -> Literal["min", "max"]:
-    """Return whether the smallest or the largest of a figure of this name is the best."""
-    return "min" if "loss" in figure or "mse" in figure else "max"
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -16,76 +16,26 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
-from n2n.checkpoints.on_disk import BEFORE, LAST, WholeCheckpoints, claim_version
-from n2n.checkpoints.rebuild import check_config, load_checkpoint, rebuild
+from n2n.checkpoints.config import checkpoint_config, read_checkpoint
+from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import device_name, has_fast_bf16
 from n2n.system.messages import about, clear
-from n2n.system.nested import every
 from n2n.system.options import option, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures
 from n2n.trainer.parser import OneLineParser
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
-
-
-def _load(path: str) -> dict[str, Any]:
-    """Read a checkpoint.
-
-    Raises:
-        InputError: if the file is not a checkpoint of n2n.
-    """
-    before = Path(path).with_name(BEFORE)
-    advice = {"advice": f"go on from the one before it, --ckpt_path {before}"} if before.is_file() else {}
-    return load_checkpoint(Path(path), **advice)
-
-
-def _check_callbacks(states: object) -> None:
-    """Refuse names of files by which Lightning would remove others than the run's own.
-
-    Raises:
-        InputError: if there is one.
-    """
-    for value in every(states):
-        if isinstance(value, str) and ".." in Path(value).parts:
-            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
-
-
-def checkpoint_config(path: str) -> dict[str, Any]:
-    """Read from a checkpoint how its network and its data were configured.
-
-    Raises:
-        InputError: if the file is not a checkpoint of n2n.
-    """
-    content = _load(path)
-    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
-    if not isinstance(config["data"], dict):
-        raise InputError(f"{path} does not say what it was trained on: expected {describe_checkpoint()}")
-    try:
-        check_config(config["model"])
-        # A folder may have any name, and what reads the data calls nothing that a string names.
-        check_config(config["data"], strings=False)
-        for value in every(config["data"]):
-            if isinstance(value, dict):
-                value.pop("cache_dir", None)  # a checkpoint does not say where to write
-        rebuild(content)
-        _check_callbacks(content.get("callbacks"))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return {
-        key: {name: value for name, value in part.items() if name != "_instantiator"}
-        for key, part in config.items()
-        if part
-    }
 
 
 def _is_of_restored_state(error: Exception) -> bool:
@@ -94,73 +44,6 @@ def _is_of_restored_state(error: Exception) -> bool:
     # The optimiser calls the closure for the loss and its gradients, whose faults are others.
     parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
     return "closure" not in names and any(name.startswith(parts) for name in names)
-
-
-def describe_figures(kept: Mapping[str, Any]) -> str:
-    """Say how good a checkpoint is on its validation set, from what ``checkpoint["n2n"]`` keeps of that."""
-    figures = kept["figures"]
-    lines = []
-    if "val/psnr_per_image" in figures:
-        score, noisy = figures["val/psnr_per_image"], figures["val/psnr_noisy_per_image"]
-        lines.append(
-            f"Best PSNR: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
-            f"so the gain is {score - noisy:.2f} dB."
-        )
-    if kept.get("psnr_blind"):
-        line = f"PSNR over all pixels, estimated without clean images: {kept['psnr_blind']}"
-        if "val/psnr_noisy_blind" in figures:
-            line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
-        lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
-    return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the configuration with the channels that the images turned out to have."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Look at the images, which are open by now, and save."""
-        if self.overwrite:
-            # A run that goes on where it was: whoever repeats it from this file starts anew.
-            self.config.ckpt_path = None
-        assert isinstance(pl_module, DenoisingModule)
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, PairDataModule) and pl_module.fit_channels(channels := data.image_shape[0]):
-            self.config.model.backbone.init_args.channels = channels
-        super().setup(trainer, pl_module, stage)
-
-
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's, in a ``version_N`` that no other process gets, though both start at the same instant."""
-
-    _claimed = _told = False
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures."""
-        self._told = self._told or bool(metrics)
-        super().log_metrics(metrics, step)
-
-    def _get_next_version(self) -> int:
-        # Other processes of this training write nothing.
-        rank = getattr(rank_zero_only, "rank", 0)
-        if rank:
-            return super()._get_next_version()
-        number = claim_version(Path(self.root_dir))
-        self._claimed = True
-        return number
-
-    def finalize(self, status: str) -> None:
-        """Close the files; of a run that failed before it had anything to tell nothing is left."""
-        super().finalize(status)
-        folder, root = Path(self.log_dir), Path(self.save_dir)
-        with contextlib.suppress(OSError):
-            if status == "failed" and self._claimed and not self._told and not (folder / "checkpoints").exists():
-                for file in (*folder.glob("events.out.tfevents.*"), folder / "config.yaml", folder / "hparams.yaml"):
-                    file.unlink(missing_ok=True)
-            # Names may have folders in them.
-            for empty in (folder, *folder.parents):
-                if empty == root.parent:
-                    break
-                empty.rmdir()
 
 
 class TrainingCLI(LightningCLI):
@@ -346,7 +229,7 @@ class TrainingCLI(LightningCLI):
         checkpoint = self.trainer.checkpoint_callback
         path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
         # Somebody may have taken it away from a run that went on.
-        kept = _load(path)["n2n"] if Path(path).is_file() else None
+        kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
         self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
         seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
@@ -360,32 +243,3 @@ class TrainingCLI(LightningCLI):
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
         )
-
-
-class ParsingOnly(TrainingCLI):
-    """Parses a command line for its configuration, and neither builds nor trains anything.
-
-    Args:
-        args: the subcommand and its arguments.
-        further_options: those of the command that asks.
-    """
-
-    def __init__(self, args: list[str], further_options: Sequence[str] = ()) -> None:
-        self.further_options = further_options
-        super().__init__(args)
-
-    def _set_seed(self) -> None:
-        pass
-
-    def instantiate_classes(self) -> None:
-        """Build nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
-
-    @property
-    def resolved(self) -> dict[str, Any]:
-        """The configuration as a run would save it."""
-        parser = self._parser(self.subcommand)
-        content: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self._command], skip_unset=False))
-        return content

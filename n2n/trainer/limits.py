@@ -59,13 +59,3 @@ def check_numbers(options: Mapping[str, Any]) -> None:
     seed = options.get("seed_everything")
     if isinstance(seed, int) and not 0 <= seed < _SEEDS:
         raise InputError(f"--seed_everything is {seed}: expected 0 to {_SEEDS - 1}")
-
-
-def check_seed(seed: int) -> None:
-    """Refuse the seed of a source that no generator takes.
-
-    Raises:
-        InputError: if it is one.
-    """
-    if seed < 0:
-        raise InputError(f"the source's seed is {seed}: expected at least 0")

@@ -21,8 +21,9 @@ from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.hardware import keep_freed_memory
 from n2n.system.options import option, without_option
-from n2n.trainer.cli import ParsingOnly, TrainingCLI
+from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
+from n2n.trainer.parsing import ParsingOnly
 from n2n.trainer.processes import together
 
 # Warnings that tell n2n's user nothing, each with its reason.

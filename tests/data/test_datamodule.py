@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from n2n.data import datamodule
+from n2n.data.batch import RawBatch
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
-from n2n.data.stores.pairs import RawBatch
 from tests.conftest import write_course
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from n2n.checkpoints.config import checkpoint_config
 from n2n.commands.report.panels import last_panel
 from n2n.commands.runs import Run
 from n2n.data.cache import Cache
 from n2n.data.images import create_image, open_image, read_photograph
 from n2n.data.sources.course import load_pairs
 from n2n.denoiser import Denoiser
-from n2n.trainer.cli import checkpoint_config
 from tests.fuzz import mutate, seeds
 from tests.fuzz.mutate import Mutator, Rng, one
 

@@ -17,8 +17,8 @@ from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.messages import clear
 from n2n.system.options import with_suggestion
-from n2n.trainer.cli import ParsingOnly
 from n2n.trainer.limits import check_numbers
+from n2n.trainer.parsing import ParsingOnly
 
 # What may differ between the machines that share a study, or says only how a run is shown.
 _OF_THE_MACHINE = (

@@ -226,7 +226,7 @@ def read_search(section: Any, trials: int | None = None) -> Search:
         InputError: for what is not as it should be.
     """
     from n2n.commands.search.study import make_pruner
-    from n2n.trainer.callbacks import better
+    from n2n.metrics import better
 
     if not isinstance(section, dict):
         raise InputError(

@@ -13,11 +13,12 @@ import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from n2n.checkpoints.config import checkpoint_config
 from n2n.checkpoints.on_disk import LAST
 from n2n.commands.search.claims import Claim
 from n2n.commands.search.space import Search
 from n2n.errors import InputError
-from n2n.trainer.cli import SaveConfig, checkpoint_config
+from n2n.trainer.logger import SaveConfig
 from n2n.trainer.run import silence, train
 
 # The trial's attributes beside WORKER: the configuration that ran, why it failed, the epoch of its value, and how long it took.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from n2n.errors import InputError
+
 if TYPE_CHECKING:
-    from n2n.data.stores.pairs import Store
+    from n2n.data.stores.base import Store
 
 
 @runtime_checkable
@@ -30,3 +32,13 @@ class HasCleanTargets(PairSource, Protocol):
 
     def clean_train_pairs(self) -> Store:
         """Open the pairs that ``train_pairs`` gives, with their clean images: two noisy views and the clean image of each."""
+
+
+def check_seed(seed: int) -> None:
+    """Refuse the seed of a source that no generator takes.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if seed < 0:
+        raise InputError(f"the source's seed is {seed}: expected at least 0")

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption
 from n2n.data.scenes.frames import SceneFiles
 from n2n.data.sources.folders import all_images
 from n2n.data.sources.scenes import SceneSource
 from n2n.data.sources.single_images import single_scenes
-from n2n.data.stores.pairs import Batch
 
 
 class CorruptedPairs:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from n2n.data.stores.pairs import PairStore, Store
+from n2n.data.stores.base import Store
+from n2n.data.stores.pairs import PairStore
 from n2n.errors import InputError
 from n2n.system.torch_files import load_torch_file
 

@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw, ImageFilter
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling
 from n2n.data.images.base import LUMA
-from n2n.data.stores.pairs import PairStore, Store
+from n2n.data.sources.base import check_seed
+from n2n.data.stores.base import Store
+from n2n.data.stores.pairs import PairStore
 from n2n.data.stores.photographs import sample_pairs, spread
 from n2n.errors import InputError
-from n2n.trainer.limits import check_seed
 
 
 def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.float32]:

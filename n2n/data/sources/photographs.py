@@ -16,10 +16,11 @@ from tqdm import tqdm
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
-from n2n.data.stores.pairs import PairStore, Store
+from n2n.data.sources.base import check_seed
+from n2n.data.stores.base import Store
+from n2n.data.stores.pairs import PairStore
 from n2n.data.stores.photographs import PhotographStore, Shapes, sample_pairs, spread
 from n2n.errors import InputError
-from n2n.trainer.limits import check_seed
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 from n2n.data.cache import Allocate, Cache, Kept
 from n2n.data.scenes.frames import Frame, SceneFiles, some
 from n2n.data.scenes.gather import gather
-from n2n.data.stores.pairs import Draw, Store
+from n2n.data.sources.base import check_seed
+from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore, Scene, SceneStore, split_scenes
 from n2n.errors import InputError
-from n2n.trainer.limits import check_seed
 
 
 class SceneSource(ABC):

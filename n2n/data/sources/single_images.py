@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from n2n.data.batch import Batch
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.sources.folders import all_images, count_pages, images_in
 from n2n.data.sources.scenes import SceneSource
-from n2n.data.stores.pairs import Batch
 from n2n.errors import InputError
 
 # The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from n2n.data.stores.pairs import Draw, RawBatch
+from n2n.data.batch import RawBatch
+from n2n.data.stores.base import Draw
 
 # Pairs of one held-out scene that are validated on, and the side in pixels above which their centre is cut out: enough to
 # know the error, without spending more time on it than on training.

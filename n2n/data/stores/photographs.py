@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from n2n.data.batch import RawBatch
 from n2n.data.corruption import Pixels, PixelSampling
-from n2n.data.stores.pairs import Draw, RawBatch
+from n2n.data.stores.base import Draw
 from n2n.errors import InputError
 
 

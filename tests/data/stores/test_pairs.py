@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from n2n.data.stores.pairs import PairLoader, PairSampler, PairStore
+from n2n.data.loader import PairLoader, PairSampler
+from n2n.data.stores.pairs import PairStore
 from n2n.errors import InputError
 
 

@@ -1,0 +1,135 @@
+"""Batches, cut from a store in a shuffled order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from n2n.data.batch import RawBatch
+from n2n.data.stores.base import Store
+from n2n.system.threads import Ahead
+
+
+def _seeds(count: int, *numbers: int) -> list[int]:
+    """Make seeds of several numbers, below 2^63."""
+    state = np.random.SeedSequence(numbers).generate_state(count, np.uint64)
+    return [int(number) >> 1 for number in state]
+
+
+class PairSampler:
+    """Which pairs make which batch: shuffled anew each epoch, shared out among the processes without repetition.
+
+    Lightning finds it as the loader's ``sampler`` and calls ``set_epoch``, so that a resumed run goes on in the order in
+    which the uninterrupted one would have.
+
+    Args:
+        pairs: how many there are.
+        batch_size: pairs a batch and process.
+        shuffle: draw a new order each epoch. Then every process gets the same number of batches of the same size, as
+            training needs, at the cost of at most ``world_size - 1`` pairs an epoch. Without it every pair is used once.
+        seed: of the order.
+        rank: of this process.
+        world_size: number of processes.
+        device: where the indices are wanted.
+    """
+
+    def __init__(
+        self,
+        pairs: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.pairs, self.batch_size, self.shuffle, self.seed = pairs, batch_size, shuffle, seed
+        self.rank, self.world_size, self.epoch, self.device = rank, world_size, 0, device
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self.epoch = epoch
+
+    def batch_seeds(self) -> list[int]:
+        """Return a seed for each batch of the epoch: another one for each process, epoch and batch."""
+        return _seeds(len(self), self.seed, self.epoch, self.rank)
+
+    @property
+    def _share(self) -> int:
+        """Pairs of this process."""
+        if self.shuffle:
+            return self.pairs // self.world_size
+        return len(range(self.rank, self.pairs, self.world_size))
+
+    def __len__(self) -> int:
+        """Return the number of batches of this process."""
+        return -(-self._share // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Give the indices of one batch after another, int64, on ``device``."""
+        if self.shuffle:
+            # Seeded by both numbers, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
+            generator = torch.Generator().manual_seed(_seeds(1, self.seed, self.epoch)[0])
+            order = torch.randperm(self.pairs, generator=generator)
+        else:
+            order = torch.arange(self.pairs)
+        mine = order[self.rank :: self.world_size][: self._share]
+        # All at once: a copy for each batch would have to wait for the device.
+        yield from torch.split(mine.to(self.device), self.batch_size)
+
+
+class PairLoader:
+    """Batches cut from a store; what the Trainer iterates over.
+
+    Not a ``torch.utils.data.DataLoader``: a batch is a few indexed reads, so workers would add copies and save nothing.
+
+    Args:
+        store: of the images.
+        sampler: says which of them make which batch.
+        ahead: batches that a thread cuts ahead and puts into pinned memory, from which they travel to a GPU while that
+            computes; 0 where the store is on the device already, or the device is the CPU.
+    """
+
+    batch_sampler: None = None  # Lightning looks here, too, in whatever has a sampler
+
+    def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0) -> None:
+        self.store, self.sampler, self.ahead = store, sampler, ahead
+        self._given = self._skipped = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.sampler)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given."""
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out, in this epoch alone, the batches that were given before it was interrupted."""
+        # Of an epoch that was whole nothing is asked for any more, and the next one is to be whole, too.
+        self._skipped = state["batches"] if 0 <= state["batches"] < len(self) else 0
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        """Give one batch after another."""
+        self._given, self._skipped = self._skipped, 0
+        plan = zip(self.sampler, self.sampler.batch_seeds(), strict=True)
+        batches = (self.store.batch(indices, seed) for indices, seed in islice(plan, self._given, None))
+        if not self.ahead:
+            yield from map(self._count, batches)
+            return
+        with Ahead(map(_pinned, batches), self.ahead) as ahead:
+            yield from map(self._count, ahead)
+
+    def _count(self, batch: RawBatch) -> RawBatch:
+        self._given += 1
+        return batch
+
+
+def _pinned(batch: RawBatch) -> RawBatch:
+    first, second, clean = (x if x is None else x.pin_memory() for x in (batch.first, batch.second, batch.clean))
+    assert first is not None
+    return batch._replace(first=first, second=second, clean=clean)
