@@ -7,10 +7,10 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from n2n.data.augmentation import Augmentation
 from n2n.data.batch import Batch, RawBatch
+from n2n.data.images.values import to_unit
 from n2n.data.loader import PairLoader, PairSampler
 from n2n.data.sources.base import HasCleanTargets, PairSource
 from n2n.data.stores.base import Store
@@ -218,7 +218,8 @@ class PairDataModule(L.LightningDataModule):
         training = self.trainer.training if self.trainer is not None else self._train is not None
         store = self._train if training else self._val
         assert store is not None
-        first, second, clean = (_scaled(x, store.range) for x in (batch.first, batch.second, batch.clean))
+        images = (batch.first, batch.second, batch.clean)
+        first, second, clean = (x if x is None else to_unit(x, *store.range) for x in images)
         assert first is not None
         if self._generator is None or self._generator.device != first.device:
             self._generator = torch.Generator(first.device)
@@ -239,19 +240,6 @@ class PairDataModule(L.LightningDataModule):
         if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 0:
             return 1.0
         return min(1.0, self.trainer.current_epoch / self.trainer.max_epochs)
-
-
-def _scaled(images: Tensor | None, value_range: tuple[float, float]) -> Tensor | None:
-    """Map a range of values to [0, 1], as float32."""
-    if images is None:
-        return None
-    low, high = value_range
-    if images.dtype == torch.uint8 and not low:
-        # One pass over the images instead of two, and the same numbers.
-        return images / (high - low)
-    # Not in place: float32 images are the store's own memory here.
-    images = images.float()
-    return (images - low if low else images) / (high - low)
 
 
 def _tell(what: str, store: Store) -> None:

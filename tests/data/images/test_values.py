@@ -63,9 +63,11 @@ def test_a_narrow_range_far_from_0_is_resolved(dtype: str) -> None:
     assert torch.equal(back, noisy)
 
 
-def test_uint8_gets_the_numbers_of_a_plain_division() -> None:
-    images = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_unit(images, 0, 255), images.float() / 255)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+@pytest.mark.parametrize("low", [0.0, 3.0])
+def test_values_near_0_get_the_numbers_of_a_plain_division(dtype: torch.dtype, low: float) -> None:
+    images = torch.arange(256).to(dtype)
+    assert torch.equal(to_unit(images, low, 255.0), (torch.arange(256).float() - low).div(255.0 - low))
 
 
 def test_integers_are_rounded_and_clipped() -> None:
