@@ -221,33 +221,3 @@ class ImageWriter(ABC):
 
     def _refuse(self, what: str, other: str) -> InputError:
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
-
-
-class Rows:
-    """Strips of any height, taken as strips of other heights.
-
-    Args:
-        strips: rows×W×(C + extra); asked for one after the other, when they are needed.
-    """
-
-    def __init__(self, strips: Iterator[Array]) -> None:
-        self._strips = strips
-        self._left: Array | None = None
-
-    def take(self, height: int) -> Array:
-        """Return the next rows, height×W×(C + extra)."""
-        parts, have = [], 0
-        while have < height:
-            strip = next(self._strips) if self._left is None else self._left
-            part = strip[: height - have]
-            self._left = strip[len(part) :] if len(part) < len(strip) else None
-            parts.append(part)
-            have += len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
-    """Cut strips of any height into strips of the given heights."""
-    rows = Rows(strips)
-    for height in heights:
-        yield rows.take(height)

@@ -11,8 +11,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageWriter
 from n2n.data.images.pictures import JPEG_OPTIONS, orientation
+from n2n.data.images.rows import regroup
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from n2n.data.images.arrays import layout
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader, ImageWriter
+from n2n.data.images.rows import regroup
 from n2n.errors import InputError, reason
 
 # Chunks that are not there have the fill value: from how many bytes on, and from how many for each that the folder has, an
