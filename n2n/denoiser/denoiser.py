@@ -31,18 +31,6 @@ _OVERLAPS = 4
 # Tiles at once on a GPU; fewer where they do not fit into its memory.
 _GPU_BATCH = 8
 
-# Arrays of 2, 3 and 4 axes as N×C×H×W, and back.
-_TO_BATCH: dict[int, Callable[[Tensor], Tensor]] = {
-    2: lambda image: image[None, None],
-    3: lambda image: image.movedim(2, 0)[None],
-    4: lambda images: images,
-}
-_FROM_BATCH: dict[int, Callable[[Tensor], Tensor]] = {
-    2: lambda images: images[0, 0],
-    3: lambda images: images[0].movedim(0, 2),
-    4: lambda images: images,
-}
-
 Image = TypeVar("Image", NDArray[Any], Tensor)
 
 
@@ -165,11 +153,11 @@ class Denoiser:
         dtype = array.dtype.newbyteorder("=")
         if str(dtype) not in DTYPES:
             raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
-        if array.ndim not in _TO_BATCH or array.size == 0:
+        if array.ndim not in (2, 3, 4) or array.size == 0:
             raise InputError(f"got an array of shape {array.shape}: expected H×W, H×W×C or N×C×H×W")
         # Torch takes no other byte order, no negative strides and no read-only memory.
         array = np.require(array, dtype, ["C", "W"])
-        images = _TO_BATCH[array.ndim](torch.from_numpy(array))
+        images = torch.from_numpy(array if array.ndim == 4 else np.moveaxis(np.atleast_3d(array), 2, 0)[None])
         self.network.check_channels(images.shape[1])
         scale, survey = self.value_range(dtype), Survey.of(array)
         survey.check(scale)
@@ -177,7 +165,7 @@ class Denoiser:
             warnings.warn(f"the image: {remark}", stacklevel=2)
         unit = self.denoise(to_unit(images, scale.low, scale.high))
         values = from_unit(unit, scale.low, scale.high, images.dtype, survey.limits(scale, dtype))
-        denoised = _FROM_BATCH[array.ndim](values)
+        denoised = values if array.ndim == 4 else values[0].movedim(0, 2).reshape(array.shape)
         if isinstance(noisy, Tensor):
             return denoised.to(noisy.device, noisy.dtype)
         return np.ascontiguousarray(denoised.numpy()).astype(noisy.dtype, copy=False)

@@ -28,14 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TrainedNetwork:
-    """A backbone that denoises batches of tiles.
-
-    Args:
-        backbone: maps N×C×H×W in [0, 1] to the same shape.
-        channels: C of the training images; None if unknown.
-        device: to run on. By default "cuda" if there is such a GPU, else the CPU, also on Macs: "mps" must be asked for.
-        precision: a key of ``PRECISIONS``; "bf16" and "16" use autocast.
-        ensemble: whether to average over the 8 flips and rotations.
+    """A backbone that denoises batches of tiles; the arguments are those of :class:`Denoiser`.
 
     Raises:
         InputError: if the device or the precision cannot be used.
@@ -90,11 +83,7 @@ class TrainedNetwork:
 
     @contextmanager
     def rows_in_memory(self, width: int) -> Iterator[None]:
-        """Run a body that keeps whole rows of tiles, ``width`` pixels wide, on the device.
-
-        Raises:
-            InputError: if the body runs out of memory.
-        """
+        """Raise InputError if the body, which keeps whole rows of tiles on the device, runs out of memory."""
         try:
             yield
         except RuntimeError as error:
@@ -170,7 +159,7 @@ class TrainedNetwork:
 
 
 def _device(name: str | torch.device | None) -> torch.device:
-    """Choose the device and try it."""
+    """Choose the device and try it. Macs use the CPU unless "mps" is given: n2n has not been run on Apple GPUs."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)

@@ -57,9 +57,9 @@ def denoise_image(
     """Denoise an open image, each of its pages by itself.
 
     Args:
-        denoiser: to use.
-        image: to denoise.
-        survey: what :func:`survey_image` returned for it.
+        denoiser: the network and its options.
+        image: open.
+        survey: of the image.
         strips: the rows of the image, as :meth:`ImageReader.strips` yields them; read only as they are needed.
 
     Yields:

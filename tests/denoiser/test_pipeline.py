@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from n2n import Denoiser, backbones
-from n2n.data.images import create_image, open_image, read_image
+from n2n.data.images import create_image, open_image
 from n2n.data.images.arrays import NpyReader, NpyWriter
 from n2n.denoiser import pipeline
 from n2n.denoiser.pipeline import Job, denoise_files
 from n2n.errors import InputError
+from tests.images import read_image
 
 LONG = 20
 

@@ -55,15 +55,7 @@ class Metadata:
 
 @contextmanager
 def refusing_damage(path: Path, wanted: str) -> Iterator[None]:
-    """Open a file with a library that may raise any kind of error for damaged data.
-
-    Args:
-        path: the file, for the message.
-        wanted: what was expected, for the message.
-
-    Raises:
-        InputError: in place of the library's error.
-    """
+    """Raise InputError in place of the errors, of any kind, that libraries raise for damaged files."""
     try:
         yield
     except InputError:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter
+from n2n.data.images.base import MAX_PIXELS, ImageReader, ImageWriter
 from n2n.data.images.pictures import exif_block, orientation
 from n2n.data.images.values import from_unit, to_unit
 from n2n.errors import InputError
@@ -96,16 +96,6 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
     if suffix == _ZARR or isinstance(like, ZarrReader):
         return ZarrWriter(path, like)
     raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
-
-
-def read_image(path: Path) -> Array:
-    """Read a whole image without opacity, pages×H×W×C, in the file's own dtype and values.
-
-    Raises:
-        InputError: as :func:`open_image`.
-    """
-    with open_image(path) as image:
-        return np.stack([image.rows(page, 0, image.height) for page in range(image.pages)])
 
 
 def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:

@@ -21,10 +21,6 @@ def check_directories(path: Path, size: int) -> None:
 
     Files that are damaged in other ways are left to tifffile.
 
-    Args:
-        path: a TIFF file.
-        size: its bytes.
-
     Raises:
         InputError: if the directories are a loop, or claim far more bytes than the file has.
     """

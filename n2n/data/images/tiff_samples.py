@@ -34,12 +34,7 @@ class Samples(NamedTuple):
 
 
 def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
-    """Find the channels of a page.
-
-    Args:
-        page: the first page.
-        stored: samples of a pixel in the file.
-        path: of the file, for messages.
+    """Find the channels of a page that stores so many samples for a pixel.
 
     Raises:
         InputError: for kinds of pixels that n2n does not read.

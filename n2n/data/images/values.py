@@ -17,12 +17,9 @@ def to_unit(images: Tensor, low: float, high: float) -> Tensor:
     The distance from ``low`` is exact to float32 even where ``low`` itself is too large for float32 to resolve the range.
 
     Args:
-        images: of any shape, in floats or integers of at most 32 bits. Apple GPUs have no float64: map before moving there.
+        images: of any shape, floats or integers of at most 32 bits.
         low: the value that becomes 0.
         high: the value that becomes 1.
-
-    Returns:
-        A float32 tensor on the same device.
     """
     span = high - low
     if images.dtype == torch.uint8 and not low:
@@ -45,15 +42,14 @@ def from_unit(
 ) -> Tensor:
     """Map [0, 1] back to ``low`` to ``high``, the inverse of :func:`to_unit`.
 
+    Integers are rounded and clipped, floats are neither.
+
     Args:
         images: float32, of any shape.
         low: the value that 0 becomes.
         high: the value that 1 becomes.
-        dtype: of the result. Apple GPUs have no float64, which float64 and 32-bit integers need: move to the CPU first.
-        limits: least and largest value of integers; by default all of their dtype. Floats are not clipped.
-
-    Returns:
-        A tensor of ``dtype`` on the same device; integers are rounded to the nearest, halves to even.
+        dtype: of the result. float64 and 32-bit integers are computed in float64, which Apple GPUs do not have.
+        limits: least and largest value of integers; by default those of the dtype.
     """
     if dtype == torch.float64 or dtype in _INT32:
         values = images.double().mul_(high - low).add_(low)
