@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
 from n2n.denoiser.streaming import denoise_image, remarks, survey_image
 from n2n.errors import InputError, one_line
-from n2n.system.threads import Ahead, Behind
+from n2n.system.threads import Prefetch, WriteBehind
 
 if TYPE_CHECKING:
     from n2n.denoiser.denoiser import Denoiser
@@ -100,7 +100,7 @@ def denoise_files(
         progress: takes the number of a job, from 0, and the share of its image that was finished, again and again; the shares
             add up to 1.
     """
-    with Behind(_write, _WAITING) as behind, Ahead(_read(denoiser, jobs), _WAITING) as ahead:
+    with WriteBehind(_write, _WAITING) as behind, Prefetch(_read(denoiser, jobs), _WAITING) as ahead:
         events = iter(ahead)
         for opened in events:
             if not isinstance(opened, _Opened):
