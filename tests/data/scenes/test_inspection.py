@@ -63,22 +63,22 @@ def test_noise_that_both_captures_have_is_noticed() -> None:
 
 def test_tiny_images_are_compared_too() -> None:
     assert compare(np.zeros((1, 1, 1)), np.ones((1, 1, 1))).drift == float("inf")
-    assert compare(RNG.normal(size=(3, 1, 1)), RNG.normal(size=(3, 1, 1))).shared == 0
+    assert compare(RNG.normal(size=(3, 1, 1)), RNG.normal(size=(3, 1, 1))).shared is None
 
 
 @pytest.mark.parametrize("side", [8, 12, 24])
 def test_chance_in_small_images_is_no_alarm(side: int) -> None:
     rng = np.random.default_rng(side)
     pairs = [rng.normal(size=(2, side, side, 1)) for _ in range(300)]
-    assert remarks([(str(i), compare(*pair)) for i, pair in enumerate(pairs)]) == []
+    (line,) = remarks([(str(i), compare(*pair)) for i, pair in enumerate(pairs)])
+    assert not line.startswith("warning")
 
 
 def test_what_is_no_chance_is_an_alarm_in_small_images() -> None:
     first, second = np.random.default_rng(0).normal(size=(2, 16, 16, 1))
     report = compare(first, second + 2)
     assert report.pixels == 256
-    (line,) = remarks([("a", report)])
-    assert "brightness drifts" in line
+    assert "brightness drifts" in remarks([("a", report)])[0]
 
 
 def test_limits_hold_for_reports_without_a_number_of_pixels() -> None:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from n2n.data import Captures, Folders, Stack
-from n2n.data.stores.patches import PatchStore, SceneStore
+from n2n.data.stores.held_out import SceneStore
+from n2n.data.stores.patches import PatchStore
 from n2n.errors import InputError
 
 RNG = np.random.default_rng(0)
