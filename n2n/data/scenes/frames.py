@@ -82,7 +82,9 @@ def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat
     for path in dict.fromkeys(frame.path for scene in scenes for frame in scene.frames):
         try:
             with open_image(path) as reader:
-                formats.update(dict.fromkeys((Frame(path, page) for page in range(reader.pages)), ImageFormat.of(reader)))
+                formats.update(
+                    dict.fromkeys((Frame(path, page) for page in range(reader.pages)), ImageFormat.of(reader))
+                )
         except InputError as error:
             unreadable[path] = str(error)
     return formats, unreadable

@@ -94,9 +94,7 @@ class _Gathering:
             self._compare(scene.name, starts, shape)
         self.scenes.append([scene.name, *shape, starts, clean])
 
-    def _copy(
-        self, scene: SceneFiles, shape: tuple[int, int]
-    ) -> tuple[dict[bytes, tuple[int, Frame]], int | None]:
+    def _copy(self, scene: SceneFiles, shape: tuple[int, int]) -> tuple[dict[bytes, tuple[int, Frame]], int | None]:
         """Copy the frames of a scene.
 
         Returns:
