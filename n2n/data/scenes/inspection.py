@@ -2,8 +2,8 @@
 
 Training on pairs needs noise with zero mean that is independent between the captures (Lehtinen et al. 2018, section 2). The
 difference of two captures contains their noise and not the scene, so it shows a drift in brightness and a correlation between
-neighbouring pixels. Noise that both captures share cancels in it, and is measured where the scene is flat. Captures of different
-scenes differ by more than noise: their difference is as smooth as a scene, and they hardly correlate.
+neighbouring pixels. Noise that both captures share cancels in it, and is measured where the scene is flat. Captures of
+different scenes differ by more than noise: their difference is as smooth as a scene, and they hardly correlate.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _DRIFT = 0.1
 _SPACE = 0.15
 # No warning within this many standard errors: in small images chance alone passes the limits above.
 _ERRORS = 4
-# Largest correlation of the noise of two captures without a warning. Fine texture that is everywhere looks like shared noise, so
-# the median over the scenes counts.
+# Largest correlation of the noise of two captures without a warning. Fine texture everywhere looks like shared noise, so the
+# median over the scenes counts.
 _SHARED = 0.3
 # Side in pixels of the blocks that are searched for flat ones, the part of the blocks that counts as flat, and the number of
 # pixels that the flat ones must have in all.
@@ -158,10 +158,11 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
     found = [report for report in reports if not report.identical]
     if not found or not all(report.different_scenes for report in found):
         return None
+    most = max(report.alike for report in found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {max(report.alike for report in found):.2f} or "
-        f"less in all {len(found)} scenes, captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or "
-        "set the source's check to false (--data.source.init_args.check false)"
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in all {len(found)} scenes, "
+        f"captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the source's check to "
+        "false (--data.source.init_args.check false)"
     )
 
 

@@ -188,7 +188,7 @@ class SceneSource(ABC):
 
 
 def _identity(frame: Frame) -> list[Any]:
-    """Return what changes if a frame changes, for the recipe. A file's stamp is taken with its first page, which is always used."""
+    """Return what changes if a frame changes. The stamp of a file is taken with its first page, which is always used."""
     try:
         path = str(frame.path.resolve())
     except (OSError, RuntimeError):  # RuntimeError: a loop of links
