@@ -160,8 +160,8 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
         return None
     most = max(report.alike for report in found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in all {len(found)} scenes, "
-        f"captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the source's check to "
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {len(found)} of "
+        f"{len(found)} scenes, captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the source's check to "
         "false (--data.source.init_args.check false)"
     )
 

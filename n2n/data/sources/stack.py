@@ -45,8 +45,8 @@ class Stack(SceneSource):
         lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
         if single:
             lines.append(
-                f"warning: {len(single)} files have one page only and are left out: {first_few(single)} (3 or 4 pages of a TIFF "
-                "may have been saved as one in colour)"
+                f"warning: {len(single)} files have one page only and are left out: {first_few(single)} (3 or 4 pages of a "
+                "TIFF may have been saved as one in colour)"
             )
         if not scenes:
             raise InputError(
