@@ -91,8 +91,8 @@ class TextOverlay(Corruption):
         N, C, H, W = clean.shape
         budget = (draw_level(self.p, clean, generator) * (H * W)).long()
         owner, strings = self._owners(clean, generator)
-        # Strings are written in the order of their numbers, each below the earlier ones. So the first k strings cover the pixels
-        # whose owner is below k, and counting gives the number of strings that fits the budget.
+        # Strings are written in the order of their numbers, each below the earlier ones. So the first k strings cover the
+        # pixels whose owner is below k, and counting gives the number of strings that fits the budget.
         rows = torch.arange(N, device=clean.device)[:, None] * (strings + 1)
         covered = owner.new_zeros(N * (strings + 1)).scatter_add_(
             0, (owner + rows).flatten(), torch.ones_like(owner).flatten()

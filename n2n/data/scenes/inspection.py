@@ -158,10 +158,10 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
     found = [report for report in reports if not report.identical]
     if not found or not all(report.different_scenes for report in found):
         return None
-    most = max(report.alike for report in found)
+    most, count = max(report.alike for report in found), len(found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {len(found)} of "
-        f"{len(found)} scenes, captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the source's check to "
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of {count} scenes, "
+        f"captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the source's check to "
         "false (--data.source.init_args.check false)"
     )
 
