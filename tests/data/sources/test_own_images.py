@@ -101,6 +101,22 @@ def test_pairs_alone_tell_how_good_the_result_is(caplog: pytest.LogCaptureFixtur
     assert known["val/psnr"] > known["val/psnr_noisy"] + 1
 
 
+def test_captures_of_different_scenes_stop_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_captures()
+    for i in range(8):
+        Path(f"b/{i}.png").rename(f"b/{(i + 1) % 8}_.png")
+    for i in range(8):
+        Path(f"b/{i}_.png").rename(f"b/{i}.png")
+    options = ("--data.source.roots", "[a,b]", *small(20, 1))
+    # The second time from the cache.
+    for _ in range(2):
+        assert fit("Folders", *options) == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if "different scenes" in line)
+        assert "--data.source.init_args.check false" in line
+    assert not Path("lightning_logs").exists()
+    assert fit("Folders", *options, "--data.source.init_args.check", "false") == 0
+
+
 def test_range_of_deep_images_is_kept_and_used_again() -> None:
     write_captures(np.uint16, 1000, "tif")
     assert fit("Folders", "--data.source.roots", "[a,b]", *small(100, 1)) == 0
