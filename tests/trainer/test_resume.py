@@ -101,6 +101,9 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
     assert fit("whole", *KINDS["schedule"]) == 0
     assert fit("a", *KINDS["schedule"], *stop_at(2, signal.SIGINT)) == 130
     assert "epoch 0 after 2 of 6 steps" in capsys.readouterr().err
+    # As does a closed terminal.
+    assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(4, signal.SIGHUP)) == 129
+    assert "epoch 0 after 4 of 6 steps" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(12)) == 143
     assert "stopped in epoch 2, saved" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last") == 0
