@@ -35,9 +35,15 @@ def training_epochs(trainer: Trainer, what: str) -> int:
     """Return the number of epochs of the whole training, rounded up if ``max_steps`` ends it within one.
 
     Raises:
-        InputError: as for :func:`training_steps`.
+        InputError: as for :func:`training_steps`, and if the data has no length.
     """
     steps = training_steps(trainer, what)
+    if trainer.num_training_batches == math.inf:  # also before the data is loaded
+        trainer.fit_loop.setup_data()
+    if trainer.num_training_batches == math.inf:
+        raise InputError(
+            f"{what} needs the length of an epoch, which this data does not tell: set scheduler_interval to step"
+        )
     return math.ceil(steps / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
 
 

@@ -296,7 +296,7 @@ TABLE = {
     "tuple of two uint8 tensors",
     "validate": "validate needs a checkpoint: add --ckpt_path",
     "validate --ckpt_path quick --data.source n2n.data.CourseFiles --data.source.root {}/grey": "the "
-    "backbone ModelFinal cannot take images of 1×32×32 .*: set its channels, or the source's, so that they agree",
+    "checkpoint was trained on images of 3 channels, and those of this source have 1: set the source's channels",
     "compare": "no configuration is given: name one or more",
     "compare table1/model2.yaml --epochs 2 --minutes 3": "--epochs and --minutes are two budgets: give one of them",
     "compare table1/model2.yaml table1/model2.yaml": "two configurations are called model2: the names tell the runs apart",

@@ -257,7 +257,8 @@ def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
         ("", False),
         ("--model.scheduler n2n.schedules.OneCycle", True),
         ("--model.loss n2n.losses.AnnealedL0", True),
-        ("--data.source n2n.data.SingleImages --data.source.root images", True),
+        ("--data.source n2n.data.SingleImages --data.source.root images", False),
+        ("--model.loss n2n.losses.Neighbor2Neighbor", True),
     ],
 )
 def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool) -> None:
