@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from n2n.commands.search.space import Choices, Range, Search, Value, text
 from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
-from n2n.system.options import option_names
+from n2n.system.options import option, option_names
 from n2n.trainer.parsing import ParsingOnly
 
 # What may differ between the machines that share a study, or says only how a run is shown.
@@ -88,11 +88,15 @@ class FitConfig(ParsingOnly):
     """
 
     def __init__(self, args: list[str], options: Iterable[str]) -> None:
+        refusal = "every trial starts from nothing: leave --ckpt_path out"
+        # Before parsing, which would look for the file.
+        if option(args, "--ckpt_path") is not None:
+            raise InputError(refusal)
         super().__init__(["fit", *args], list(options), "search")
         self.content = self.resolved
         trainer = self.content["trainer"]
         if self.content["ckpt_path"] is not None:
-            raise InputError("every trial starts from nothing: leave --ckpt_path out")
+            raise InputError(refusal)
         if trainer["fast_dev_run"]:
             raise InputError(
                 "a fast_dev_run has no figures to compare: leave it out, or set --trainer.limit_train_batches"
