@@ -184,7 +184,7 @@ class Denoiser:
         denoised = torch.empty(noisy.shape, dtype=torch.float32)
         # Small images are joined to batches that are as large as a batch of tiles.
         count = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
-        for inputs, outputs in zip(noisy.split(count), denoised.split(count), strict=True):
+        for inputs, outputs in zip(torch.split(noisy, count), torch.split(denoised, count), strict=True):
 
             def read(start: int, stop: int, inputs: Tensor = inputs) -> Tensor:
                 # Cast first: Apple GPUs have no float64.
@@ -198,18 +198,7 @@ class Denoiser:
         return denoised
 
     def denoise_rows(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
-        """Denoise images of any height with one row of tiles in memory at a time.
-
-        Args:
-            read: returns rows start to stop, N×C×(stop - start)×W float32 in [0, 1] on the device. The rows are read in
-                order, each once.
-            H: height of the images in pixels.
-            W: width of the images in pixels.
-
-        Returns:
-            An iterator of N×C×h×W float32 on the device, in order. It raises InputError as :meth:`denoise`, and torch's error
-            where a row of tiles does not fit into the memory: see :meth:`TrainedNetwork.rows_in_memory`.
-        """
+        """Denoise H×W images on the device, float32 in [0, 1], with :func:`denoise_bands`, in tiles that suit the network."""
         field = self.network.field if max(H, W) > self.tile else None
         if field is None:
             # One tile: for a small image, and for a network that takes images of one size only, which may refuse it.
