@@ -53,6 +53,7 @@ def _parser() -> CommandParser:
         metavar="KEY=A,B",
         help="train each with each of these values; may be repeated",
     )
+    parser.add_argument("--base", metavar="CONFIG", help="config that each of the others follows, and changes")
     parser.add_argument("--show", action="store_true", help="train nothing: write the table of what there is by now")
     return parser
 
@@ -165,7 +166,8 @@ def main(args: Sequence[str]) -> int:
         )
     variations = [Variation.parse(text) for text in own.vary]
     options = [*rest, *_budget(own.epochs, own.minutes)]
-    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name, list(parser._option_string_actions))
+    further = list(parser._option_string_actions)
+    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name, further, own.base)
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])
     failures: dict[Job, str] = {}
