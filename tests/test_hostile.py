@@ -28,7 +28,7 @@ from tests.conftest import write_course, write_photos
 from tests.events import add_panel, write_events
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.run import fuzz
-from tests.write_checkpoints import write_checkpoint
+from tests.write_checkpoints import same, write_checkpoint
 
 FIGURES = {"train/loss": 0.5, "val/psnr": 20.0}
 
@@ -81,7 +81,7 @@ def refused(capsys: pytest.CaptureFixture[str], source: str, message: str, ckpt:
 
 @pytest.fixture(autouse=True)
 def _checkpoint() -> None:
-    write_checkpoint("same.ckpt", "torch.nn.Identity")
+    write_checkpoint("same.ckpt", same)
 
 
 def content(**changed: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.rebuild import load_checkpoint, rebuild
+from n2n.checkpoints.trust import packages
 from n2n.data.images import ImageReader
 from n2n.data.images.base import DTYPES, Rows
 from n2n.denoiser.network import TrainedNetwork
@@ -114,13 +115,22 @@ class Denoiser:
         batch: int | None = None,
         ensemble: bool = False,
         range: Sequence[float] | None = None,  # noqa: A002
+        trust: Sequence[str] = (),
     ) -> Denoiser:
-        """Rebuild the denoiser that a run of ``n2n fit`` saved; the arguments after the path are the class's.
+        """Rebuild the denoiser that a run of ``n2n fit`` saved.
 
-        The path may also be the name of a checkpoint that comes with n2n, such as "quick".
+        The backbone's class must be defined in ``n2n.backbones`` or in a trusted package. Nothing else in the file is run.
 
-        Nothing in the file is run but the constructor of the backbone that it names, which must be a
-        ``torch.nn.Module`` of an installed package.
+        Args:
+            path: the checkpoint, or the name of one that comes with n2n, such as "quick".
+            device: as for the class, like all arguments up to ``range``.
+            precision: as for the class.
+            tile: as for the class.
+            overlap: as for the class.
+            batch: as for the class.
+            ensemble: as for the class.
+            range: as for the class.
+            trust: names of packages whose classes the checkpoint may name, too. Their code is imported and run.
 
         Raises:
             InputError: if the file is missing, damaged, no checkpoint of n2n, or its backbone cannot be built.
@@ -135,7 +145,7 @@ class Denoiser:
             )
         try:
             trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
-            backbone = rebuild(content)
+            backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -24,12 +23,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
+from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import device_name, has_fast_bf16
 from n2n.system.messages import about, clear
-from n2n.system.options import option, with_suggestion
+from n2n.system.options import TRUST_HELP, option, options, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
@@ -66,6 +66,11 @@ class TrainingCLI(LightningCLI):
         last = folder / "checkpoints" / LAST if folder is not None else None
         if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
             args = [*args, "--ckpt_path", str(last)]
+        self._ckpt_path = option(args, "--ckpt_path")
+        if self._ckpt_path is not None:
+            self._ckpt_path = str(find_checkpoint(self._ckpt_path))
+            args = [*args, "--ckpt_path", self._ckpt_path]
+        self._trust = packages(options(args, "--trust"))
         super().__init__(
             DenoisingModule,
             PairDataModule,
@@ -102,6 +107,11 @@ class TrainingCLI(LightningCLI):
                 "data.source": {"class_path": "n2n.data.DeadLeaves"},
             }
         )
+        parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
+        if self._ckpt_path is not None:
+            # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
+            parts = {"model": DenoisingModule, "data": PairDataModule}
+            parser.set_defaults(checkpoint_config(self._ckpt_path, parts, self._trust))
         if self._command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
@@ -112,13 +122,7 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, on top of what the checkpoint says of its network and data."""
         assert isinstance(args, list)
-        ckpt_path = option(args, "--ckpt_path")
-        if ckpt_path is not None:
-            ckpt_path = str(find_checkpoint(ckpt_path))
-            args = [*args, "--ckpt_path", ckpt_path]
-            # As the first configuration: whatever the user says beside it wins.
-            args = [args[0], "--config", yaml.safe_dump(checkpoint_config(ckpt_path)), *args[1:]]
-        elif self._command == "validate":
+        if self._ckpt_path is None and self._command == "validate":
             raise InputError("validate needs a checkpoint: add --ckpt_path, such as the best.ckpt of a run")
         try:
             self.config = parser.parse_args(args)

@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ from n2n.commands.export.tracing import TRIED, Sides, find_sides, reason, trace
 from n2n.data.sources.dead_leaves import draw, texture_bank
 from n2n.denoiser.denoiser import MAX_CHANNELS, Denoiser
 from n2n.errors import InputError
-from n2n.system.options import CommandParser
+from n2n.system.options import TRUST_HELP, CommandParser
 from n2n.system.torch_files import load_torch_file
 
 Format = Literal["onnx", "torch"]
@@ -202,7 +202,11 @@ def difference(run: Run, backbone: Run, noisy: Tensor) -> float:
 
 
 def export(
-    ckpt_path: Path, file_format: Format = "onnx", output: Path | None = None, overwrite: bool = False
+    ckpt_path: Path,
+    file_format: Format = "onnx",
+    output: Path | None = None,
+    overwrite: bool = False,
+    trust: Sequence[str] = (),
 ) -> Exported:
     """Write a checkpoint's network as a file for other programs, checked against the checkpoint before it is kept.
 
@@ -214,6 +218,7 @@ def export(
         file_format: ``onnx``, or ``torch`` for ``torch.export.load``.
         output: the file to write; the checkpoint's name in the current folder if None.
         overwrite: whether a file that is there may be replaced.
+        trust: packages whose classes the checkpoint may name, beside n2n's.
 
     Raises:
         InputError: if the checkpoint cannot be read, the network cannot be exported or differs from the checkpoint by more
@@ -229,7 +234,7 @@ def export(
         raise InputError(f"{path} is there already: name another file with --output, or add --overwrite")
     if file_format == "onnx" and (missing := [name for name in _EXTRA if find_spec(name) is None]):
         raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
-    denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
+    denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu", trust=trust)
     backbone, channels = denoiser.backbone, denoiser.network.channels
     if channels is None:
         raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {MAX_CHANNELS}")
@@ -266,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, help="the file to write; by default the checkpoint's name in the current folder"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=TRUST_HELP)
     return parser
 
 
@@ -276,7 +282,7 @@ def main(args: list[str]) -> int:
         args: the command line after ``export``.
     """
     options = _parser().parse_args(args)
-    done = export(options.ckpt_path, options.format, options.output, options.overwrite)
+    done = export(options.ckpt_path, options.format, options.output, options.overwrite, options.trust)
     layout = f"N×{done.channels}×{done.sides}"
     print(f"{done.path}: {done.path.stat().st_size:,} bytes")
     print(f"  input   {INPUT}: {layout} float32 in [0, 1]")
