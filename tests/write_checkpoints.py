@@ -39,6 +39,7 @@ def write_checkpoint(
     """Write what ``n2n fit`` leaves of a network, or of one that a function makes for a number of channels."""
     network = backbone if isinstance(backbone, nn.Module) else backbone(channels)
     content = {
+        "pytorch-lightning_version": "2.6.0",
         "hyper_parameters": {"backbone": describe(network)},
         "state_dict": {f"backbone.{name}": value for name, value in network.state_dict().items()},
         "n2n": {"image_channels": channels, **images},

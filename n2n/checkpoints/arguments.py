@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import UnionType
 from typing import Any, Literal, Union
 
@@ -47,15 +47,22 @@ def arguments(cls: type) -> Callable[[str], Any]:
     return annotation
 
 
-def takes_text(annotation: Any) -> bool:
-    """Whether all values of a type are plain ones, so that a string stays a string whoever parses it."""
-    if annotation in (Any, inspect.Parameter.empty, *PLAIN, type(None), None, list, tuple, dict, ...):
-        return True
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of."""
     origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return True
-    plain = origin in (Union, UnionType, list, tuple, dict, typing.get_origin(Sequence[int]))
-    return plain and all(map(takes_text, typing.get_args(annotation)))
+    if origin in (Union, UnionType, list, tuple, dict, Sequence):
+        for inner in typing.get_args(annotation):
+            yield from _leaves(inner)
+    else:
+        yield Literal if origin is Literal else annotation
+
+
+def takes_text(annotation: Any) -> bool:
+    """Whether an argument takes strings, and neither classes nor functions, for which a parser would look by a string."""
+    leaves = list(_leaves(annotation))
+    text = (str, Literal, Any, inspect.Parameter.empty)
+    plain = (*text, bool, int, float, type(None), list, tuple, dict, ...)
+    return all(leaf in plain for leaf in leaves) and any(leaf in text for leaf in leaves)
 
 
 def check_arguments(cls: type, given: object, homes: Sequence[str], trust: Collection[str]) -> None:
@@ -76,7 +83,13 @@ def check_arguments(cls: type, given: object, homes: Sequence[str], trust: Colle
     for name, value in given.items():
         if not isinstance(name, str):
             raise InputError(f"{cls.__name__} has no argument {short(name)}")
-        _check(value, f"{cls.__name__}'s {name}", takes_text(annotation(name)), HOMES.get(name, homes), trust)
+        wanted = annotation(name)
+        _check(value, f"{cls.__name__}'s {name}", takes_text(wanted), HOMES.get(name, homes), trust)
+        # jsonargparse does not look at a text that stands where a default does.
+        if typing.get_origin(wanted) is Literal and value not in (choices := typing.get_args(wanted)):
+            raise InputError(
+                f"{cls.__name__}'s {name} is {short(value)}: expected one of {', '.join(map(repr, choices))}"
+            )
 
 
 def _check(value: object, name: str, text: bool, homes: Sequence[str], trust: Collection[str]) -> None:
@@ -93,7 +106,7 @@ def _check(value: object, name: str, text: bool, homes: Sequence[str], trust: Co
             _check(inner, name, text, homes, trust)
     elif isinstance(value, str):
         if not text:
-            raise InputError(f"{name} is {short(value)}: expected class_path and init_args, or numbers")
+            raise InputError(f"{name} is {short(value)}, where no text belongs")
         if _ADDRESS.search(value):
             raise InputError(f"{name} is {short(value)}, an address: a checkpoint may name local files only")
     elif not isinstance(value, PLAIN):
