@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.rebuild import load_checkpoint, rebuild
+from n2n.checkpoints.trust import packages
 from n2n.data.images.base import DTYPES
 from n2n.data.images.values import from_unit, to_unit
 from n2n.denoiser.network import TrainedNetwork
@@ -101,13 +102,22 @@ class Denoiser:
         batch: int | None = None,
         ensemble: bool = False,
         range: Sequence[float] | None = None,  # noqa: A002
+        trust: Sequence[str] = (),
     ) -> Denoiser:
-        """Build the denoiser from a checkpoint of ``n2n fit``; the arguments after the path are those of the class.
+        """Build the denoiser from a checkpoint of ``n2n fit``; all arguments but ``path`` and ``trust`` are those of the class.
 
-        The path may also be the name of a checkpoint that comes with n2n, such as "quick".
+        The backbone's class must be defined in ``n2n.backbones`` or in a trusted package. Nothing else in the file is run.
 
-        No code in the file is run. The constructor of the backbone is called, which must be a ``torch.nn.Module`` of an
-        installed package.
+        Args:
+            path: the checkpoint, or the name of one that comes with n2n, such as "quick".
+            device: as for the class, like all arguments up to ``range``.
+            precision: as for the class.
+            tile: as for the class.
+            overlap: as for the class.
+            batch: as for the class.
+            ensemble: as for the class.
+            range: as for the class.
+            trust: names of packages whose classes the checkpoint may name, too. Their code is imported and run.
 
         Raises:
             InputError: if the file is missing, damaged or no checkpoint of n2n, or the backbone cannot be built.
@@ -122,7 +132,7 @@ class Denoiser:
             )
         try:
             trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
-            backbone = rebuild(content)
+            backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)

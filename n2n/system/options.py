@@ -15,16 +15,28 @@ _LONGEST = 500
 # What argparse and jsonargparse say of an option that does not exist.
 _UNKNOWN = re.compile(r"(?:unrecognized arguments: --|Option '|Group '(\S+)' does not accept option ')([^\s=']+)")
 
+# Of --trust.
+TRUST_HELP = (
+    "a package whose classes a checkpoint may name beside n2n's; may be repeated. Its code is imported and run, so name only "
+    "packages that you would run yourself"
+)
+
+
+def options(args: Sequence[str], name: str) -> list[str]:
+    """Return all values of an option in command line arguments."""
+    values = []
+    for i, argument in enumerate(args):
+        if argument == name and i + 1 < len(args):
+            values.append(args[i + 1])
+        elif argument.startswith(f"{name}="):
+            values.append(argument.partition("=")[2])
+    return values
+
 
 def option(args: Sequence[str], name: str) -> str | None:
     """Return the last value of an option in command line arguments, or None."""
-    value = None
-    for i, argument in enumerate(args):
-        if argument == name and i + 1 < len(args):
-            value = args[i + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.partition("=")[2]
-    return value
+    values = options(args, name)
+    return values[-1] if values else None
 
 
 def without_option(args: Sequence[str], name: str) -> list[str]:

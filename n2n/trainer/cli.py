@@ -13,7 +13,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -25,11 +24,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
+from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import default_accelerator, default_precision, device_name
-from n2n.system.options import option, option_names, shorten, with_suggestion
+from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
@@ -74,6 +74,11 @@ class TrainingCLI(LightningCLI):
         last = folder / "checkpoints" / LAST if folder is not None else None
         if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
             args = [*args, "--ckpt_path", str(last)]
+        self._ckpt_path = option(args, "--ckpt_path")
+        if self._ckpt_path is not None:
+            self._ckpt_path = str(find_checkpoint(self._ckpt_path))
+            args = [*args, "--ckpt_path", self._ckpt_path]
+        self._trust = packages(options(args, "--trust"))
         super().__init__(
             DenoisingModule,
             PairDataModule,
@@ -99,6 +104,11 @@ class TrainingCLI(LightningCLI):
             }
         )
         parser.add_argument("--ckpt_path", type=str | None, help=f"{describe_checkpoint()}; fit resumes its training.")
+        parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
+        if self._ckpt_path is not None:
+            # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
+            parts = {"model": DenoisingModule, "data": PairDataModule}
+            parser.set_defaults(checkpoint_config(self._ckpt_path, parts, self._trust))
         if self.command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
@@ -109,12 +119,7 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line; the network and data of the checkpoint, if one is given, are its defaults."""
         assert isinstance(args, list)
-        ckpt_path = option(args, "--ckpt_path")
-        if ckpt_path is not None:
-            ckpt_path = str(find_checkpoint(ckpt_path))
-            # The first configuration, so that all others override it.
-            args = ["--config", yaml.safe_dump(checkpoint_config(ckpt_path)), *args, "--ckpt_path", ckpt_path]
-        elif self.command == "validate":
+        if self._ckpt_path is None and self.command == "validate":
             raise InputError("validate needs a checkpoint: add --ckpt_path, such as the best.ckpt of a run")
         try:
             self.config = parser.parse_args(args)

@@ -16,9 +16,11 @@ from n2n.checkpoints.config import checkpoint_config
 from n2n.commands.report.panels import last_panel
 from n2n.commands.runs import Run
 from n2n.data.cache import Cache
+from n2n.data.datamodule import PairDataModule
 from n2n.data.images import create_image, open_image, read_photograph
 from n2n.data.sources.course import load_pairs
 from n2n.denoiser import Denoiser
+from n2n.module import DenoisingModule
 from tests.fuzz import mutate, seeds
 from tests.fuzz.mutate import Mutator, Rng, one
 
@@ -81,7 +83,7 @@ def read_checkpoint(path: Path) -> None:
     """Build what a checkpoint says, use it, and look up how its data were configured."""
     denoiser = Denoiser.from_checkpoint(path, "cpu")
     denoiser(np.zeros((16, 16), np.uint8))
-    checkpoint_config(str(path))
+    checkpoint_config(str(path), {"model": DenoisingModule, "data": PairDataModule})
 
 
 def read_course(path: Path) -> None:

@@ -32,7 +32,7 @@ KINDS = {
         *("--model.optimizer", "n2n.optimizers.Muon"),
     ],
     "average": ["--config", "table1/model2.yaml", "--trainer.callbacks+", "EMAWeightAveraging"],
-    "dropout": ["--config", "table1/model2.yaml", "--model.backbone", "tests.networks.Dropping"],
+    "dropout": ["--config", "table1/model2.yaml", "--model.backbone", "tests.networks.Dropping", "--trust", "tests"],
 }
 
 
