@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from n2n.commands.plots import look
-from n2n.commands.report.panels import Panel, Picture
+from n2n.errors import InputError
+from n2n.trainer.panels import Panel, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ _LEAST_WIDTH, _TEXT, _GAP = 256, 34, 12
 DPI = 200
 # Of a pixel: the product of inches and pixels to the inch is cut to whole pixels, and may be a hair below.
 _SLACK = 1e-3
+# What matplotlib draws is smaller.
+_MOST_SIDE = 2**16
 # Letters to a line, and lines, above a column.
 _LETTERS, _LINES = 18, 3
 
@@ -107,6 +110,8 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
     high = [max(len(picture) for picture in row) for row in pictures]
     width = len(columns) * (wide + _GAP) + _GAP
     height = head + sum(high) + sum(foot) + _GAP * (len(rows) + 1)
+    if max(width, height) >= _MOST_SIDE:
+        raise InputError(f"a strip would have {width}×{height} pixels: ask for fewer --images, or for fewer runs")
     with look():
         figure = Figure(figsize=((width + _SLACK) / DPI, (height + _SLACK) / DPI), dpi=DPI)
 
