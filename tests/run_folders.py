@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from n2n.trainer.panels import Panel, PanelRow, write_panel
+from n2n.trainer.panels import PanelRow, write_panel
 
 
 def write_run(
@@ -41,4 +41,4 @@ def add_panel(folder: Path, *columns: Tensor, psnr: tuple[float, float] | None, 
     """Add a panel of noisy, denoised and clean images, each N×C×H×W in [0, 1]."""
     pixels = [(x.expand(-1, 3, -1, -1) * 255).round().byte().permute(0, 2, 3, 1).numpy() for x in columns]
     rows = tuple(PanelRow(tuple(pictures), psnr) for pictures in zip(*pixels, strict=True))
-    write_panel(folder, Panel(epoch, rows))
+    write_panel(folder, epoch, rows)

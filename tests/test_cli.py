@@ -46,9 +46,8 @@ def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
     # The PSNRs of a panel are those of its pixels, which are rounded to 8 bits there;
     # a network in bfloat16 gives steps of 1/256, which that rounds to one side.
     panel = last_panel(run, 30)
-    assert panel is not None
-    assert len(panel.rows) == 8
-    for row in panel.rows:
+    assert len(panel) == 8
+    for row in panel:
         assert row.psnr is not None
         noisy, denoised, clean = (picture / 255 for picture in row.pictures)
         for picture, psnr in zip((noisy, denoised), row.psnr, strict=True):
@@ -64,8 +63,13 @@ def test_tensorboard_can_sort_runs_by_their_hyperparameters(checkpoint: Path) ->
     values = {
         name: value.string_value or value.number_value for name, value in hparams.session_start_info.hparams.items()
     }
-    expected = {"backbone": "ModelFinal", "backbone.widths": "[8, 8]", "optimizer": "Adam", "optimizer.lr": 1e-2}
-    expected |= {"batch_size": 4, "target": "noisy", "seed": 0, "epochs": 30, "source": "CourseFiles"}
+    expected: dict[str, object] = {
+        "model/backbone/class_path": "n2n.backbones.ModelFinal",
+        "model/backbone/init_args/widths": "[8, 8]",
+    }
+    expected |= {"model/optimizer/class_path": "torch.optim.Adam", "model/optimizer/init_args/lr": 1e-2}
+    expected |= {"data/batch_size": 4, "data/target": "noisy", "data/source/class_path": "n2n.data.CourseFiles"}
+    expected |= {"seed": 0, "epochs": 30}
     assert expected.items() <= values.items()
     # Without padding every pixel costs each weight once.
     assert values["macs_per_pixel"] == 3 * 8 * 9 + 8 * 8 * 9 + 8 * 3 * 9

@@ -655,9 +655,8 @@ def test_panels_that_no_panel_looks_like_end_soon(size: tuple[int, int], capsys:
     add_panel(run_folder(), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), psnr=None)
     path = Path("run/panels/epoch_002.png")
     Image.new("1", size).save(path)
-    table = "image,column,psnr,left,top,width,height,enlarged"
-    boxes = [f"{i},{x},,0,0,{size[0]},{size[1]},1" for i in range(100) for x in ("noisy", "denoised")]
-    path.with_suffix(".csv").write_text("\n".join([table, *boxes]))
+    rows = ["columns,height,width,noisy,denoised", *[f"2,{min(size[1], 256)},{min(size[0], 256)},,"] * 1000]
+    path.with_suffix(".csv").write_text("\n".join(rows))
     status, lines = run(capsys, "report", "run", "--output", "out")
     assert (status, len(lines)) == (0, 1)
     assert "run/panels/epoch_002" in lines[0]

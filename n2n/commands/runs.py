@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,14 @@ from n2n.trainer.run_folder import METRICS, Row, read_facts, read_metrics
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A figure over the epochs of a run.
-
-    Attributes:
-        epochs: those completed when the value was logged, from 1; each once, rising.
-        values: one for each.
-        minutes: of training and validation up to then, over all parts of a run that was interrupted and resumed. The pauses
-            between do not count, nor what a part did after the last epoch it completed.
-    """
-
-    epochs: tuple[int, ...]
-    values: tuple[float, ...]
-    minutes: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Run:
     """A training run, finished or not.
 
     Attributes:
         folder: of the run.
         config: of ``config.yaml``; empty if there is none.
-        rows: of ``metrics.csv``, one for each epoch.
+        rows: of ``metrics.csv``, one for each epoch. Their ``minutes`` are of training and validation, over all parts of a run
+            that was interrupted and resumed, without the pauses and without what a part did after its last whole epoch.
         finished: whether training ended by itself.
         parameters: of the network; None unless training has ended once.
         macs_per_pixel: multiply-accumulates of the network for each pixel; None unless training has ended once.
@@ -61,32 +44,23 @@ class Run:
         """Read a run from its folder.
 
         Raises:
-            InputError: if there is no such folder, it holds no whole epoch, or one of its files is damaged.
+            InputError: if it is no run, holds no whole epoch, or one of its files is damaged.
         """
-        if not _is_run(folder):
-            raise _no_run(folder)
         rows, facts = read_metrics(folder), read_facts(folder)
         if not rows:
             raise InputError(f"{folder} has no whole epoch yet")
         parameters, macs = (_number(facts.get(name)) for name in ("parameters", "macs_per_pixel"))
-        device = str(facts.get("device", ""))
-        config = _read_config(folder / "config.yaml")
-        return cls(folder, config, tuple(rows), facts.get("finished") is True, parameters, macs, device)
+        finished, device = facts.get("finished") is True, str(facts.get("device", ""))
+        return cls(folder, _read_config(folder / "config.yaml"), tuple(rows), finished, parameters, macs, device)
 
-    @cached_property
-    def curves(self) -> dict[str, Curve]:
-        """All figures by tag: ``train/loss``, ``val/loss``, ``val/psnr``, ... (see README, "Look")."""
-        curves = {}
-        for tag in dict.fromkeys(name for row in self.rows for name in row if name.startswith(("train/", "val/"))):
-            rows = [row for row in self.rows if tag in row]
-            epochs, values, minutes = (tuple(row[name] for row in rows) for name in ("epoch", tag, "minutes"))
-            curves[tag] = Curve(tuple(map(int, epochs)), values, minutes)
-        return curves
+    def curve(self, tag: str) -> dict[int, float]:
+        """Return a figure by epoch: ``train/loss``, ``val/loss``, ``val/psnr``, ... (see README, "Look")."""
+        return {int(row["epoch"]): row[tag] for row in self.rows if tag in row}
 
     @property
     def epochs(self) -> int:
         """Epochs trained, 0 before the end of the first."""
-        return max((int(row["epoch"]) for row in self.rows if "train/loss" in row), default=0)
+        return max(self.curve("train/loss"), default=0)
 
     @property
     def minutes(self) -> float:
@@ -114,34 +88,15 @@ class Run:
         Raises:
             InputError: if no checkpoint was chosen yet.
         """
-        chosen = [row for row in self.rows if row.get("best") == 1]
-        if not chosen:
+        chosen = max((int(row["epoch"]) for row in self.rows if row.get("best") == 1), default=None)
+        if chosen is None:
             raise InputError(f"no best checkpoint of {self.folder} was chosen yet: let it train on, with validation")
-        return int(chosen[-1]["epoch"]), self.at(int(chosen[-1]["epoch"]))
+        (row,) = (row for row in self.rows if row["epoch"] == chosen)
+        return chosen, {tag: value for tag, value in row.items() if tag.startswith("val/")}
 
     def until(self, epoch: int) -> Run:
         """Return the run as it was after an epoch."""
         return replace(self, rows=tuple(row for row in self.rows if row["epoch"] <= epoch))
-
-    def at(self, epoch: int) -> dict[str, float]:
-        """Return all ``val/`` figures of an epoch, by tag."""
-        return {
-            tag: value
-            for row in self.rows
-            if row["epoch"] == epoch
-            for tag, value in row.items()
-            if tag.startswith("val/")
-        }
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / METRICS).is_file()
-
-
-def _no_run(folder: Path) -> InputError:
-    if not folder.is_dir():
-        return InputError(f"{folder} is not a folder: expected that of a run of n2n fit, or one with runs in it")
-    return InputError(f"there is no {METRICS} in {folder}: expected the folder of a run of n2n fit that ended an epoch")
 
 
 def _number(value: object) -> float | None:
@@ -159,16 +114,14 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        runs = [path] if _is_run(path) else [place for place in _below(path) if _is_run(place)]
+        files = [path / METRICS] if (path / METRICS).is_file() else path.rglob(METRICS)
+        runs = sorted((file.parent for file in files if file.is_file()), key=_by_name)
         if not runs:
-            raise _no_run(path)
-        found |= dict.fromkeys(sorted(runs, key=_by_name))
+            raise InputError(
+                f"there is no {METRICS} in {path}: expected the folder of a run of n2n fit, or one of several"
+            )
+        found |= dict.fromkeys(runs)
     return list(found)
-
-
-def _below(folder: Path) -> Iterable[Path]:
-    for place, _, _ in os.walk(folder):
-        yield Path(place)
 
 
 def _by_name(path: Path) -> list[tuple[int, str]]:

@@ -15,7 +15,7 @@ from n2n.data.batch import Batch
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.metrics import better, psnr_from_mse, squared_error_per_image
-from n2n.trainer.panels import MOST_SIDE, Panel, PanelRow, Picture, write_panel
+from n2n.trainer.panels import COLUMNS, MOST_SIDE, PanelRow, Picture, write_panel
 
 
 def _picture(image: Tensor) -> Picture:
@@ -119,8 +119,7 @@ class ImagePanel(Callback):
         """Write the panel."""
         if not self._rows or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        panel = Panel(trainer.current_epoch + 1, tuple(self._rows))
+        panel = write_panel(Path(trainer.logger.log_dir), trainer.current_epoch + 1, self._rows)
+        name = "val/" + "_".join(COLUMNS[: len(self._rows[0].pictures)])
+        trainer.logger.experiment.add_image(name, panel, trainer.global_step, dataformats="HWC")
         self._rows = []
-        name = "val/" + "_".join(["noisy_denoised", *panel.columns[2:]])
-        picture = write_panel(Path(trainer.logger.log_dir), panel)
-        trainer.logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import math
 import time
 from collections.abc import Mapping
@@ -19,13 +18,13 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from n2n.checkpoints.on_disk import claim_version, not_written
+from n2n.checkpoints.on_disk import claim_version
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.system.files import replacing
 from n2n.trainer.callbacks import BestCheckpoint
-from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
+from n2n.trainer.run_folder import FACTS, METRICS, read_facts, read_metrics
 
 _FIRST_COLUMNS = ("epoch", "step", "minutes", "seconds", "best")
 
@@ -52,17 +51,11 @@ def write_facts(folder: Path, **facts: Any) -> None:
     """Write what reports need to know of a run beside its figures to ``run.yaml``; other facts that stand there stay.
 
     Raises:
-        InputError: if it cannot be written, or what stands there cannot be read.
+        OSError: if it cannot be written.
+        InputError: if what stands there cannot be read.
     """
-    _write(folder / FACTS, yaml.safe_dump(read_facts(folder) | facts, sort_keys=False))
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        with replacing(path) as part:
-            part.write_text(content, encoding="utf-8", newline="")
-    except OSError as error:
-        raise not_written(path, error) from error
+    with replacing(folder / FACTS) as part:
+        part.write_text(yaml.safe_dump(read_facts(folder) | facts, sort_keys=False), encoding="utf-8")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -126,17 +119,12 @@ class Metrics:
             if self._epoch_end is not None:
                 row["seconds"] = now - self._epoch_end
             self._epoch_end = now
-        _write(self._path, _csv_text(self._rows))
-
-
-def _csv_text(rows: list[Row]) -> str:
-    others = sorted({name for row in rows for name in row} - set(_FIRST_COLUMNS))
-    out = io.StringIO()
-    table = csv.DictWriter(out, [*_FIRST_COLUMNS, *others], lineterminator="\n")
-    table.writeheader()
-    # Nine digits give back every float32.
-    table.writerows({name: f"{value:.9g}" for name, value in row.items()} for row in rows)
-    return out.getvalue()
+        with replacing(self._path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            others = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
+            table = csv.DictWriter(file, [*_FIRST_COLUMNS, *others], lineterminator="\n")
+            table.writeheader()
+            # Nine digits give back every float32.
+            table.writerows({name: f"{value:.9g}" for name, value in row.items()} for row in self._rows)
 
 
 class RunLogger(TensorBoardLogger):

@@ -1,4 +1,4 @@
-"""Panels of validation images, noisy | denoised | clean: PNG files, and CSV files with the place of each picture."""
+"""Panels of validation images, noisy | denoised | clean: PNG files, and CSV files with the sizes and the PSNRs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from n2n.trainer.run_folder import PANELS, read_table
 Picture = NDArray[np.uint8]
 
 COLUMNS = ("noisy", "denoised", "clean")
-# Pixels: the least width of a picture, to which smaller ones are enlarged; the line of text above it; what is between two.
-_LEAST_WIDTH, _TEXT, _GAP = 128, 14, 4
 # The largest side of a picture; of larger images the centre is shown.
 MOST_SIDE = 256
+# In pixels: the least width of a picture, to which smaller ones are enlarged; the line of text above it; the gap beside it.
+_LEAST_WIDTH, _TEXT, _GAP = 128, 14, 4
 # Far above the pixels of any panel. Larger ones are refused before they take the memory.
 _MOST_PIXELS = 2**25
-_FIELDS = ("image", "column", "psnr", "left", "top", "width", "height", "enlarged")
 
 
 @dataclass(frozen=True)
@@ -41,73 +40,47 @@ class PanelRow:
     psnr: tuple[float, float] | None
 
 
-@dataclass(frozen=True)
-class Panel:
-    """The images of one validation.
-
-    Attributes:
-        epoch: that was completed, from 1.
-        rows: one for each image, all with as many pictures.
-    """
-
-    epoch: int
-    rows: tuple[PanelRow, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What the pictures of a row are."""
-        return COLUMNS[: len(self.rows[0].pictures)]
+def _factor(width: int) -> int:
+    """Return how many times a picture is enlarged."""
+    return max(1, -(-_LEAST_WIDTH // width))
 
 
-def draw(panel: Panel) -> tuple[Picture, str]:
-    """Draw a panel, one row for each image, with the name and the PSNR above each picture.
-
-    Returns:
-        The panel, H×W×3, and the content of the CSV file.
-    """
-    from PIL import Image, ImageDraw
-
-    factors = [max(1, -(-_LEAST_WIDTH // row.pictures[0].shape[1])) for row in panel.rows]
-    heights = [row.pictures[0].shape[0] * factor for row, factor in zip(panel.rows, factors, strict=True)]
-    widest = max(row.pictures[0].shape[1] * factor for row, factor in zip(panel.rows, factors, strict=True))
-    width = len(panel.columns) * (widest + _GAP) + _GAP
-    image = Image.new("RGB", (width, sum(heights) + len(heights) * (_TEXT + _GAP) + _GAP), "white")
-    pen = ImageDraw.Draw(image)
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(_FIELDS)
-    top = _GAP
-    for number, (row, factor, height) in enumerate(zip(panel.rows, factors, heights, strict=True), 1):
-        for i, (column, picture) in enumerate(zip(panel.columns, row.pictures, strict=True)):
-            left = _GAP + i * (widest + _GAP)
-            psnr = f"{row.psnr[i]:.2f}" if row.psnr is not None and i < 2 else ""
-            pen.text((left, top), f"{column} {psnr} dB" if psnr else column, fill="black")
-            image.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top + _TEXT))
-            size = picture.shape[1] * factor, height
-            table.writerow([number, column, psnr, left, top + _TEXT, *size, factor])
-        top += _TEXT + height + _GAP
-    return np.asarray(image), out.getvalue()
-
-
-def write_panel(folder: Path, panel: Panel) -> Picture:
-    """Write a panel of a run to ``panels/epoch_N.png`` and ``.csv``, and return its picture.
+def write_panel(folder: Path, epoch: int, rows: Sequence[PanelRow]) -> Picture:
+    """Write a panel of a run to ``panels/epoch_N.png`` and ``.csv``, one row for each image; return it, H×W×3.
 
     Raises:
         OSError: if the PNG file cannot be written.
         InputError: if the CSV file cannot be written.
     """
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
-    picture, table = draw(panel)
-    path = folder / PANELS / f"epoch_{panel.epoch:03}.png"
+    sizes = [(row.pictures[0].shape[0], row.pictures[0].shape[1]) for row in rows]
+    width = max(len(row.pictures) * (W * _factor(W) + _GAP) for row, (_, W) in zip(rows, sizes, strict=True))
+    panel = Image.new("RGB", (width, sum(_TEXT + H * _factor(W) for H, W in sizes)), "white")
+    pen = ImageDraw.Draw(panel)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["columns", "height", "width", "noisy", "denoised"])
+    top = 0
+    for row, (H, W) in zip(rows, sizes, strict=True):
+        psnr = [f"{value:.2f}" for value in row.psnr or ()]
+        table.writerow([len(row.pictures), H, W, *(psnr or ["", ""])])
+        captions = [f"{name} {value} dB" for name, value in zip(COLUMNS, psnr, strict=False)]
+        size = W * _factor(W), H * _factor(W)
+        for i, (name, picture) in enumerate(zip(COLUMNS, row.pictures, strict=False)):
+            left = i * (size[0] + _GAP)
+            pen.text((left, top), captions[i] if i < len(captions) else name, fill="black")
+            panel.paste(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), (left, top + _TEXT))
+        top += _TEXT + size[1]
+    path = folder / PANELS / f"epoch_{epoch:03}.png"
     with replacing(path) as part:
-        Image.fromarray(picture).save(part)
-    write_text(path.with_suffix(".csv"), table)
-    return picture
+        panel.save(part)
+    write_text(path.with_suffix(".csv"), out.getvalue())
+    return np.asarray(panel)
 
 
-def last_panel(folder: Path, epochs: int) -> Panel | None:
-    """Read the last panel of a run; None if it has none.
+def last_panel(folder: Path, epochs: int) -> list[PanelRow]:
+    """Read the last panel of a run; empty if it has none.
 
     Args:
         folder: of the run.
@@ -119,17 +92,16 @@ def last_panel(folder: Path, epochs: int) -> Panel | None:
     found = {
         int(match[1]): path
         for path in (folder / PANELS).glob("epoch_*.csv")
-        if (match := re.fullmatch(r"epoch_(\d{1,15})", path.stem)) and 0 < int(match[1]) <= epochs
+        if (match := re.fullmatch(r"epoch_(\d{1,15})", path.stem)) and int(match[1]) <= epochs
     }
     if not found:
-        return None
-    epoch, table = max(found.items())
-    lines = read_table(table, "where the pictures of a panel are")
-    picture = _decode(table.with_suffix(".png"))
+        return []
+    table = max(found.items())[1]
+    lines, panel = read_table(table, "the sizes of a panel's pictures"), _decode(table.with_suffix(".png"))
     try:
-        return Panel(epoch, _cut(picture, lines))
+        return _cut(panel, lines)
     except (KeyError, ValueError) as error:
-        raise InputError(f"{table} does not describe the pictures of the panel beside it ({reason(error)})") from None
+        raise InputError(f"{table} does not describe the panel beside it ({reason(error)})") from None
 
 
 def _decode(path: Path) -> Picture:
@@ -145,36 +117,22 @@ def _decode(path: Path) -> Picture:
         raise InputError(f"the panel {path} cannot be read ({reason(error)})") from None
 
 
-def _cut(panel: Picture, lines: Sequence[dict[str, str]]) -> tuple[PanelRow, ...]:
-    """Cut the pictures out of a panel.
-
-    Raises:
-        ValueError: if a picture is not inside the panel, or the pictures are not those of rows of noisy, denoised and clean.
-        KeyError: if a column of the table is missing.
-    """
-    rows: dict[str, list[tuple[str, Picture, str]]] = {}
-    area = 0
+def _cut(panel: Picture, lines: Sequence[dict[str, str]]) -> list[PanelRow]:
+    rows, top = [], 0
     for line in lines:
-        left, top, width, height, factor = (int(line[name]) for name in _FIELDS[3:])
-        shape = panel[max(0, top) : top + height, max(0, left) : left + width].shape[:2]
-        if shape != (height, width) or min(left, top, height - 1, width - 1, factor - 1) < 0:
-            raise ValueError(f"{height}×{width} pixels at {top}, {left} are not in it")
-        if width % factor or height % factor or max(width, height) > MOST_SIDE * factor:
-            raise ValueError(f"{height}×{width} pixels are no picture enlarged {factor} times")
-        area += width * height
-        part = panel[top : top + height : factor, left : left + width : factor]
-        rows.setdefault(line["image"], []).append((line["column"], part, line["psnr"]))
-    if area > panel.shape[0] * panel.shape[1]:
-        raise ValueError("they overlap")
-    sizes = {len(row) for row in rows.values()}
-    if len(sizes) != 1 or any(
-        tuple(name for name, _, _ in row) not in (COLUMNS[:2], COLUMNS) or len({part.shape for _, part, _ in row}) > 1
-        for row in rows.values()
-    ):
-        raise ValueError("a row is not noisy | denoised | clean, each of one size")
-    return tuple(
-        PanelRow(
-            tuple(part for _, part, _ in row), (float(row[0][2]), float(row[1][2])) if row[0][2] and row[1][2] else None
-        )
-        for row in rows.values()
-    )
+        columns, H, W = (int(line[name]) for name in ("columns", "height", "width"))
+        if (
+            columns != int(lines[0]["columns"])
+            or columns not in (2, 3)
+            or not (0 < H <= MOST_SIDE and 0 < W <= MOST_SIDE)
+        ):
+            raise ValueError(f"it has {columns} pictures of {H}×{W} pixels")
+        factor, top = _factor(W), top + _TEXT
+        lefts = [i * (W * factor + _GAP) for i in range(columns)]
+        pictures = [panel[top : top + H * factor : factor, x : x + W * factor : factor] for x in lefts]
+        if any(picture.shape != (H, W, 3) for picture in pictures):
+            raise ValueError(f"pictures of {H}×{W} pixels at {top} are outside of it")
+        psnr = (float(line["noisy"]), float(line["denoised"])) if line["noisy"] else None
+        rows.append(PanelRow(tuple(pictures), psnr))
+        top += H * factor
+    return rows

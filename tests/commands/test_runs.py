@@ -41,10 +41,11 @@ def test_a_run_has_the_figures_of_its_checkpoint(checkpoint: Path) -> None:
     events = EventAccumulator(str(folder))
     events.Reload()
     for tag in ("train/loss", "val/psnr", "val/ssim"):
-        assert run.curves[tag].epochs == tuple(range(1, 31))
-        assert run.curves[tag].values == pytest.approx([event.value for event in events.Scalars(tag)], rel=1e-8)
-    minutes = run.curves["val/psnr"].minutes
-    assert sorted(minutes) == list(minutes)
+        logged = dict(enumerate((event.value for event in events.Scalars(tag)), 1))
+        assert run.curve(tag) == pytest.approx(logged, rel=1e-8)
+        assert len(logged) == 30
+    minutes = [row["minutes"] for row in run.rows]
+    assert sorted(minutes) == minutes
     times = [event.wall_time for event in events.Scalars("train/loss")]
     assert minutes[-1] - minutes[0] == pytest.approx((times[-1] - times[0]) / 60, abs=0.01)
 
@@ -72,7 +73,7 @@ def test_a_run_that_was_resumed_is_one_run(tmp_path: Path) -> None:
     assert run.rows[0] == first.rows[0]
     assert first.minutes < run.minutes
     kept = torch.load(tmp_path / "resumed" / "checkpoints" / "last.ckpt", weights_only=True)["n2n"]["figures"]
-    assert run.at(2) == pytest.approx(kept)
+    assert {tag: value for tag, value in run.rows[1].items() if tag.startswith("val/")} == pytest.approx(kept)
 
 
 def test_a_killed_run_keeps_its_curve_and_counts_no_epoch_twice(tmp_path: Path) -> None:
@@ -107,22 +108,20 @@ def test_minutes_leave_out_pauses(tmp_path: Path) -> None:
         [(i, m, {"train/loss": x, "val/loss": x} | ({"seconds": s} if s else {})) for i, m, x, s in losses],
     )
     run = Run.read(tmp_path)
-    assert run.curves["train/loss"].epochs == (1, 2, 3, 4, 5)
-    assert run.curves["train/loss"].values == (8, 6, 5, 3, 2)
-    assert run.curves["train/loss"].minutes == (1, 2, 5, 7, 8)
+    assert run.curve("train/loss") == {1: 8, 2: 6, 3: 5, 4: 3, 5: 2}
     assert (run.epochs, run.minutes) == (5, 8)
     assert not run.finished
     # Ten steps of five pairs an epoch: 50 in 60 s, in 120 s and in 60 s.
     assert run.pairs_per_second == pytest.approx(50 / 60)
     before = run.until(3)
-    assert (before.epochs, before.minutes, before.curves["val/loss"].values) == (3, 5, (8, 6, 5))
+    assert (before.epochs, before.minutes, before.curve("val/loss")) == (3, 5, {1: 8, 2: 6, 3: 5})
 
 
 def test_an_epoch_that_was_validated_but_not_trained_to_its_end_does_not_count(tmp_path: Path) -> None:
     write_run(tmp_path, [(1, 1, {"train/loss": 9, "val/psnr": 20}), (2, 2, {"val/psnr": 21})])
     run = Run.read(tmp_path)
     assert (run.epochs, run.minutes) == (1, 1)
-    assert run.curves["val/psnr"].epochs == (1, 2)
+    assert run.curve("val/psnr") == {1: 20, 2: 21}
 
 
 def test_the_best_epoch_is_that_of_the_checkpoint(tmp_path: Path) -> None:
@@ -146,8 +145,8 @@ def test_the_monitor_chooses_the_best_epoch(monitor: str, figure: str, tmp_path:
     run = Run.read(Path("lightning_logs/run/version_0"))
     kept = torch.load("lightning_logs/run/version_0/checkpoints/best.ckpt", weights_only=True)
     assert run.best()[0] == kept["epoch"] + 1
-    values = run.curves[monitor].values
-    assert values[run.best()[0] - 1] == (min(values) if figure else max(values))
+    values = run.curve(monitor)
+    assert values[run.best()[0]] == (min(values.values()) if figure else max(values.values()))
 
 
 def lines(*rows: str) -> str:
@@ -209,11 +208,11 @@ def test_facts_of_another_kind_are_left_out(facts: str, tmp_path: Path) -> None:
 def test_bad_folders_get_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    for name, message in (("none", "is not a folder"), ("file", "is not a folder"), ("empty", "no metrics.csv")):
-        with pytest.raises(InputError, match=message) as caught:
+    for name in ("none", "file", "empty"):
+        with pytest.raises(InputError, match=rf"{name}/metrics\.csv (is not there|cannot be read)") as caught:
             Run.read(tmp_path / name)
         assert "\n" not in str(caught.value)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=rf"no metrics\.csv in .*{name}"):
             find_runs([tmp_path / name])
 
 
@@ -259,7 +258,7 @@ def test_the_shipped_runs_have_the_figures_of_their_events_and_checkpoints() -> 
         events.Reload()
         for tag in ("train/loss", "val/psnr"):
             logged = {event.step: event.value for event in events.Scalars(tag)}
-            assert run.curves[tag].values == pytest.approx(list(logged.values()), rel=1e-8)
+            assert list(run.curve(tag).values()) == pytest.approx(list(logged.values()), rel=1e-8)
     with (root / "table1" / "table.csv").open() as file:
         for row in csv.DictReader(file):
             run = Run.read(root / "table1" / row["folder"])

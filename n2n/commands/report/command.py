@@ -72,7 +72,7 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     from n2n.commands.report.curves import curves_figure
     from n2n.commands.report.strips import DPI, common_strip, run_strip
     from n2n.commands.runs import Run
-    from n2n.trainer.panels import Panel, last_panel
+    from n2n.trainer.panels import PanelRow, last_panel
 
     require_matplotlib("n2n report")
     if images < 1:
@@ -93,14 +93,14 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     names = labels([run.folder for run in runs])
     files = [_write_table(runs, names, output / "curves.csv"), *save(curves_figure(runs, names), output / "curves")]
 
-    panels: dict[str, Panel] = {}
+    panels: dict[str, list[PanelRow]] = {}
     for run, name, file_name in zip(runs, names, file_names(names), strict=True):
         try:
             panel = last_panel(run.folder, int(run.rows[-1]["epoch"]))
         except InputError as error:
             _warn(str(error))
             continue
-        if panel is None:
+        if not panel:
             _warn(f"{run.folder} has no panel of images, so there is no strip of it")
             continue
         panels[name] = panel
@@ -118,23 +118,17 @@ def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
     """Write all figures, one line for each run and epoch."""
     from n2n.system.files import write_text
 
-    tags = list(dict.fromkeys(tag for run in runs for tag in sorted(run.curves)))
+    tags = sorted({tag for run in runs for row in run.rows for tag in row if tag.startswith(("train/", "val/"))})
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["run", "epoch", "minutes", *tags])
     for run, name in zip(runs, names, strict=True):
-        table.writerows(_lines(run, name, tags))
+        for row in run.rows:
+            # Nine digits give back every float32.
+            figures = (f"{row[tag]:.9g}" if tag in row else "" for tag in tags)
+            table.writerow([name, f"{row['epoch']:.0f}", f"{row['minutes']:.3f}", *figures])
     write_text(path, out.getvalue())
     return path
-
-
-def _lines(run: Run, name: str, tags: Sequence[str]) -> list[list[str]]:
-    lines = []
-    for row in run.rows:
-        # Nine digits give back every float32.
-        figures = (f"{row[tag]:.9g}" if tag in row else "" for tag in tags)
-        lines.append([name, f"{row['epoch']:.0f}", f"{row['minutes']:.3f}", *figures])
-    return lines
 
 
 def main(args: list[str]) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from n2n.commands.plots import look
 from n2n.errors import InputError
-from n2n.trainer.panels import Panel, Picture
+from n2n.trainer.panels import COLUMNS, PanelRow, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,16 +47,16 @@ def _decibels(value: float) -> str:
     return f"{value:.2f} dB"
 
 
-def run_strip(panel: Panel, images: int) -> Figure:
+def run_strip(panel: Sequence[PanelRow], images: int) -> Figure:
     """Draw the first images of a run's panel, one row each: noisy | denoised | clean."""
     rows = [
         [Cell(picture, _decibels(row.psnr[i]) if row.psnr and i < 2 else "") for i, picture in enumerate(row.pictures)]
-        for row in panel.rows[:images]
+        for row in panel[:images]
     ]
-    return _figure(panel.columns, rows)
+    return _figure(COLUMNS[: len(rows[0])], rows)
 
 
-def common_strip(panels: Sequence[Panel], labels: Sequence[str], images: int) -> Figure | None:
+def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], images: int) -> Figure | None:
     """Draw images that all panels show, one row each: noisy | denoised by each run | clean.
 
     Args:
@@ -71,9 +71,9 @@ def common_strip(panels: Sequence[Panel], labels: Sequence[str], images: int) ->
     def key(picture: Picture) -> tuple[tuple[int, ...], bytes]:
         return picture.shape, picture.tobytes()
 
-    found = [{key(row.pictures[0]): row for row in panel.rows} for panel in panels]
+    found = [{key(row.pictures[0]): row for row in panel} for panel in panels]
     shared = [name for name in found[0] if all(name in rows for rows in found)]
-    with_clean = next((i for i, panel in enumerate(panels) if "clean" in panel.columns), None)
+    with_clean = next((i for i, panel in enumerate(panels) if len(panel[0].pictures) == 3), None)
     cells = []
     for name in shared[:images]:
         rows = [of_run[name] for of_run in found]

@@ -65,38 +65,39 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_of_two_runs(
     checkpoint: Path, resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = checkpoint.parent.parent
-    assert main(["report", str(first), str(resumed), "--output", "figures", "--images", "3"]) == 0
+    Path("first").symlink_to(checkpoint.parent.parent)
+    Path("model2").symlink_to(resumed)
+    assert main(["report", "first", "model2", "--output", "figures", "--images", "3"]) == 0
     shown = capsys.readouterr()
     names = [
         "curves.csv",
-        *(f"{x}.{y}" for x in ("curves", "strip_run-version_0", "strip_model2", "strip") for y in ("png", "svg")),
+        *(f"{x}.{y}" for x in ("curves", "strip_first", "strip_model2", "strip") for y in ("png", "svg")),
     ]
     assert shown.out.split() == [f"figures/{name}" for name in names]
     assert sorted(path.name for path in Path("figures").iterdir()) == sorted(names)
     assert "warning" not in shown.err
 
-    runs = {"run/version_0": Run.read(first), "model2": Run.read(resumed)}
+    runs = {name: Run.read(Path(name)) for name in ("first", "model2")}
     with Path("figures/curves.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["run"] for line in table] == ["run/version_0"] * 30 + ["model2"] * 2
+    assert [line["run"] for line in table] == ["first"] * 30 + ["model2"] * 2
     for line in table:
         run, epoch = runs[line["run"]], int(line["epoch"])
-        assert {tag: float(line[tag]) for tag in run.at(epoch)} == pytest.approx(run.at(epoch), rel=1e-8)
-        assert float(line["minutes"]) == pytest.approx(run.curves["train/loss"].minutes[epoch - 1], abs=6e-4)
+        figures = {tag: value for tag, value in run.rows[epoch - 1].items() if "/" in tag}
+        assert {"train/loss", "val/psnr"} <= figures.keys()
+        assert {tag: float(line[tag]) for tag in figures} == pytest.approx(figures, rel=1e-8)
+        assert float(line["minutes"]) == pytest.approx(run.rows[epoch - 1]["minutes"], abs=6e-4)
 
     said = texts(Path("figures/curves.svg"))
-    assert {"run/version_0", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
+    assert {"first", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
     assert said.count("epoch") == 4
     for name, run in runs.items():
         found = last_panel(run.folder, run.epochs)
-        assert found is not None
-        assert found.epoch == run.epochs
-        assert len(found.rows) == 8
-        expected = [f"{x:.2f} dB" for row in found.rows[:3] for x in row.psnr or ()]
-        assert texts(Path(f"figures/strip_{name.replace('/', '-')}.svg")) == ["noisy", "denoised", "clean", *expected]
+        assert len(found) == 8
+        expected = [f"{x:.2f} dB" for row in found[:3] for x in row.psnr or ()]
+        assert texts(Path(f"figures/strip_{name}.svg")) == ["noisy", "denoised", "clean", *expected]
     # The strip of all: one denoised column for each run, and in each row the higher PSNR in bold.
-    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "run/version_0", "model2", "clean"]
+    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "first", "model2", "clean"]
     svg = Path("figures/strip.svg").read_text()
     assert svg.count("<image") == 3 * 4
     assert svg.count('<text style="font-weight: 700') == 3
@@ -210,13 +211,14 @@ def test_labels_are_short_and_differ() -> None:
     def of(*paths: str) -> list[str]:
         return labels([Path(path) for path in paths])
 
-    assert of("logs/a/version_0", "logs/b/version_0") == ["a", "b"]
+    assert of("logs/a/version_0", "logs/b/version_0") == ["a/version_0", "b/version_0"]
     assert of("logs/a/version_0", "logs/b/version_1") == ["a/version_0", "b/version_1"]
     assert of("logs/a/version_0", "logs/a/version_1") == ["version_0", "version_1"]
     assert of("logs/a/version_3") == ["a/version_3"]
-    assert of("exp/table1/model2", "reference/quick") == ["model2", "quick"]
+    assert of("exp/table1/model2", "reference/quick") == ["exp/table1/model2", "reference/quick"]
     assert of("exp/run/version_0", "exp/model2") == ["run/version_0", "model2"]
     assert of("a", "a") == ["a", "a 2"]
+    assert of("x/a", "x/a/b") == ["a", "a/b"]
     assert file_names(["a/b", "A-b", "a-b"]) == ["a-b", "A-b-2", "a-b-3"]
 
 
@@ -224,7 +226,7 @@ def test_labels_are_short_and_differ() -> None:
     ("command", "message"),
     [
         ("", "required: RUN"),
-        ("none", "none is not a folder"),
+        ("none", "no metrics.csv in none"),
         ("empty", "no metrics.csv in empty"),
         ("text", "text/metrics.csv is damaged"),
         ("begun", "begun has no whole epoch yet"),
@@ -275,7 +277,6 @@ def test_report_of_nothing_gets_one_line(tmp_path: Path) -> None:
 def test_a_strip_has_at_most_the_rows_that_there_are(tmp_path: Path) -> None:
     small_run(tmp_path / "run", torch.rand(2, 3, 32, 32))
     found = last_panel(tmp_path / "run", 2)
-    assert found is not None
     assert len(run_strip(found, 10).axes) == 6
     assert len(run_strip(found, 1).axes) == 3
 
