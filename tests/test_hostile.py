@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import resource
@@ -24,10 +23,10 @@ from n2n.data import CourseFiles, Photographs
 from n2n.data.images import open_image, read_photograph
 from n2n.errors import InputError
 from tests.conftest import write_course, write_photos
-from tests.events import add_panel, write_events
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.run import fuzz
 from tests.hostile import Hostile, Takes, everything, run
+from tests.run_folders import add_panel, write_run
 from tests.write_checkpoints import same, write_checkpoint
 
 FIGURES = {"train/loss": 0.5, "val/psnr": 20.0}
@@ -409,39 +408,46 @@ def test_configs_that_are_no_files(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def run_folder(name: str = "run") -> Path:
-    return write_events(Path(name) / "events.out.tfevents.1", [(1, 60.0, FIGURES), (2, 120.0, FIGURES)])
+    return write_run(Path(name), [(1, 1.0, FIGURES), (2, 2.0, FIGURES)])
 
 
-def lying_record(length: int) -> bytes:
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c  # type: ignore[import-untyped]
+FULL = 2**24
+TABLES = {
+    "cells": "epoch,step,minutes\n" + "1" + "," * (FULL - 100),
+    "columns": ",".join(map(str, range(FULL // 9))),
+    "rows": "epoch,step,minutes\n" + "1,1,1\n" * (FULL // 8),
+    "quote": 'epoch,step,minutes\n"' + "1" * (FULL - 100),
+}
 
-    head = struct.pack("<Q", length)
-    return head + struct.pack("<I", int(masked_crc32c(head))) + b"x" * 100
 
-
-@pytest.mark.parametrize("length", [2**31 - 1, 2**36, 2**63 - 1, 2**64 - 1])
-def test_records_that_lie_take_no_memory(length: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_are_full_take_little_memory(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    with run_folder().open("ab") as file:
-        file.write(lying_record(length))
+    (run_folder() / "metrics.csv").write_text(TABLES[name])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert run(capsys, "report", "run", "--output", "out")[0] == 0
+    status, lines = run(capsys, "report", "run", "--output", "out")
+    assert (status, len(lines)) == (2, 1)
+    assert "run/metrics.csv" in lines[0]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**19
 
 
-def picture(size: tuple[int, int]) -> bytes:
-    out = io.BytesIO()
-    Image.new("1", size).save(out, "PNG")
-    return out.getvalue()
-
-
-def test_panels_that_no_panel_looks_like_end_soon(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("size", [(1, 2**21), (4000, 4000), (8000, 8000)])
+def test_panels_that_no_panel_looks_like_end_soon(size: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    for size in ((1, 2**21), (4000, 4000)):
-        add_panel(run_folder(f"{size[0]}"), picture(size), None, 20)
-        status, lines = run(capsys, "report", f"{size[0]}", "--output", "out")
-        assert (status, len(lines)) == (0, 1)
-        assert "the last panel of" in lines[0]
+    add_panel(run_folder(), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), psnr=None)
+    path = Path("run/panels/epoch_002.png")
+    Image.new("1", size).save(path)
+    rows = ["columns,height,width,noisy,denoised", *[f"2,{min(size[1], 256)},{min(size[0], 256)},,"] * 1000]
+    path.with_suffix(".csv").write_text("\n".join(rows))
+    status, lines = run(capsys, "report", "run", "--output", "out")
+    assert (status, len(lines)) == (0, 1)
+    assert "run/panels/epoch_002" in lines[0]
+
+
+def make_pipe(path: str) -> None:
+    add_panel(Path("run"), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), psnr=None)
+    Path(path).unlink()
+    os.mkfifo(path)
 
 
 RUNS: dict[str, tuple[Callable[[], object], str]] = {
@@ -449,7 +455,10 @@ RUNS: dict[str, tuple[Callable[[], object], str]] = {
     "date": (lambda: Path("run/config.yaml").write_text("a: 2020-99-99"), "month must be in 1..12"),
     "pipe": (lambda: os.mkfifo("run/config.yaml"), "is a device"),
     "doubled": (lambda: Path("run/config.yaml").write_text(CONFIGS["doubled"][0]), "more than 100,000 values"),
-    "name": (lambda: Path("run").rename(os.fsdecode(b"run\xff\n")), "that is not UTF-8"),
+    "name": (lambda: Path("run").rename(os.fsdecode(b"run\xff\n")), ""),
+    "facts": (lambda: Path("run/run.yaml").write_text(CONFIGS["doubled"][0]), "more than 100,000 values"),
+    "metrics pipe": (lambda: make_pipe("run/metrics.csv"), "no metrics.csv in run"),
+    "panel pipe": (lambda: make_pipe("run/panels/epoch_002.png"), ""),
     "loop": (lambda: Path("run/loop").symlink_to("."), ""),
 }
 

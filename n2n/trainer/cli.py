@@ -33,7 +33,7 @@ from n2n.system.options import TRUST_HELP, option, option_names, options, shorte
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, write_facts
 from n2n.trainer.parser import OneLineParser
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
@@ -228,6 +228,7 @@ class TrainingCLI(LightningCLI):
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
         logger.log_hyperparams(hyperparameters(self.config) | cost | device, best, self.trainer.global_step)
         logger.save()
+        write_facts(Path(logger.log_dir), finished=True, **cost, **device)
 
     def _report(self, seconds: float) -> None:
         """Say where the checkpoint is, how good it is, and how to use it."""

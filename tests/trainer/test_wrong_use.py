@@ -22,7 +22,7 @@ from n2n.cli import COMMANDS, DEBUG, main
 from n2n.errors import InputError
 from n2n.trainer.cli import TrainingCLI
 from tests.conftest import write_course, write_photos
-from tests.events import write_events
+from tests.run_folders import write_run
 from tests.write_checkpoints import write_checkpoint
 
 # Of the parsers themselves: they list what there is, or name files.
@@ -58,7 +58,7 @@ def write_files(root: Path) -> None:
     tifffile.imwrite(root / "one.tif", np.zeros((32, 32), np.uint8))
     write_checkpoint(str(root / "colour.ckpt"), Model2(3))
     write_checkpoint(str(root / "wide.ckpt"), Model1(32))
-    write_events(root / "run/events.out.tfevents.1", [(1, 5.0, {"train/loss": 1.0, "val/loss": 1.0})])
+    write_run(root / "run", [(1, 5.0, {"train/loss": 1.0, "val/loss": 1.0})])
 
 
 @pytest.fixture(scope="module")

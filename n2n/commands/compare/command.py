@@ -114,7 +114,9 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
                 # Last, because a saved configuration says something else.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
                 try:
-                    train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
+                    # Another comparison of the same name may have trained it meanwhile.
+                    if not job.progress()[1]:
+                        train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
                 except Exception as error:
                     # Whatever it is: the others can be trained nevertheless.
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__

@@ -138,10 +138,10 @@ def _check(config: dict[str, Any]) -> None:
         InputError: if it is one.
     """
     trainer = config["trainer"]
-    if trainer["logger"] not in (None, True) or trainer["fast_dev_run"]:
+    if trainer["logger"] not in (None, True) or trainer["enable_checkpointing"] is False or trainer["fast_dev_run"]:
         raise InputError(
-            "a comparison reads its figures from the runs' TensorBoard events: without their logger, with another one, "
-            "or with fast_dev_run, there are none"
+            "a comparison needs the metrics.csv and the best checkpoint of each run: leave trainer.logger, "
+            "trainer.enable_checkpointing and trainer.fast_dev_run out"
         )
     if config["ckpt_path"] is not None:
         raise InputError(_NO_CHECKPOINT)

@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from n2n.cli import main
-from n2n.commands.report.panels import last_panel
 from n2n.data.sources.dead_leaves import draw, texture_bank
+from n2n.trainer.panels import last_panel
 
 RNG = np.random.default_rng(0)
 BEST = "lightning_logs/run/version_0/checkpoints/best.ckpt"
@@ -86,11 +86,10 @@ def test_pairs_alone_tell_how_good_the_result_is(caplog: pytest.LogCaptureFixtur
     events = EventAccumulator("lightning_logs/run/version_0")
     events.Reload()
     assert blind["val/mse_blind"] == pytest.approx(min(e.value for e in events.Scalars("val/mse_blind")))
-    found = last_panel(Path("lightning_logs/run/version_0"))
-    assert found is not None
-    assert (found.columns, found.epoch) == (("noisy", "denoised"), 3)
-    assert [(len(row.pictures), row.psnr) for row in found.rows] == [(2, None)] * len(found.rows)
-    assert found.rows[0].pictures[0].shape == (96, 96, 3)
+    found = last_panel(Path("lightning_logs/run/version_0"), 3)
+    assert found
+    assert [(len(row.pictures), row.psnr) for row in found] == [(2, None)] * len(found)
+    assert found[0].pictures[0].shape == (96, 96, 3)
     # The same run with the clean images beside it: the estimate is the truth, and there is a gain.
     assert (
         fit("Folders", "--data.source.roots", "[a,b]", "--data.source.clean", "clean", *small(), "--name", "known") == 0
