@@ -102,10 +102,10 @@ class SceneSource(ABC):
         if len(usable) < len(train):
             lines.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
         return PatchStore(
-            *(self._kept.array, usable, self._range, side, self.patches, self.flips, self.window),
-            draw=self.train_draw,
-            scale=self.scale,
-            remarks=lines,
+            *(self._kept.array, usable, self._range, self.window, self.train_draw, self.scale, lines),
+            patch=side,
+            patches=self.patches,
+            flips=self.flips,
         )
 
     def val_pairs(self) -> Store:
@@ -125,9 +125,7 @@ class SceneSource(ABC):
         if known and len(known) < len(val):
             lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
             val = known
-        return SceneStore(
-            *(self._kept.array, val, self._range, self.window), draw=self.val_draw, scale=scale, remarks=lines
-        )
+        return SceneStore(self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
 
     @property
     def _range(self) -> tuple[float, float]:

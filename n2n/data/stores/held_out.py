@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.batch import RawBatch
-from n2n.data.stores.base import Draw
 from n2n.data.stores.scenes import Scene, SceneArray, channels_first
 
 # Pairs of each scene, and the side in pixels above which only the centre is used: enough for a good estimate of the error,
@@ -23,37 +18,20 @@ _SIDE = 1024
 class SceneStore(SceneArray):
     """Held-out scenes to validate on. Each image is whole; of a very large one only the centre is used.
 
-    Args:
-        pixels: see :class:`SceneArray`.
-        scenes: see :class:`SceneArray`.
-        value_range: see :class:`SceneArray`.
-        window: see :class:`~n2n.data.stores.patches.PatchStore`.
-        draw: see :class:`SceneArray`.
-        scale: factor by which ``draw`` makes images smaller; sides are cut to multiples of it.
-        remarks: see :class:`SceneArray`.
+    Sides are cut to multiples of ``scale``.
     """
 
     one_by_one = True
     # Each image is a batch of its own size, so keeping them on a device would gain little.
     nbytes = 0
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        scenes: Sequence[Scene],
-        value_range: tuple[float, float],
-        window: int | None = None,
-        draw: Draw | None = None,
-        scale: int = 1,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        super().__init__(pixels, scenes, value_range, draw, remarks)
-        self.scale = scale
+    def __post_init__(self) -> None:
+        super().__post_init__()
         # Scene, first and second capture of each pair.
         self.items: list[tuple[int, int, int | None]] = []
-        for number, scene in enumerate(scenes):
+        for number, scene in enumerate(self.scenes):
             captures = len(scene.starts)
-            if window == 0 or captures == 1:
+            if self.window == 0 or captures == 1:
                 self.items.append((number, 0, None))
                 continue
             # Neighbours, spread over the captures; no capture is used twice.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.batch import RawBatch
-from n2n.data.stores.base import Draw
-from n2n.data.stores.scenes import Scene, SceneArray, channels_first
+from n2n.data.stores.scenes import SceneArray, channels_first
 
 # CUDA cannot index unsigned integers of more than 8 bits: on a device, their bits are kept as signed ones.
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32}
@@ -26,41 +25,28 @@ def _cut(pixels: Any, grid: Any, numbers: Any) -> Any:
     return pixels[first + line * places[..., 0] + places[..., 1]]
 
 
+@dataclass(eq=False, kw_only=True)
 class PatchStore(SceneArray):
     """Random patches of the training scenes: other patches and other pairs of captures in each epoch.
 
-    The number of patches of a scene is proportional to its area.
+    The number of patches of a scene is proportional to its area. Each scene has room for a patch, and two captures if pairs are
+    wanted.
 
     Args:
-        pixels: see :class:`SceneArray`.
-        scenes: see :class:`SceneArray`; each has room for a patch, and two captures if pairs are wanted.
-        value_range: see :class:`SceneArray`.
         patch: side of a patch in pixels.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated by multiples of 90° at random, both views alike.
-        window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures.
-        draw: see :class:`SceneArray`.
-        scale: factor by which ``draw`` makes images smaller.
-        remarks: see :class:`SceneArray`.
     """
+
+    patch: int
+    patches: int
+    flips: bool = True
 
     one_by_one = False
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        scenes: Sequence[Scene],
-        value_range: tuple[float, float],
-        patch: int,
-        patches: int,
-        flips: bool = True,
-        window: int | None = None,
-        draw: Draw | None = None,
-        scale: int = 1,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        super().__init__(pixels, scenes, value_range, draw, remarks)
-        self.patch, self.patches, self.window, self.scale = patch, patches, window, scale
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scenes, patch = self.scenes, self.patch
         areas = np.cumsum([(s.rows[1] - s.rows[0]) * s.width for s in scenes], dtype=np.float64)
         self._ends = areas / areas[-1]
         self._width = np.array([s.width for s in scenes])
@@ -72,7 +58,7 @@ class PatchStore(SceneArray):
         # Row and column of each pixel of a patch in the eight orientations.
         y, x = np.mgrid[:patch, :patch]
         grids = [np.rot90(turned, k) for turned in (np.stack([y, x], 2), np.stack([x, y], 2)) for k in (0, 1, 2, 3)]
-        self._grid = np.stack(grids if flips else grids[:1]).astype(np.int64)
+        self._grid = np.stack(grids if self.flips else grids[:1]).astype(np.int64)
         # The pixels and the grid on a device.
         self._moved: tuple[Tensor, Tensor] | None = None
 

@@ -45,30 +45,34 @@ class Scene:
         return min(self.rows[1] - self.rows[0], self.width)
 
 
+@dataclass(eq=False)
 class SceneArray:
     """Base class of the stores of scenes.
 
     Args:
         pixels: T×C, the pixels of all captures one after another, row by row.
         scenes: where each of them lies.
-        value_range: values that become 0 and 1.
+        range: values that become 0 and 1.
+        window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures.
         draw: makes noisy views; None if the captures are noisy views of each other.
+        scale: factor by which ``draw`` makes images smaller.
         remarks: lines for the user.
     """
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        scenes: Sequence[Scene],
-        value_range: tuple[float, float],
-        draw: Draw | None = None,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        self.pixels, self.scenes, self.range, self.draw, self.remarks = pixels, scenes, value_range, draw, remarks
-        self.dtype = str(pixels.dtype)
-        # Random numbers are drawn on the host, even if the pixels are on a device, so that all devices get the same.
-        self.index_device = torch.device("cpu")
-        self.resident = False
+    pixels: NDArray[Any]
+    scenes: Sequence[Scene]
+    range: tuple[float, float]
+    window: int | None = None
+    draw: Draw | None = None
+    scale: int = 1
+    remarks: Sequence[str] = ()
+
+    # Random numbers are drawn on the host, even if the pixels are on a device, so that all devices get the same.
+    index_device = torch.device("cpu")
+    resident = False
+
+    def __post_init__(self) -> None:
+        self.dtype = str(self.pixels.dtype)
 
     @property
     def has_clean(self) -> bool:
