@@ -17,7 +17,6 @@ from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.cli import main
 from n2n.data import CourseFiles
 from n2n.metrics import BlindEstimate
-from n2n.trainer.callbacks import panel
 from tests.conftest import fit, write_course
 
 
@@ -73,16 +72,6 @@ def test_generated_pairs_need_no_file(tmp_path: Path) -> None:
     common = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", "quick.yaml", *options, *common]) == 0
     assert (tmp_path / "lightning_logs" / "quick" / "version_0" / "checkpoints" / "best.ckpt").is_file()
-
-
-def test_panel_shows_every_pixel() -> None:
-    noisy, denoised, clean = torch.rand(3, 2, 3, 8, 8)
-    picture = panel(noisy, denoised * 3 - 1, clean, least_width=16)
-    assert picture.shape == (3, 2 * 10 * 2, 3 * 10 * 2)
-    assert torch.equal(picture[:, 2:18:2, 2:18:2], noisy[0])
-    assert torch.equal(picture[:, 22:38:2, 42:58:2], clean[1])
-    assert picture.min() >= 0
-    assert picture.max() <= 1
 
 
 def test_checkpoint_keeps_no_estimate_of_an_earlier_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
