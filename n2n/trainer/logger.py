@@ -54,7 +54,9 @@ def write_facts(folder: Path, **facts: Any) -> None:
         InputError: if what stands there cannot be read.
     """
     with replacing(folder / FACTS) as part:
-        part.write_text(yaml.safe_dump(read_facts(folder) | facts, sort_keys=False), encoding="utf-8")
+        part.write_text(
+            yaml.safe_dump(read_facts(folder) | facts, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
 
 
 class SaveConfig(SaveConfigCallback):
