@@ -165,6 +165,9 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     """Run an operation on the CPU and wrap what it returns, unless that goes to the CPU."""
     schema = func._schema
     operation = schema.name.partition("::")[2]
+    # Autograd takes composite operations apart before they come here, except in inference mode.
+    if torch.is_inference_mode_enabled() and func._can_decompose():
+        return func.decompose(*args, **kwargs)
     _refuse(operation, args, kwargs)
     to = kwargs.get("device")
     to = None if to is None else torch.device(to)
@@ -178,8 +181,13 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     for x in tree_leaves(written):
         if isinstance(x, PretendTensor) and x.elem.shape != x.shape:
             raise NotImplementedError(f"the pretended device cannot change a tensor's shape in place ({operation})")
-    if written and len(schema.returns) == 1 and schema.returns[0].alias_info is not None:
+    aliased = bool(schema.returns) and schema.returns[0].alias_info is not None
+    if written and aliased and len(schema.returns) == 1:
         return written[0]
+    if aliased and isinstance(args[0], torch.Tensor) and not args[0].is_inference():
+        # In inference mode too, a view of an ordinary tensor is one.
+        with torch.inference_mode(False):
+            return tree_map(_wrap, out)
     return tree_map(_wrap, out)
 
 

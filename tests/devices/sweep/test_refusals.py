@@ -80,15 +80,13 @@ def fused_step(steps: torch.Tensor) -> None:
     weight = ones(3)
     torch._fused_adam_(
         *([weight], [ones(3)], [ones(3)], [ones(3)], [], [steps]),
-        **{
-            "lr": 0.1,
-            "beta1": 0.9,
-            "beta2": 0.9,
-            "weight_decay": 0.0,
-            "eps": 1e-8,
-            "amsgrad": False,
-            "maximize": False,
-        },
+        lr=0.1,
+        beta1=0.9,
+        beta2=0.9,
+        weight_decay=0.0,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
     )
 
 
@@ -104,7 +102,7 @@ def test_dtypes(name: str, target: Target) -> None:
     profile = "cuda" if name in CUDA else "mps"
     run = (CUDA | MPS)[name]
     if target.name.endswith(profile):
-        with pytest.raises((NotImplementedError, TypeError), match="not implemented|float64"):
+        with pytest.raises((NotImplementedError, TypeError), match=r"not implemented|float64"):
             run()
     else:
         run()

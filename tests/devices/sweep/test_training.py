@@ -13,7 +13,7 @@ from tests.devices.sweep.training import Small, data, same_as_cpu
 from tests.devices.target import Target
 
 TRAINERS: dict[str, Any] = {
-    "plain": lambda: {},
+    "plain": dict,
     "EMA": lambda: {"callbacks": [EMAWeightAveraging(decay=0.5)]},
     "SWA": lambda: {"callbacks": [StochasticWeightAveraging(0.01, 1)], "max_epochs": 3},
     "clip norm": lambda: {"gradient_clip_val": 0.01},
