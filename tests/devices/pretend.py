@@ -24,12 +24,11 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.devices import autocast
 
@@ -132,12 +131,22 @@ class Generator(torch.Generator):
 
 
 def _host(x: Any) -> Any:
-    return x.elem if isinstance(x, PretendTensor) else x
+    """Return the CPU tensors of arguments; operations take and give tensors and lists of them."""
+    if isinstance(x, PretendTensor):
+        return x.elem
+    return [_host(one) for one in x] if isinstance(x, list | tuple) else x
+
+
+def _flat(arguments: Iterable[Any]) -> list[Any]:
+    flat = []
+    for x in arguments:
+        flat.extend(_flat(x) if isinstance(x, list | tuple) else [x])
+    return flat
 
 
 def _refuse(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Raise what a real device raises for tensors, generators and dtypes that it does not take."""
-    leaves = tree_leaves((args, kwargs))
+    leaves = _flat([*args, *kwargs.values()])
     tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
     ours = [x for x in tensors if isinstance(x, PretendTensor)]
     if ours and _profile == "cuda" and operation not in _UNSIGNED_CAN:
@@ -149,7 +158,7 @@ def _refuse(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None
             raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu'")
     if not ours or operation in _ACROSS:
         return
-    indices = tree_leaves(args[1]) if operation in _INDEXED else []
+    indices = _flat(args[1]) if operation in _INDEXED else []
     for x in tensors:
         # A number may be a CPU tensor, but a fused optimiser's kernel reads its step counts on the device.
         number = x.ndim == 0 and not operation.startswith("_fused_")
@@ -174,11 +183,11 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     host_kwargs = kwargs if to is None else {**kwargs, "device": torch.device("cpu")}
     if kwargs.get("pin_memory"):
         host_kwargs = {**host_kwargs, "pin_memory": False}
-    out = func(*tree_map(_host, args), **tree_map(_host, host_kwargs))
+    out = func(*map(_host, args), **{name: _host(x) for name, x in host_kwargs.items()})
     if operation == "_local_scalar_dense" or (to is not None and to.type != NAME):
         return out
     written = [a for a, s in zip(args, schema.arguments, strict=False) if s.alias_info and s.alias_info.is_write]
-    for x in tree_leaves(written):
+    for x in _flat(written):
         if isinstance(x, PretendTensor) and x.elem.shape != x.shape:
             raise NotImplementedError(f"the pretended device cannot change a tensor's shape in place ({operation})")
     aliased = bool(schema.returns) and schema.returns[0].alias_info is not None
@@ -187,12 +196,14 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if aliased and isinstance(args[0], torch.Tensor) and not args[0].is_inference():
         # In inference mode too, a view of an ordinary tensor is one.
         with torch.inference_mode(False):
-            return tree_map(_wrap, out)
-    return tree_map(_wrap, out)
+            return _wrap(out)
+    return _wrap(out)
 
 
 def _wrap(x: Any) -> Any:
-    """Put a new CPU tensor on the pretended device."""
+    """Put new CPU tensors on the pretended device."""
+    if isinstance(x, list | tuple):
+        return type(x)(map(_wrap, x))
     if not isinstance(x, torch.Tensor) or isinstance(x, PretendTensor):
         return x
     if _profile == "mps" and x.dtype == torch.float64 and not _float64_allowed:

@@ -72,7 +72,7 @@ def test_source(kind: type[Any], on_device: bool | None, target: Target, files: 
 
     channels = made().source.train_pairs().shape[0]
     assert issubclass(kind, PairSource)
-    same_as_cpu(target, made, backbone=lambda: Small(channels))
+    same_as_cpu(target, made, backbone=lambda: Small(channels), random=True)
 
 
 def test_fresh_photographs(target: Target, files: Path) -> None:
@@ -99,7 +99,7 @@ def test_clean_targets(target: Target, files: Path) -> None:
 @pytest.mark.parametrize("on_device", [True, False], ids=["resident", "streamed"])
 @pytest.mark.parametrize("kind", by_name(classes(augmentation, Augmentation)))
 def test_augmentation(kind: type[Augmentation], on_device: bool, target: Target, files: Path) -> None:
-    same_as_cpu(target, lambda: data(files, augmentations=[kind()], on_device=on_device))
+    same_as_cpu(target, lambda: data(files, augmentations=[kind()], on_device=on_device), random=True)
 
 
 @pytest.mark.parametrize("kind", by_name(classes(corruption, Corruption)))
@@ -109,6 +109,7 @@ def test_corruption(kind: type[Corruption], target: Target, files: Path) -> None
     same_as_cpu(
         target,
         lambda: data(files, source=CleanImages(str(files / "photos"), noise, **patches)),
+        random=True,
     )
 
 
