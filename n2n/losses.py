@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from n2n.errors import InputError
 
 
 class AnnealedL0(nn.Module):
-    """The mean of (|f − y| + ε)^γ, γ falling from 2 to 0 in the course of training: it seeks the mode of the targets.
+    """Annealed L0 loss: the mean of (|f − y| + ε)^γ, where γ falls from 2 to 0 during training.
 
-    Squared error leads to the mean of the noisy targets, absolute error to the median, and γ near 0 to their most frequent
-    value. That is the clean image for random-valued impulse noise, whose mean and median are not. From Lehtinen et al.
-    2018 (section 3.2), with their ε; γ starts at 2 because the loss of γ near 0 has no slope to follow far from the mode.
-
-    The loss does not count steps: whoever trains sets ``progress``, a float from 0 (start) to 1 (end), if a loss has it.
+    The squared error leads to the mean of the noisy targets, the absolute error to their median, and γ near 0 to their mode.
+    For random-valued impulse noise, the mode is the clean image; mean and median are not. From Lehtinen et al. 2018
+    (section 3.2), with their ε. γ starts at 2, because far from the mode the loss with γ near 0 has no gradient.
 
     Args:
-        eps: keeps the slope finite where output and target agree.
+        eps: keeps the gradient finite where output and target agree.
+
+    Attributes:
+        progress: how far the training is, from 0 (start) to 1 (end). :class:`n2n.DenoisingModule` sets it before each step.
 
     Raises:
         InputError: unless eps is above 0.
     """
 
-    # Trained for longer it would have been another loss from the start.
+    # The result after some steps depends on the length of the training.
     anneals = True
 
     def __init__(self, eps: float = 1e-8) -> None:
@@ -37,3 +43,92 @@ class AnnealedL0(nn.Module):
         """Compare two tensors of one shape; returns a scalar."""
         gamma = 2.0 * (1.0 - self.progress)
         return ((output - target).abs() + self.eps).pow(gamma).mean()
+
+
+class Halves(NamedTuple):
+    """The noisy images from which a batch took half-size pairs.
+
+    Attributes:
+        images: N×C×H×W in [0, 1].
+        take: takes the pair's pixels out of images of this shape: N×C×H×W -> two tensors N×C×H/2×W/2.
+    """
+
+    images: Tensor
+    take: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class NetworkLoss(nn.Module, ABC):
+    """Base class of losses that call the network.
+
+    In training, :class:`n2n.DenoisingModule` calls ``loss(denoised, target, network, halves)``; in validation,
+    ``loss(denoised, target)``.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        denoised: Tensor,
+        target: Tensor,
+        network: Callable[[Tensor], Tensor] | None = None,
+        halves: Halves | None = None,
+    ) -> Tensor:
+        """Compare the network's output with the target.
+
+        Args:
+            denoised: output of the network, N×C×H×W.
+            target: what it is compared with, of the same shape.
+            network: maps N×C×H×W in [0, 1] to the same shape; None in validation.
+            halves: where the pair comes from; None unless the source is :class:`n2n.data.SingleImages`.
+
+        Returns:
+            A scalar.
+        """
+
+
+class Neighbor2Neighbor(NetworkLoss):
+    """Mean squared error plus the regularizer of Neighbor2Neighbor (Huang et al., CVPR 2021, section 4.2).
+
+    The two half-size images g₁(y), g₂(y) of a pair are neighbouring pixels of one image y, so they differ not only by noise.
+    The regularizer subtracts the difference that the denoised image has at the same places:
+    weight · progress · mean(((φ(g₁(y)) − g₂(y)) − (g₁(φ(y)) − g₂(φ(y))))²).
+
+    Args:
+        weight: weight of the regularizer at the end of training; it grows from 0. The paper uses 2 for synthetic noise, and 8
+            or 16 for the noise of cameras.
+
+    Attributes:
+        progress: as for :class:`AnnealedL0`.
+
+    Raises:
+        InputError: if the weight is negative; in training, if the source is not :class:`n2n.data.SingleImages`.
+    """
+
+    anneals = True
+
+    def __init__(self, weight: float = 2.0) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise InputError(f"weight is {weight}: expected 0 or more")
+        self.weight = weight
+        self.progress = 0.0
+
+    def forward(
+        self,
+        denoised: Tensor,
+        target: Tensor,
+        network: Callable[[Tensor], Tensor] | None = None,
+        halves: Halves | None = None,
+    ) -> Tensor:
+        """Return the loss; without a network the mean squared error alone."""
+        error = denoised - target
+        loss = error.square().mean()
+        if network is None:
+            return loss
+        if halves is None:
+            raise InputError(
+                "the loss Neighbor2Neighbor needs pairs of neighbouring pixels: set --data.source n2n.data.SingleImages, or "
+                "choose another loss"
+            )
+        with torch.no_grad():
+            one, other = halves.take(network(halves.images).float())
+        return loss + self.weight * self.progress * (error - (one - other)).square().mean()

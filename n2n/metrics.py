@@ -1,14 +1,15 @@
-"""PSNR as the paper defines it, over a whole set and image by image, and without clean images."""
+"""PSNR over a whole set, per image, and without clean images."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-# Keeps the logarithm finite for identical images: 80 dB at most. From the paper, section II.
+# Keeps the logarithm finite for identical images, at 80 dB. From the paper, section II.
 EPSILON = 1e-8
 
 
@@ -23,10 +24,10 @@ def psnr_from_mse(mse: Tensor) -> Tensor:
 def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error of each image, N×C×H×W -> N, with ``images`` clipped to [0, 1] first.
 
-    Clipped, because what is scored is the picture that the user gets, and a written picture is clipped.
+    The images are clipped because a written picture is.
 
     Raises:
-        ValueError: if the shapes differ; broadcasting would score something else in silence.
+        ValueError: if the shapes differ, because broadcasting would silently compute something else.
     """
     if images.shape != clean.shape:
         raise ValueError(f"images are {tuple(images.shape)} but clean images are {tuple(clean.shape)}")
@@ -34,12 +35,12 @@ def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
 
 
 def _megapixels(images: Tensor) -> float:
-    """Size of each of N×C×H×W images; in millions, to stay where float32 is exact enough."""
+    """Size of one of N×C×H×W images; in millions, where sums in float32 are exact enough."""
     return images[0].numel() / 1e6
 
 
 class _Mean(Metric):
-    """Sums something up, so that batch sizes and devices do not matter."""
+    """A weighted sum and its weight, independent of batch sizes and the number of devices."""
 
     full_state_update = False
     is_differentiable = False
@@ -58,10 +59,10 @@ class _Mean(Metric):
 
 
 class PSNR(_Mean):
-    """PSNR in dB of one mean squared error over all pixels of all images: the paper's formula.
+    """PSNR in dB of the mean squared error over all pixels of all images (the paper's formula).
 
-    ``update`` takes images and clean images, N×C×H×W in [0, 1]; images outside the range are clipped. Every pixel counts the
-    same, so larger images count more.
+    ``update`` takes images and clean images, N×C×H×W in [0, 1]; it clips the images to this range. Each pixel has the same
+    weight, so larger images count more.
     """
 
     def update(self, images: Tensor, clean: Tensor) -> None:
@@ -74,10 +75,10 @@ class PSNR(_Mean):
 
 
 class PSNRPerImage(_Mean):
-    """Mean over images of each image's PSNR in dB: what the figures in the paper's Table I are.
+    """Mean over images of the PSNR of each image, in dB, as in the paper's Table I.
 
-    Takes what :class:`PSNR` takes. The two differ by about 1 dB on the paper's data, since flat images, which are nearly
-    free of noise there, raise this mean and hardly touch the other.
+    ``update`` takes the same as that of :class:`PSNR`. On the paper's data it is about 1 dB higher: flat images, which have
+    nearly no noise there, raise this mean but hardly change the other.
     """
 
     def update(self, images: Tensor, clean: Tensor) -> None:
@@ -89,18 +90,18 @@ class PSNRPerImage(_Mean):
         return self.total / self.weight
 
 
-# Width in dB of an interval beyond which its middle says nothing.
+# If the 95 % interval is wider than this, in dB, the PSNR is not reported.
 WIDE = 2.0
 
 
 class BlindEstimate(NamedTuple):
-    """What :class:`BlindPSNR` found.
+    """Result of :class:`BlindPSNR`.
 
     Attributes:
-        mse: estimated mean squared error to the clean images; by chance it may be negative where the error is small.
-        psnr: PSNR in dB of that error; NaN where it is not positive.
-        low: lower end of the 95 % interval of the PSNR; NaN where one scene says nothing on the spread.
-        high: upper end of it; infinite where an error of zero cannot be excluded.
+        mse: estimated mean squared error to the clean images; if the error is small, the estimate may be negative by chance.
+        psnr: PSNR in dB of that error; NaN if it is not positive.
+        low: lower end of the 95 % interval of the PSNR; NaN if there is only one scene.
+        high: upper end of the interval; infinite if it includes an error of zero.
         noisy: PSNR in dB of the noisy views, from their difference.
     """
 
@@ -112,11 +113,23 @@ class BlindEstimate(NamedTuple):
 
     @property
     def sayable(self) -> bool:
-        """Whether the PSNR means something: the error is positive and its interval, if there is one, not wide."""
+        """Whether to report the PSNR: the error is positive and its interval, if there is one, not wide."""
         return bool(self.mse > 0) and not bool(self.high - self.low > WIDE)
 
+    def figures(self) -> dict[str, float]:
+        """Return what can be reported, by the names of the logged figures."""
+        figures = {
+            "mse_blind": self.mse,
+            "psnr_noisy_blind": self.noisy,
+            "psnr_blind_low": self.low,
+            "psnr_blind_high": self.high,
+        }
+        if self.sayable:
+            figures["psnr_blind"] = self.psnr
+        return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+
     def __str__(self) -> str:
-        """Say the PSNR, or why it cannot be said."""
+        """Return the PSNR, or why it cannot be estimated."""
         psnr, low, high = (float(value) for value in (self.psnr, self.low, self.high))
         if not self.mse > 0:
             return (
@@ -135,7 +148,7 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def t95(freedom: int) -> float:
-    """Student's t for a two-sided 95 % interval: a table, then the first terms of its expansion around the normal's."""
+    """Return Student's t for a two-sided 95 % interval: from a table, then by its expansion around the normal quantile."""
     if freedom <= len(_T95):
         return _T95[freedom - 1]
     z = 1.959964
@@ -143,15 +156,14 @@ def t95(freedom: int) -> float:
 
 
 class BlindPSNR(Metric):
-    """PSNR in dB over the whole set, with no clean image.
+    """Estimate of :class:`PSNR` without clean images.
 
-    For two views x₁, x₂ of one image with independent zero-mean noise, and any φ,
-    ½(‖φ(x₁) − x₂‖² + ‖φ(x₂) − x₁‖²) − ½‖x₁ − x₂‖² is an unbiased estimate of the mean squared error of the two outputs,
-    whatever the variances of the noises: each view's noise is independent of the other's output, so the cross terms vanish.
-    It estimates what :class:`PSNR` measures.
+    Let x₁, x₂ be two views of one image with independent zero-mean noise, and φ any function. Then
+    ½(‖φ(x₁) − x₂‖² + ‖φ(x₂) − x₁‖²) − ½‖x₁ − x₂‖² is an unbiased estimate of the mean squared error of the two outputs, for
+    any two variances of the noise: the noise of each view is independent of the output of the other, so the cross terms vanish.
 
-    The 95 % interval is Student's, of the mean over scenes weighted by size (a ratio estimate). A bootstrap over a handful of
-    scenes would claim far too much: of 3 it covers the truth in 7 of 10 cases.
+    The 95 % interval is Student's interval of the mean over scenes, weighted by size (a ratio estimate). A bootstrap is too
+    narrow for a few scenes: with 3 scenes it covers the true value in only 7 of 10 cases.
     """
 
     full_state_update = False
@@ -178,11 +190,11 @@ class BlindPSNR(Metric):
         """Add a batch.
 
         Args:
-            first: a view of each image, N×C×H×W with its range mapped to [0, 1]; not clipped, which would bias its noise.
+            first: a view of each image, N×C×H×W, its range mapped to [0, 1]; not clipped, because that would bias the noise.
             second: the other view.
-            denoised_first: what the network made of ``first``; clipped here, like what :class:`PSNR` scores.
-            denoised_second: what it made of ``second``.
-            scene: number of the scene that all of them show; None if each shows its own. What one scene says counts once.
+            denoised_first: output of the network for ``first``; clipped here, as in :class:`PSNR`.
+            denoised_second: output of the network for ``second``.
+            scene: number of the scene that all of them show; None if each shows its own. The interval counts a scene once.
         """
         one = squared_error_per_image(denoised_first, second)
         other = squared_error_per_image(denoised_second, first)
@@ -194,12 +206,13 @@ class BlindPSNR(Metric):
 
     def compute(self) -> BlindEstimate:
         """Return the estimate of everything added."""
-        errors, noises, sizes = (_cat(values).double().cpu() for values in (self.errors, self.noises, self.sizes))
+        # Apple's GPUs have no float64.
+        errors, noises, sizes = (_cat(values).cpu().double() for values in (self.errors, self.noises, self.sizes))
         mse = (errors * sizes).sum() / sizes.sum()
         noisy = psnr_from_mse((noises * sizes).sum() / sizes.sum())
         nan = torch.tensor(float("nan"))
         psnr = psnr_from_mse(mse) if mse > 0 else nan
-        # Images that show their own scene get numbers of their own.
+        # Images that show their own scene get negative numbers, which are unique.
         scenes = _cat(self.scenes).cpu()
         scenes = torch.where(scenes < 0, -1 - torch.arange(len(scenes)), scenes)
         scene = torch.unique(scenes, return_inverse=True)[1]
@@ -215,10 +228,10 @@ class BlindPSNR(Metric):
 
 
 def _cat(values: list[Tensor] | Tensor) -> Tensor:
-    """Join what was added; after the processes were joined it is one tensor already."""
+    """Concatenate the values; after a reduction over processes they are one tensor already."""
     return values if isinstance(values, Tensor) else torch.cat(values)
 
 
 def better(figure: str) -> Literal["min", "max"]:
-    """Return whether the smallest or the largest of a figure of this name is the best."""
+    """Return whether the smallest ("min") or the largest ("max") value of a figure is the best, by its name."""
     return "min" if "loss" in figure or "mse" in figure else "max"

@@ -1,4 +1,4 @@
-"""Optimisers: Muon, and how those of PyTorch update all weights in one go."""
+"""Muon, and PyTorch's optimisers in their fused variants."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 
 from n2n.errors import InputError
 from n2n.system.hardware import has_fast_bf16
 
-# Smaller sides are those of depthwise filters and of an image's channels: there is nothing to orthogonalise.
+# Matrices with a smaller side (depthwise filters, layers to and from the image's channels) are too flat to orthogonalise.
 _LEAST_SIDE = 16
-# Of the polynomial a·x + b·x³ + c·x⁵ that brings singular values between 0 and 1 to about 1 (Jordan et al. 2024).
+# Coefficients of the polynomial a·x + b·x³ + c·x⁵, which maps singular values between 0 and 1 to about 1 (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Bring the singular values of matrices, B×rows×columns, to between 0.7 and 1.2, by Newton and Schulz's iteration."""
+    """Map the singular values of matrices, B×rows×columns, to between 0.7 and 1.2, by Newton–Schulz iteration."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT.contiguous() if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -35,27 +35,28 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
 
 @cache
 def _iterated_in(device_type: str) -> torch.dtype:
-    # The iteration need not be exact, and is a fifth of a small network's step in float32 on a CPU.
+    # The iteration need not be exact. In float32 it takes a fifth of a small network's step on a CPU.
     return torch.bfloat16 if has_fast_bf16(device_type) else torch.float32
 
 
 class Muon(Optimizer):
-    """Muon for weights that are matrices, Adam for the others.
+    """Muon for weights that are matrices, Adam for all others.
 
-    The matrix of a convolution has a row for each output channel. Its momentum is made orthogonal before the step, so that
-    the weak directions of the gradient count as much as the strong ones (Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon). The step's root mean square is that of Adam's (Liu et al. 2025, arXiv
-    2502.16982), so that one rate serves both. Biases, depthwise filters, and the layers to and from few channels are Adam's.
+    The matrix of a convolution has a row for each output channel. Muon orthogonalises its momentum before the step, so that
+    weak directions of the gradient count as much as strong ones (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon). Its step has the root mean square of Adam's step (Liu et al. 2025, arXiv
+    2502.16982), so that both use one learning rate. Adam updates biases, depthwise filters, and layers to and from few
+    channels.
 
     Args:
         params: as for all optimisers.
-        lr: the rate.
-        momentum: of the matrices (Nesterov's).
-        betas: of Adam.
-        eps: of Adam.
+        lr: learning rate.
+        momentum: Nesterov momentum of the matrices.
+        betas: as for Adam.
+        eps: as for Adam.
 
     Raises:
-        InputError: for a rate or momentum out of bounds.
+        InputError: if an argument is out of range.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloaded there
-        """Change the weights by their gradients; returns the loss that ``closure`` gives, if any."""
+        """Update the weights; returns the loss if a ``closure`` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -90,22 +91,31 @@ class Muon(Optimizer):
             self._step_others([p for p in weights if id(p) not in mine], group)
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; PyTorch would leave ``step`` on the CPU, where the fused update cannot read it."""
+        super().load_state_dict(state_dict)
+        for p, state in self.state.items():
+            if isinstance(step := state.get("step"), Tensor):
+                state["step"] = step.to(p.device, torch.float32)
+
     def _step_matrices(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for p in weights:
-            assert p.grad is not None
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            momentum = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            direction = p.grad.lerp(momentum, group["momentum"]).flatten(1)
-            alike[len(p), direction.shape[1]].append((p, direction))
-        for shape, pairs in alike.items():
-            steps = orthogonal(
-                torch.stack([direction for _, direction in pairs]).to(_iterated_in(pairs[0][0].device.type))
-            )
-            for (p, _), step in zip(pairs, steps, strict=True):
-                p.add_(step.reshape(p.shape), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+            alike[p.shape].append(p)
+        # One kernel for all weights of one shape: on a GPU, launching kernels would take longer than the work.
+        for shape, same in alike.items():
+            gradients = torch.stack([p.grad for p in same if p.grad is not None])
+            for p in same:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = torch.stack([self.state[p]["momentum"] for p in same]).lerp_(gradients, 1 - group["momentum"])
+            for p, momentum in zip(same, momenta, strict=True):
+                self.state[p]["momentum"] = momentum
+            directions = gradients.lerp_(momenta, group["momentum"]).flatten(2)
+            steps = orthogonal(directions.to(_iterated_in(directions.device.type)))
+            scale = -group["lr"] * 0.2 * max(directions.shape[1:]) ** 0.5
+            for p, step in zip(same, steps, strict=True):
+                p.add_(step.reshape(shape), alpha=scale)
 
     def _step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
@@ -136,32 +146,34 @@ class Muon(Optimizer):
 
 
 def fused(optimizer: Optimizer) -> Optimizer:
-    """Build an optimiser again so that it updates all weights in one go, where its class can and nothing else was chosen.
+    """Return Adam, AdamW or SGD in its fused variant, which updates all weights in one kernel.
+
+    An optimiser of another class, with several parameter groups, or with a variant chosen by the user is returned as it is.
 
     Args:
-        optimizer: just built, of one group of parameters; on CPUs and GPUs of NVIDIA.
+        optimizer: just built, on a CPU or an NVIDIA GPU.
     """
     defaults = optimizer.defaults
-    if any(defaults.get(name, True) is not None for name in ("fused", "foreach")) or defaults.get("differentiable"):
+    if type(optimizer) not in (Adam, AdamW, SGD) or len(optimizer.param_groups) > 1:
+        return optimizer
+    if any(defaults.get(name) is not None for name in ("fused", "foreach")) or defaults.get("differentiable"):
         return optimizer
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if len(optimizer.param_groups) > 1 or not all(
-        p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters
-    ):
+    if not all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters):
         return optimizer
-    # A class keeps in its defaults also what it does not take as an argument.
+    # The defaults also hold what the class does not take as an argument.
     known = inspect.signature(type(optimizer)).parameters
     return type(optimizer)(parameters, **{k: v for k, v in defaults.items() if k in known} | {"fused": True})
 
 
 def check_state(optimizer: Optimizer) -> None:
-    """Check a state out of a checkpoint, which may be hostile: fused updates write beyond tensors smaller than the weights.
+    """Check the state from a checkpoint, which may be hostile: fused updates write beyond tensors smaller than the weights.
 
     Raises:
-        ValueError: if a tensor has not the shape of its weight.
+        ValueError: if a tensor does not have the shape of its weight.
     """
     for group in optimizer.param_groups:
-        # Others look themselves, and may keep tensors of other shapes.
+        # Other optimisers check for themselves, and may keep tensors of other shapes.
         if not (group.get("fused") or isinstance(optimizer, Muon)):
             continue
         for p in group["params"]:
@@ -171,5 +183,5 @@ def check_state(optimizer: Optimizer) -> None:
                     continue
                 if value.shape != (() if name == "step" else p.shape):
                     raise ValueError(f"{name} is {tuple(value.shape)} for a weight of {tuple(p.shape)}")
-                # One number may stand for many in the file.
+                # Elements of an expanded tensor share their memory.
                 state[name] = value.clone()

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from n2n.cli import main
 from n2n.data.corruption import Impulse
 from n2n.errors import InputError
-from n2n.losses import AnnealedL0
+from n2n.losses import AnnealedL0, Halves, Neighbor2Neighbor
+from tests.conftest import fit, write_course
 
 
 def test_it_goes_from_squared_to_absolute_error_to_nothing() -> None:
@@ -54,6 +59,58 @@ def test_it_finds_the_mode_where_the_mean_and_the_median_are_wrong() -> None:
     assert fitted(AnnealedL0(1e-2)) < 0.005
 
 
-def test_bad_eps_is_refused() -> None:
+def test_regularizer_vanishes_for_a_network_that_returns_its_input() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    halves = Halves(images, lambda x: (x[..., ::2, ::2], x[..., 1::2, ::2]))
+    noisy, target = halves.take(images)
+    loss = Neighbor2Neighbor(2.0)
+    loss.progress = 0.5
+    squared = (noisy - target).square().mean()
+    assert loss(noisy, target, lambda x: x, halves).item() == pytest.approx(squared.item())
+    # A network that returns zeros expects no difference: the regularizer is the error itself, here with half the weight of 2.
+    zero = loss(torch.zeros_like(target), target, torch.zeros_like, halves)
+    assert zero.item() == pytest.approx(2 * target.square().mean().item())
+    # In validation there is no network.
+    assert loss(noisy, target).item() == pytest.approx(squared.item())
+    with pytest.raises(InputError, match=r"set --data\.source n2n\.data\.SingleImages"):
+        loss(noisy, target, lambda x: x, None)
+
+
+def write_noise(folder: Path) -> str:
+    folder.mkdir()
+    for i in range(4):
+        np.save(folder / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (40, 40), np.uint8))
+    return str(folder)
+
+
+def test_loss_and_source_of_neighbor2neighbor_belong_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    root = write_noise(tmp_path / "noise")
+    single = [
+        "--config",
+        "data/single.yaml",
+        "--data.source.init_args.root",
+        root,
+        "--data.source.init_args.patch",
+        "16",
+    ]
+    single += ["--data.source.init_args.patches", "10"]
+    common = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    base = ["fit", "--config", "table1/model2.yaml", *common]
+    assert main([*base, *single, "--name", "both"]) == 0
+    assert not [one for one in recwarn if "does not lead to the clean image" in str(one.message)]
+    assert main([*base, *single, "--model.loss", "torch.nn.MSELoss", "--name", "other"]) == 0
+    (warning,) = [str(one.message) for one in recwarn if "does not lead to the clean image" in str(one.message)]
+    assert "MSELoss" in warning
+    assert "use --model.loss n2n.losses.Neighbor2Neighbor" in warning
+    loss = ["--model.loss", "n2n.losses.Neighbor2Neighbor"]
+    assert fit(*loss, root=write_course(tmp_path / "data")) == 2
+    assert "the loss Neighbor2Neighbor needs pairs of neighbouring pixels" in capsys.readouterr().err
+
+
+def test_bad_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="eps is 0"):
         AnnealedL0(eps=0)
+    with pytest.raises(InputError, match="weight is -1"):
+        Neighbor2Neighbor(-1)

@@ -88,6 +88,23 @@ def test_it_goes_on_from_its_state() -> None:
         assert torch.equal(a, b)
 
 
+def test_step_comes_back_as_float32_on_the_weights_device() -> None:
+    # The fused update reads nothing else.
+    net = network()
+    optimizer = Muon(net.parameters(), 0.003)
+    train(net, optimizer, 1)
+    state = copy.deepcopy(optimizer.state_dict())
+    for one in state["state"].values():
+        if "step" in one:
+            one["step"] = one["step"].double()
+    again = Muon(net.parameters())
+    again.load_state_dict(state)
+    steps = [one["step"] for one in again.state.values() if "step" in one]
+    assert steps
+    assert {step.dtype for step in steps} == {torch.float32}
+    train(net, again, 1)
+
+
 def test_the_command_trains_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_course(tmp_path / "data")
     options = ["--config", "nafnet.yaml", "--config", "data/ee559.yaml", "--data.source.root", str(root)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -64,3 +65,78 @@ def test_cycle_is_as_long_as_the_training_also_when_resumed(tmp_path: Path) -> N
     # The first step has the rate that the optimiser was stopped with; the next, 13 of 18, lies on the longer cycle.
     assert rates("longer")[1] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 4 / 9)) / 2)
     assert rates("longer")[-1] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 8 / 9)) / 2)
+
+
+class Watched(torch.nn.MSELoss):
+    """Keeps how far the training was at each step."""
+
+    progress = 0.0
+    seen: ClassVar[list[float]] = []
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if output.requires_grad:
+            self.seen.append(self.progress)
+        return super().forward(output, target)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        # Six batches of ten pairs an epoch.
+        ("--trainer.max_epochs 2", 12),
+        ("--trainer.max_steps 8", 8),
+        ("--trainer.max_steps 8 --trainer.max_epochs 5", 8),
+        ("--trainer.max_steps 8 --trainer.max_epochs 1", 6),
+        ("--trainer.max_time 00:01:00:00 --trainer.max_epochs 1", 6),
+    ],
+)
+def test_progress_runs_from_0_to_1_over_the_steps(options: str, steps: int, tmp_path: Path) -> None:
+    Watched.seen.clear()
+    common = ("--trainer.max_epochs", "-1", "--data.batch_size", "10", "--trainer.log_every_n_steps", "1")
+    watched = ("--model.loss", "tests.test_schedules.Watched", "--model.scheduler", "n2n.schedules.OneCycle")
+    schedule = ("--model.scheduler_interval", "step")
+    assert fit(*common, *options.split(), *watched, *schedule, root=write_course(tmp_path / "data")) == 0
+    assert Watched.seen == pytest.approx([step / steps for step in range(steps)])
+    cycle = OneCycle(torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]))
+    assert rates("run") == pytest.approx([1e-3 * cycle.factor(step / steps) for step in range(steps)])
+
+
+def test_progress_counts_the_steps_of_the_optimiser_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--data.batch_size", "10", "--model.loss", "tests.test_schedules.Watched")
+    Watched.seen.clear()
+    accumulate = ("--trainer.accumulate_grad_batches", "2", "--trainer.max_epochs")
+    assert fit(*options, *accumulate, "1", root=root) == 0
+    # Six batches make three steps.
+    assert Watched.seen == pytest.approx([0, 0, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    Watched.seen.clear()
+    last = ("--ckpt_path", "lightning_logs/run/version_0/checkpoints/last.ckpt")
+    assert fit(*options, *accumulate, "2", *last, root=root) == 0
+    assert Watched.seen == pytest.approx([3 / 6, 3 / 6, 4 / 6, 4 / 6, 5 / 6, 5 / 6])
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [("--trainer.max_epochs 4", 4), ("--trainer.max_steps 8", 3)])
+def test_schedule_by_epochs_is_as_long_as_the_training(limit: str, epochs: int, tmp_path: Path) -> None:
+    common = ("--trainer.max_epochs", "-1", "--data.batch_size", "20", "--trainer.log_every_n_steps", "1")
+    schedule = ("--model.scheduler", "n2n.schedules.OneCycle")
+    assert fit(*common, *limit.split(), *schedule, root=write_course(tmp_path / "data")) == 0
+    cycle = OneCycle(torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]))
+    assert rates("run") == pytest.approx([1e-3 * cycle.factor(epoch / epochs) for epoch in range(epochs)])
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("--model.scheduler n2n.schedules.OneCycle", "the scheduler OneCycle"),
+        ("--model.loss n2n.losses.AnnealedL0", "the loss AnnealedL0"),
+    ],
+)
+def test_what_needs_an_end_is_refused_without_one(
+    what: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_course(tmp_path / "data")
+    timed = ("--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:05")
+    assert fit(*timed, *what.split(), root=root) == 2
+    assert f"{name} needs an end: set --trainer.max_epochs or --trainer.max_steps" in capsys.readouterr().err
+    # Nothing else does.
+    assert fit(*timed, "--name", "timed", root=root) == 0

@@ -1,4 +1,4 @@
-"""More from the same pairs: what is changed in a batch of training views, on their device, anew at each step."""
+"""Augmentations: random changes of the training views, on their device, new ones at each step."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from n2n.errors import InputError
 
 # Not a Protocol, for the reason that Corruption is none.
 class Augmentation(ABC):
-    """Changes the views of a training batch so that they are still views of one image with independent noise.
+    """Base class of augmentations: afterwards, the two views still show one image with independent noise.
 
     A class of your own inherits from this one and is chosen by its import path (``class_path``).
 
     Attributes:
-        needs_noisy_target: whether the target must be a noisy view; a clean one cannot take its part.
+        needs_noisy_target: whether the target must be a noisy view, because input and target are exchanged.
     """
 
     needs_noisy_target: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Change a batch; its images are left as they are.
+        """Return a changed batch; the tensors of the given one stay as they are.
 
         Args:
-            batch: noisy and target, N×C×H×W; none of its other images is there.
-            generator: of the random numbers, on the device of the batch.
+            batch: ``noisy`` and ``target``, N×C×H×W in [0, 1]; ``clean`` is None.
+            generator: generator of the random numbers, on the device of the batch.
         """
 
 
@@ -47,48 +47,48 @@ def _coins(images: Tensor, generator: torch.Generator, *sizes: int) -> Tensor:
 
 
 class FlipsAndRotations(Augmentation):
-    """Turns each image into one of its eight orientations, each as likely; four of them where it is not square.
+    """Flips and rotates each image by quarter turns, with equal probability; images that are not square are only flipped.
 
-    Sources that cut patches (captures, stacks, clean images) do so already; pairs of one size, such as the course's, they do
+    Sources that cut patches (captures, stacks, clean images) do this already; sources of fixed pairs (the course's files) do
     not.
     """
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Turn both views alike."""
+        """Flip and rotate both views alike."""
         noisy, target = batch.noisy, batch.target
         assert target is not None
         turns: list[Callable[[Tensor], Tensor]] = [lambda x: x.flip(-1), lambda x: x.flip(-2)]
         if noisy.shape[-1] == noisy.shape[-2]:
             turns.append(lambda x: x.transpose(-1, -2))
         for turn in turns:
-            # Chosen by where, not by index: a GPU need not wait to know how many there are.
+            # With where instead of an index, the host does not wait for the number of turned images.
             coins = _coins(noisy, generator)
             noisy, target = torch.where(coins, turn(noisy), noisy), torch.where(coins, turn(target), target)
         return batch._replace(noisy=noisy, target=target)
 
 
 class ChannelShuffle(Augmentation):
-    """Puts the channels of each image into an order of its own, each as likely; grey images stay as they are."""
+    """Permutes the channels of each image at random; grey images stay as they are."""
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Order the channels of both views alike."""
+        """Permute the channels of both views alike."""
         N, C = batch.noisy.shape[:2]
         orders = torch.rand((N, C), generator=generator, device=batch.noisy.device).argsort(dim=1)[:, :, None, None]
         return _on_both(batch, lambda x: x.gather(1, orders.expand_as(x)))
 
 
 class Contrast(Augmentation):
-    """Lowers each image's contrast by a factor of its own, and moves its brightness within what that leaves.
+    """Multiplies the contrast of each image by a random factor, and shifts its brightness within [0, 1].
 
-    Views in [0, 1] stay there, and noise of zero mean keeps it. But it is weaker by the same factor, so that the network also
-    learns weaker noise than the images have.
+    Views in [0, 1] stay in it, and noise with zero mean keeps zero mean. The noise becomes weaker by the same factor, so the
+    network also learns weaker noise than that of the images.
 
     Args:
-        least: the smallest factor, up to 1.
-        invert: whether every other image, at random, becomes its negative.
+        least: the smallest factor, above 0, at most 1.
+        invert: whether half of the images, at random, become negatives.
 
     Raises:
-        InputError: if ``least`` is out of bounds.
+        InputError: if ``least`` is out of range.
     """
 
     def __init__(self, least: float = 0.5, invert: bool = True) -> None:
@@ -109,7 +109,7 @@ class Contrast(Augmentation):
 
 
 class PairSwap(Augmentation):
-    """Exchanges input and target of every other pair, at random: each view is denoised in turn."""
+    """Exchanges input and target of half of the pairs, at random."""
 
     needs_noisy_target = True
 
@@ -120,10 +120,10 @@ class PairSwap(Augmentation):
 
 
 class PixelExchange(Augmentation):
-    """Exchanges every other pixel between the two views, at random and all its channels together.
+    """Exchanges half of the pixels between the two views, at random, all channels of a pixel together.
 
-    Any mixture of the two is again a view with the same noise, so that a pair becomes 2^(H·W). Only for noise that is
-    independent from pixel to pixel: of correlated noise, the input would show what the target's is.
+    Any such mixture is again a view with the same noise, so a pair gives 2^(H·W) pairs. The noise must be independent from
+    pixel to pixel: if it is correlated, the input shows a part of the target's noise.
     """
 
     needs_noisy_target = True

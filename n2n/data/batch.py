@@ -1,22 +1,26 @@
-"""What a batch of pairs is, before and after it reaches its device."""
+"""Batches before and after they reach the device, and what is known about the images before the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from n2n.errors import InputError
+from n2n.losses import Halves
+
 
 class RawBatch(NamedTuple):
-    """A batch as it leaves the store: N×C×H×W in the images' own dtype and range.
+    """A batch as the store returns it: N×C×H×W in the files' dtype and range.
 
     Attributes:
-        first: one noisy view of each image, or whatever the store's ``draw`` makes views of.
-        second: another noisy view; None where there is none, or where ``draw`` makes it.
-        clean: the clean images, where they are known.
-        seed: of the random numbers that ``draw`` may need.
-        scene: number of the scene that all images of the batch show; None if each is of its own.
+        first: one noisy view of each image, or the images from which the store's ``draw`` makes views.
+        second: another noisy view; None if there is none, or if ``draw`` makes it.
+        clean: the clean images, if they are known.
+        seed: seed of the random numbers that ``draw`` and augmentations use.
+        scene: number of the scene that all images of the batch show; None if each image shows its own.
+        training: whether the batch comes from the training store; the loader sets it.
     """
 
     first: Tensor
@@ -24,28 +28,73 @@ class RawBatch(NamedTuple):
     clean: Tensor | None
     seed: int
     scene: int | None = None
+    training: bool = False
 
 
 class Batch(NamedTuple):
-    """A batch on its device, float32 with the images' range mapped to [0, 1], nothing clipped.
+    """A batch on its device: float32, the images' range mapped to [0, 1], not clipped.
 
     Attributes:
-        noisy: N×C×H×W, what the network sees.
-        target: another noisy view of the same images; None only where ``clean`` is known.
+        noisy: input of the network, N×C×H×W.
+        target: another noisy view of the same images; None only if ``clean`` is known.
         clean: the clean images, or None.
-        regularizer: a further term of the training loss, or None. It is called with the network, its output for
-            ``noisy``, and ``target``.
-        independent: whether ``target`` shows the same as ``noisy`` but for independent noise, as PSNR without clean images
-            needs.
-        scene: number of the scene that all images of the batch show; None if each is of its own.
+        halves: the images from which the pair was taken, for losses that need them; None if the pair is not half-size.
+        independent: whether ``noisy`` and ``target`` differ by independent noise alone, as PSNR without clean images needs.
+        scene: number of the scene that all images of the batch show; None if each image shows its own.
     """
 
     noisy: Tensor
-    target: Tensor | None
+    target: Tensor | None = None
     clean: Tensor | None = None
-    regularizer: Regularizer | None = None
+    halves: Halves | None = None
     independent: bool = True
     scene: int | None = None
 
 
-Regularizer = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+def as_batch(batch: Batch | Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Batch:
+    """Return what a DataLoader yields as a :class:`Batch`.
+
+    Args:
+        batch: a Batch; noisy images alone; ``(noisy, target)`` or ``(noisy, target, clean)``; or a dict with these names.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, Tensor):
+        return Batch(batch)
+    if isinstance(batch, Mapping) and "noisy" in batch and batch.keys() <= {"noisy", "target", "clean"}:
+        return Batch(batch["noisy"], batch.get("target"), batch.get("clean"))
+    if isinstance(batch, list | tuple) and 1 <= len(batch) <= 3:
+        return Batch(*batch)
+    raise InputError(
+        f"the DataLoader yields a {type(batch).__name__}: expected noisy images, (noisy, target), (noisy, target, clean), or a "
+        "dict with these names"
+    )
+
+
+class ImageInfo(NamedTuple):
+    """What is known about the images before the first batch.
+
+    Attributes:
+        shape: C, H, W of the network's input; of the first image if they differ in size.
+        range: values of the files that become 0 and 1.
+        dtype: name of the files' NumPy dtype.
+        suited_loss: import path of the loss that the targets need; None if any loss for zero-mean noise suits.
+        anneals: whether the pairs change during training, so that its length must be known.
+    """
+
+    shape: tuple[int, int, int]
+    range: tuple[float, float]
+    dtype: str
+    suited_loss: str | None = None
+    anneals: bool = False
+
+
+@runtime_checkable
+class WantsImageInfo(Protocol):
+    """A LightningModule that the data module tells about its images."""
+
+    def set_images(self, images: ImageInfo) -> None:
+        """Receive what is known about the images; called in the data module's ``setup``."""

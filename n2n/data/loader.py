@@ -21,20 +21,20 @@ def _seeds(count: int, *numbers: int) -> list[int]:
 
 
 class PairSampler:
-    """Which pairs make which batch: shuffled anew each epoch, shared out among the processes without repetition.
+    """Chooses the pairs of each batch: shuffled anew each epoch, divided among the processes without repetition.
 
-    Lightning finds it as the loader's ``sampler`` and calls ``set_epoch``, so that a resumed run goes on in the order in
-    which the uninterrupted one would have.
+    Lightning finds it as the loader's ``sampler`` and calls ``set_epoch``, so that a resumed run uses the order of the
+    uninterrupted one.
 
     Args:
-        pairs: how many there are.
-        batch_size: pairs a batch and process.
-        shuffle: draw a new order each epoch. Then every process gets the same number of batches of the same size, as
-            training needs, at the cost of at most ``world_size - 1`` pairs an epoch. Without it every pair is used once.
-        seed: of the order.
-        rank: of this process.
+        pairs: number of pairs.
+        batch_size: pairs per batch and process.
+        shuffle: whether to draw a new order each epoch. Each process then gets the same number of batches of the same sizes,
+            as training needs, and up to ``world_size - 1`` pairs of an epoch are left out. Otherwise each pair is used once.
+        seed: seed of the order.
+        rank: number of this process.
         world_size: number of processes.
-        device: where the indices are wanted.
+        device: device of the indices.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class PairSampler:
         self.epoch = epoch
 
     def batch_seeds(self) -> list[int]:
-        """Return a seed for each batch of the epoch: another one for each process, epoch and batch."""
+        """Return a seed for each batch of the epoch; it differs between processes, epochs and batches."""
         return _seeds(len(self), self.seed, self.epoch, self.rank)
 
     @property
     def _share(self) -> int:
-        """Pairs of this process."""
+        """Number of pairs of this process."""
         if self.shuffle:
             return self.pairs // self.world_size
         return len(range(self.rank, self.pairs, self.world_size))
@@ -70,34 +70,35 @@ class PairSampler:
         return -(-self._share // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Give the indices of one batch after another, int64, on ``device``."""
+        """Yield the indices of one batch after another, int64, on ``device``."""
         if self.shuffle:
-            # Seeded by both numbers, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
+            # The seed mixes both numbers, so that epoch 1 of seed 0 differs from epoch 0 of seed 1.
             generator = torch.Generator().manual_seed(_seeds(1, self.seed, self.epoch)[0])
             order = torch.randperm(self.pairs, generator=generator)
         else:
             order = torch.arange(self.pairs)
         mine = order[self.rank :: self.world_size][: self._share]
-        # All at once: a copy for each batch would have to wait for the device.
+        # All at once, because a copy for each batch would wait for the device.
         yield from torch.split(mine.to(self.device), self.batch_size)
 
 
 class PairLoader:
-    """Batches cut from a store; what the Trainer iterates over.
+    """Yields batches cut from a store.
 
-    Not a ``torch.utils.data.DataLoader``: a batch is a few indexed reads, so workers would add copies and save nothing.
+    It is not a ``torch.utils.data.DataLoader``: a batch is a few indexed reads, so workers would only add copies.
 
     Args:
-        store: of the images.
-        sampler: says which of them make which batch.
-        ahead: batches that a thread cuts ahead and puts into pinned memory, from which they travel to a GPU while that
-            computes; 0 where the store is on the device already, or the device is the CPU.
+        store: store of the images.
+        sampler: chooses the images of each batch.
+        ahead: number of batches that a thread cuts in advance and copies to pinned memory, from which they travel to a GPU
+            while it computes; 0 if the store is on the device, or the device is the CPU.
+        training: whether the batches are trained on.
     """
 
-    batch_sampler: None = None  # Lightning looks here, too, in whatever has a sampler
+    batch_sampler: None = None  # Lightning reads it from any loader with a sampler
 
-    def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0) -> None:
-        self.store, self.sampler, self.ahead = store, sampler, ahead
+    def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0, training: bool = False) -> None:
+        self.store, self.sampler, self.ahead, self.training = store, sampler, ahead, training
         self._given = self._skipped = 0
 
     def __len__(self) -> int:
@@ -105,16 +106,16 @@ class PairLoader:
         return len(self.sampler)
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches of the epoch were given."""
+        """Return the number of batches of the epoch that were yielded."""
         return {"batches": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out, in this epoch alone, the batches that were given before it was interrupted."""
-        # Of an epoch that was whole nothing is asked for any more, and the next one is to be whole, too.
+        """Skip, in this epoch only, the batches that were yielded before the interruption."""
+        # A complete epoch is not repeated, and the next one is complete, too.
         self._skipped = state["batches"] if 0 <= state["batches"] < len(self) else 0
 
     def __iter__(self) -> Iterator[RawBatch]:
-        """Give one batch after another."""
+        """Yield one batch after another."""
         self._given, self._skipped = self._skipped, 0
         plan = zip(self.sampler, self.sampler.batch_seeds(), strict=True)
         batches = (self.store.batch(indices, seed) for indices, seed in islice(plan, self._given, None))
@@ -126,7 +127,7 @@ class PairLoader:
 
     def _count(self, batch: RawBatch) -> RawBatch:
         self._given += 1
-        return batch
+        return batch._replace(training=self.training)
 
 
 def _pinned(batch: RawBatch) -> RawBatch:

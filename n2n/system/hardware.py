@@ -1,4 +1,4 @@
-"""What the machine is, and what it can do well."""
+"""What the machine has, and what it is good at."""
 
 from __future__ import annotations
 
@@ -17,11 +17,36 @@ def _cpuinfo() -> str:
         return ""
 
 
-def has_fast_bf16(accelerator: str) -> bool:
-    """Return whether the hardware multiplies bfloat16 itself; elsewhere it would be emulated, and slow.
+def default_accelerator(accelerator: str) -> str:
+    """Return the accelerator to train on: the CPU for "auto" on Macs, since n2n was never tried on Apple's GPUs.
 
     Args:
         accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
+    """
+    return "cpu" if accelerator == "auto" and torch.backends.mps.is_available() else accelerator
+
+
+def default_precision(accelerator: str) -> str:
+    """Return the Trainer's precision that is fastest on the hardware at full quality.
+
+    That is "bf16-mixed" if the hardware multiplies bfloat16, "16-mixed" on NVIDIA GPUs of compute capability 7.x (T4, V100,
+    GTX 16, RTX 20), and else "32-true". PyTorch's builds for CUDA 13 do not support 7.0 (V100) any more.
+
+    Args:
+        accelerator: as for :func:`default_accelerator`.
+    """
+    if has_fast_bf16(accelerator):
+        return "bf16-mixed"
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "16-mixed" if torch.cuda.get_device_capability()[0] == 7 else "32-true"
+    return "32-true"
+
+
+def has_fast_bf16(accelerator: str) -> bool:
+    """Return whether the hardware multiplies bfloat16; elsewhere it is emulated, and slow.
+
+    Args:
+        accelerator: as for :func:`default_accelerator`.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -30,17 +55,18 @@ def has_fast_bf16(accelerator: str) -> bool:
     return re.search(r"\b(avx512_bf16|amx_bf16)\b", _cpuinfo()) is not None
 
 
-# Of glibc's mallopt. Pieces of more bytes than the limit are whole images, whose memory goes back to the system.
+# Options of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Larger blocks are whole images, whose memory goes back to the system.
 _KEPT = 2**28
 
 
 def keep_freed_memory() -> bool:
-    """Let this process reuse the memory that it frees, for pieces of up to 256 MiB; return whether the C library can.
+    """Let this process reuse blocks of up to 256 MiB that it frees; return whether the C library supports that.
 
-    A network on a CPU frees and asks for each layer's output, tens of megabytes, again and again. glibc gives so much back to
-    the system each time and gets it anew, page by page and zeroed, which may take as long as the layer does. The setting is
-    the whole process's, so it is for commands to make.
+    On a CPU, a network allocates and frees the output of each layer, tens of megabytes, again and again. By default, glibc
+    returns such blocks to the system and gets them back zeroed, page by page, which may take as long as the layer itself.
+    The setting concerns the whole process, so only commands make it.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -50,7 +76,7 @@ def keep_freed_memory() -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device, for a table of figures: of a GPU its model, of a CPU its model and the threads that compute."""
+    """Return the model of a GPU, or the model of a CPU and its number of threads, for tables of figures."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -62,5 +88,11 @@ def device_name(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that are free on a GPU; 0 on other devices, where images had better stay in the host's memory."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+    """Return the free bytes of a GPU; 0 on other devices, where images are better kept in the host's memory."""
+    if device.type == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    if device.type != "cuda":
+        return 0
+    # PyTorch reuses what it has reserved and not allocated.
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused

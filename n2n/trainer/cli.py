@@ -27,7 +27,7 @@ from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
-from n2n.system.hardware import device_name, has_fast_bf16
+from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.messages import about, clear
 from n2n.system.options import option, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
@@ -137,8 +137,9 @@ class TrainingCLI(LightningCLI):
         trainer = self.config[self._command].trainer
         if trainer is None:
             raise InputError("trainer is null in a config: expected options under it, or none of it")
+        trainer.accelerator = default_accelerator(trainer.accelerator)
         if trainer.precision is None:
-            trainer.precision = "bf16-mixed" if has_fast_bf16(trainer.accelerator) else "32-true"
+            trainer.precision = default_precision(trainer.accelerator)
         if self._command != "fit":
             trainer.logger = trainer.enable_checkpointing = False
 

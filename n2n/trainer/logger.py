@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from n2n.checkpoints.on_disk import claim_version
-from n2n.data.datamodule import PairDataModule
 from n2n.module import DenoisingModule
 
 
@@ -44,9 +43,10 @@ class SaveConfig(SaveConfigCallback):
             # A run that goes on where it was: whoever repeats it from this file starts anew.
             self.config.ckpt_path = None
         assert isinstance(pl_module, DenoisingModule)
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, PairDataModule) and pl_module.fit_channels(channels := data.image_shape[0]):
-            self.config.model.backbone.init_args.channels = channels
+        pl_module.configure_model()
+        init_args = pl_module.hparams["backbone"].get("init_args", {})
+        if "channels" in init_args:
+            self.config.model.backbone.init_args.channels = init_args["channels"]
         super().setup(trainer, pl_module, stage)
 
 

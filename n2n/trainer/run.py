@@ -32,6 +32,7 @@ _NO_NEWS = (
     "The number of training batches .* is smaller than",  # nothing is logged by the step
     "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
+    "You're using the WeightAveraging callback with a model that overrides",  # no model of n2n needs sharding
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
 # Lightning's words for a figure to choose checkpoints by that is not there.

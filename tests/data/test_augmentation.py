@@ -134,4 +134,4 @@ def test_augmentations_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytes
     source = ("--config", "data/single.yaml", "--data.source.root", "noisy", "--data.source.patch", "32")
     single = ("--data.augmentations", ALL, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu")
     assert main(["fit", "--config", "table1/model2.yaml", *source, *single]) == 2
-    assert "SingleImages makes its pairs of one image" in capsys.readouterr().err
+    assert "SingleImages takes both views from one image" in capsys.readouterr().err

@@ -4,13 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from n2n.data import datamodule
-from n2n.data.batch import RawBatch
+from n2n.data.batch import Batch, RawBatch
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
+from n2n.data.stores.patches import Scene, SceneStore
 from tests.conftest import write_course
 
 
@@ -20,7 +22,6 @@ def data(folder: Path, on_device: bool | None, device: str) -> PairDataModule:
     # A device without memory of its own takes the GPU's part.
     strategy = SimpleNamespace(root_device=torch.device(device), broadcast=lambda seed: seed)
     trainer: Any = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
-    trainer.training, trainer.max_epochs, trainer.current_epoch = True, 1, 0
     module.trainer = trainer
     return module
 
@@ -72,6 +73,49 @@ def test_batches_on_a_gpu_are_those_of_the_host(tmp_path: Path, on_device: bool)
     there, here = (data(tmp_path / where, on_device, where) for where in ("cuda", "cpu"))
     for one, other in zip(there.train_dataloader(), here.train_dataloader(), strict=True):
         moved = there.transfer_batch_to_device(one, torch.device("cuda", 0), 0)
-        assert torch.equal(
-            there.on_after_batch_transfer(moved, 0).noisy.cpu(), here.on_after_batch_transfer(other, 0).noisy
+        scaled, expected = (
+            there.on_after_batch_transfer(moved, 0).noisy.cpu(),
+            here.on_after_batch_transfer(other, 0).noisy,
         )
+        # CUDA multiplies by the reciprocal instead of dividing.
+        torch.testing.assert_close(scaled, expected, atol=1e-7, rtol=1e-6)
+
+
+def test_the_batch_says_which_store_it_comes_from(tmp_path: Path) -> None:
+    # Whatever the trainer does meanwhile.
+    module = data(tmp_path, None, "cpu")
+    train, val = (
+        module.on_after_batch_transfer(next(iter(loader)), 0)
+        for loader in (module.train_dataloader(), module.val_dataloader())
+    )
+    assert (train.clean, len(train.noisy)) == (None, 60)
+    assert (val.target, len(val.noisy)) == (None, 20)
+    assert val.clean is not None
+
+
+def test_float64_is_cast_before_it_travels() -> None:
+    images = torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    module = PairDataModule(CourseFiles())
+    moved = module.transfer_batch_to_device(RawBatch(images, None, images, 0), torch.device("meta"), 0)
+    assert moved.first.dtype == torch.float32
+    assert moved.clean is not None
+    assert moved.clean.dtype == torch.float32
+
+
+def test_the_store_decides_which_figures_there_are() -> None:
+    # The first scene has a clean image and two captures, the second two captures, the third a clean image.
+    pixels = np.random.default_rng(0).random((7 * 16, 1), np.float32)
+    scenes = [
+        Scene("a", 4, 4, (0, 16), 32, (0, 4)),
+        Scene("b", 4, 4, (48, 64), None, (0, 4)),
+        Scene("c", 4, 4, (80,), 96, (0, 4)),
+    ]
+
+    def batches(*chosen: int) -> list[Batch]:
+        store = SceneStore(pixels, [scenes[i] for i in chosen], (0, 1))
+        module = PairDataModule(CourseFiles(), val_source=SimpleNamespace(val_pairs=lambda: store))
+        module.setup("validate")
+        return [module.on_after_batch_transfer(batch, 0) for batch in module.val_dataloader()]
+
+    assert [(batch.clean is None, batch.independent) for batch in batches(0, 1)] == [(True, True)] * 2
+    assert [(batch.clean is None, batch.independent) for batch in batches(0, 2)] == [(False, False)] * 2

@@ -18,7 +18,7 @@ from n2n import DenoisingModule, backbones
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
 from n2n.optimizers import fused
-from n2n.trainer.speed import EpochBar, GraphedForward, NoProfiler
+from n2n.trainer.speed import EpochBar, NoProfiler
 from tests.conftest import fit, write_course
 
 
@@ -55,7 +55,13 @@ def test_optimisers_that_cannot_be_fused_stay() -> None:
     matrix = [nn.Parameter(torch.ones(2, 2))]
     groups = torch.optim.Adam([{"params": matrix, "lr": 0.1}])
     groups.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
-    for optimizer in (torch.optim.RMSprop(matrix), torch.optim.Muon(matrix), torch.optim.LBFGS(matrix), groups):
+    for optimizer in (
+        torch.optim.Adagrad(matrix),
+        torch.optim.RMSprop(matrix),
+        torch.optim.Muon(matrix),
+        torch.optim.LBFGS(matrix),
+        groups,
+    ):
         assert fused(optimizer) is optimizer
 
 
@@ -75,78 +81,60 @@ def test_clipped_gradients_are_clipped(tmp_path: Path) -> None:
     torch.testing.assert_close(weights("a"), weights("b"), atol=1e-6, rtol=0)
 
 
-class Recorded:
-    """Stands in for CUDA graphs on a CPU: the output lies in one buffer, which every call overwrites."""
-
-    shapes: list[tuple[int, ...]]
-
-    def __init__(self, backbone: nn.Module, noisy: Tensor) -> None:
-        self.backbone, self.shape, Recorded.shapes = backbone, noisy.shape, []
-
-    def __call__(self, noisy: Tensor) -> Tensor:
-        self.shapes.append(tuple(noisy.shape))
-        out: Tensor = self.backbone(noisy)
-        return out
-
-
-class OnlyReplay(L.Callback):
-    """Puts the stand-in where the graphs would be."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, DenoisingModule)
-        data: PairDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        pl_module.graphed = Recorded(pl_module.backbone, torch.zeros(data.batch_shape))
-
-
-def test_replayed_batches_train_the_same_network(tmp_path: Path) -> None:
-    root = write_course(tmp_path / "data")
-    options = ("--trainer.max_epochs", "2", "--data.batch_size", "25", "--trainer.precision", "32-true")
-    assert fit(*options, "--name", "plain", root=root) == 0
-    callback = ("--trainer.callbacks+", "tests.trainer.test_speed.OnlyReplay")
-    assert fit(*options, *callback, "--name", "replayed", root=root) == 0
-    # 60 pairs: the last batch of an epoch has another shape, and takes the ordinary way.
-    assert Recorded.shapes == [(25, 3, 32, 32)] * 4
-    torch.testing.assert_close(weights("plain"), weights("replayed"), atol=0, rtol=0)
-
-
-def test_network_is_recorded_under_the_trainer_s_precision_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-
-    def make_graphed_callables(module: nn.Module, sample: tuple[Tensor]) -> nn.Module:
-        # As torch's does: passes in training mode, before anything is recorded.
-        seen.extend(module(*sample).dtype for _ in range(3))
-        return module
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
-    network = backbones.Model3()
-    noisy = torch.rand(4, 3, 8, 8)
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    with torch.autocast("cpu", torch.bfloat16):
-        graphed = GraphedForward(network, noisy)
-    assert seen == [torch.bfloat16] * 3
-    assert graphed.shape == noisy.shape
-    torch.testing.assert_close(dict(network.named_buffers()), before)
-    torch.testing.assert_close(graphed(noisy), network(noisy))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("network", ["ModelFinal", "Model3", "NAFNet"])
-def test_cuda_graphs_train_the_same_network(tmp_path: Path, network: str) -> None:
-    root = write_course(tmp_path / "data")
-    options = ["--trainer.max_epochs", "2", "--data.batch_size", "25", "--trainer.precision", "32-true"]
-    options += ["--trainer.accelerator", "gpu", "--model.backbone", f"n2n.backbones.{network}"]
-    assert fit(*options, "--speed.graphs", "false", "--name", "plain", root=root) == 0
-    assert fit(*options, "--speed.graphs", "true", "--name", "graphed", root=root) == 0
-    torch.testing.assert_close(weights("graphed"), weights("plain"), atol=1e-3, rtol=1e-3)
-
-
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_network_trains_as_the_plain_one(tmp_path: Path) -> None:
     root = write_course(tmp_path / "data")
     options = ("--trainer.max_epochs", "1", "--trainer.precision", "32-true")
     assert fit(*options, "--name", "plain", root=root) == 0
-    assert fit(*options, "--speed.compile", "true", "--name", "compiled", root=root) == 0
+    assert fit(*options, "--speed.compile", "default", "--name", "compiled", root=root) == 0
     torch.testing.assert_close(weights("compiled"), weights("plain"), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "warning"),
+    [
+        ("", None, None),
+        ("--speed.compile false", None, None),
+        ("--speed.compile true", "default", None),
+        ("--speed.compile max-autotune", "max-autotune", None),
+        ("--speed.compile default --trainer.accumulate_grad_batches 2", "default", None),
+        (
+            "--speed.compile reduce-overhead --trainer.accumulate_grad_batches 2",
+            "default",
+            "speed.compile is reduce-overhead, and the training accumulates gradients: continuing with default",
+        ),
+        (
+            "--speed.compile default --trainer.detect_anomaly true",
+            None,
+            "speed.compile is default, and the training detects anomalies: continuing with none",
+        ),
+    ],
+)
+def test_mode_of_compile(
+    options: str,
+    mode: str | None,
+    warning: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **given: modes.append(given["mode"]))
+    assert fit(*options.split(), root=write_course(tmp_path / "data")) == 0
+    assert modes == [mode] * (mode is not None)
+    assert [str(one.message) for one in recwarn if "speed.compile" in str(one.message)] == [warning] * (
+        warning is not None
+    )
+
+
+def test_compiling_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: None)
+    root = write_course(tmp_path / "data")
+    options = ("--model.backbone", "n2n.backbones.Model3", "--trainer.precision", "32-true")
+    for name in ("plain", "compiled"):
+        mode = ("--speed.compile", "default") if name == "compiled" else ()
+        assert fit(*options, *mode, "--name", name, root=root) == 0
+    torch.testing.assert_close(weights("plain"), weights("compiled"), atol=0, rtol=0)
 
 
 def test_network_that_cannot_be_compiled_is_one_line(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.sources.folders import all_images, count_pages, images_in
 from n2n.data.sources.scenes import SceneSource
 from n2n.errors import InputError
+from n2n.losses import Halves
 
 # The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.
 _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
@@ -39,58 +39,45 @@ def subsample(images: Tensor, pick: Tensor) -> Tensor:
 class NeighbourPairs:
     """Makes pairs of single images as Neighbor2Neighbor does (Huang et al., CVPR 2021, sections 4.1 and 4.2).
 
-    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours differ in what they
-    show, too; the regularizer takes that part of the difference out of the loss, by asking how the denoised whole image
-    differs at the same places: weight × mean(((φ(g₁) − g₂) − (g₁(φ(y)) − g₂(φ(y))))²).
-
-    Args:
-        weight: of the regularizer at the end of training; it grows from 0 in proportion to the epochs. 2 is the paper's
-            for synthetic noise, 8 and 16 for that of real cameras.
+    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours also differ in what they
+    show; :class:`n2n.losses.Neighbor2Neighbor` subtracts that difference.
     """
 
     from_clean = False
     augmentable = False
-    suited_loss: str | None = None
-
-    def __init__(self, weight: float) -> None:
-        if weight < 0:
-            raise InputError(f"weight is {weight}: expected 0 or more")
-        self.weight = weight
+    suited_loss: str | None = "n2n.losses.Neighbor2Neighbor"
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
-        """Draw a pair of half-size images, and the regularizer that belongs to it."""
+        """Draw a pair of half-size images."""
         one, other = pick_neighbours(images, generator)
 
-        def regularizer(network: Callable[[Tensor], Tensor], denoised: Tensor, target: Tensor) -> Tensor:
-            with torch.no_grad():
-                whole = network(images).float()
-            expected = subsample(whole, one) - subsample(whole, other)
-            return self.weight * progress * (denoised - target - expected).square().mean()
+        def take(whole: Tensor) -> tuple[Tensor, Tensor]:
+            return subsample(whole, one), subsample(whole, other)
 
-        return Batch(subsample(images, one), subsample(images, other), None, regularizer, independent=False)
+        noisy, target = take(images)
+        return Batch(noisy, target, halves=Halves(images, take), independent=False)
 
 
 class SingleImages(SceneSource):
     """Single noisy images, no pairs at all (Neighbor2Neighbor). The noise must be white: independent from pixel to pixel.
 
+    Train with the loss :class:`n2n.losses.Neighbor2Neighbor`, as ``data/single.yaml`` does.
+
     Args:
         root: an image, a folder of them, or several; the pages of a stack are images of their own.
         clean: a folder of clean images of the same names, to validate against; never trained on. Without it no PSNR can be
             given, with or without clean images.
-        weight: of the regularizer, see :class:`NeighbourPairs`.
         **kwargs: as for all sources of images.
     """
 
     kind = "single-images"
-    # The regularizer grows over the length of training.
-    anneals = True
     window = 0
     scale = 2
 
-    def __init__(self, root: str | list[str], clean: str | None = None, weight: float = 2.0, **kwargs: Any) -> None:
+    def __init__(self, root: str | list[str], clean: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root, self.clean = [root] if isinstance(root, str) else list(root), clean
-        self.train_draw = NeighbourPairs(weight)
+        self.train_draw = NeighbourPairs()
         # Whole images against clean ones, where there are such; else half-size pairs, whose loss can still be watched.
         self.val_draw = None if clean is not None else self.train_draw
 

@@ -1,4 +1,4 @@
-"""What a store of images is."""
+"""The interface of stores, which keep images and cut batches out of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from n2n.data.batch import Batch, RawBatch
 
 
 class Draw(Protocol):
-    """Makes noisy views on the device, anew at each step.
+    """Makes noisy views on the device, new ones at each step.
 
     Attributes:
-        from_clean: whether the images are clean, so that the batch has clean images.
-        suited_loss: import path of the loss that the noise needs, where it has no zero mean; else None.
-        augmentable: whether the two views show the same pixels, so that both may be changed alike or exchanged.
+        from_clean: whether it starts from clean images, so that the batch has clean images.
+        suited_loss: import path of the loss that the views need; None if any loss for noise with zero mean suits.
+        augmentable: whether the two views show the same pixels, so that augmentations may change or exchange them.
     """
 
     from_clean: bool
@@ -25,20 +25,27 @@ class Draw(Protocol):
     suited_loss: str | None
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
-        """Draw views of N×C×H×W images in [0, 1]; ``progress`` runs from 0 to 1 over the training."""
+        """Draw views of images.
+
+        Args:
+            images: N×C×H×W in [0, 1].
+            generator: generator of the random numbers, on the images' device.
+            progress: how far the training is, 0 to 1, see :func:`n2n.schedules.progress`. A source whose views depend on it
+                has an attribute ``anneals`` that is true.
+        """
 
 
 class Store(Protocol):
-    """Images to train or to validate on.
+    """Images to train or validate on.
 
     Attributes:
-        remarks: lines for the user on where the images came from and what is wrong with them.
+        remarks: lines for the user on the origin and the faults of the images.
         range: values of the files that become 0 and 1.
         dtype: name of the files' NumPy dtype.
-        draw: makes noisy views of ``RawBatch.first``; None where the store itself has them.
-        one_by_one: whether images differ in size, so that each is a batch of its own.
-        index_device: where ``batch`` wants its indices.
-        resident: whether the images are on a device that is not the CPU.
+        draw: makes noisy views of ``RawBatch.first``; None if the store has noisy views.
+        one_by_one: whether the images differ in size, so that each is a batch of its own.
+        index_device: device of the indices that ``batch`` takes.
+        resident: whether the images are on another device than the CPU.
     """
 
     remarks: Sequence[str]
@@ -51,25 +58,25 @@ class Store(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes of all images, which ``to`` would take on a device; 0 if they cannot be moved."""
+        """Bytes that ``to`` takes on a device; 0 if the images cannot be moved."""
 
     def to(self, device: torch.device) -> Store:
-        """Return the store with its images on a device, where its batches are cut, too."""
+        """Return the store with its images on a device, where it also cuts its batches."""
 
     def __len__(self) -> int:
-        """Return the number of pairs an epoch."""
+        """Return the number of pairs per epoch."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, H, W of what the network sees; of the first image where they differ in size."""
+        """C, H, W of the network's input; of the first image if they differ in size."""
 
     @property
     def has_clean(self) -> bool:
-        """Whether the clean images are known, in the store or because ``draw`` starts from them."""
+        """Whether all clean images are known, in the store or because ``draw`` starts from them."""
 
     @property
     def has_pairs(self) -> bool:
-        """Whether there are two views of each image, with independent noise."""
+        """Whether there are two views of every image, with independent noise."""
 
     def batch(self, indices: Tensor, seed: int) -> RawBatch:
-        """Cut a batch out, in one go, by int64 indices on ``index_device``; ``seed`` decides whatever is random about it."""
+        """Cut a batch out by int64 indices on ``index_device``; ``seed`` is that of all its random numbers."""

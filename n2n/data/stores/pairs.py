@@ -14,16 +14,16 @@ from n2n.errors import InputError
 
 
 class PairStore:
-    """Images of one size that are views of each other, uint8, usually memory-mapped.
+    """Pairs of uint8 images, all of one size, usually memory-mapped.
 
     Args:
         first: a noisy view of each image, N×C×H×W uint8.
         second: another noisy view, of the same shape, or None.
         clean: the clean images, of the same shape, or None.
-        remarks: lines for the user on where the images came from.
+        remarks: lines for the user on the origin of the images.
 
     Raises:
-        InputError: if they are not uint8 N×C×H×W of one shape, or hold nothing.
+        InputError: if they are not uint8 N×C×H×W of one shape, or empty.
     """
 
     range = (0.0, 255.0)
@@ -42,7 +42,7 @@ class PairStore:
             if tensor.shape != first.shape:
                 raise InputError(f"the two views differ in shape: {tuple(first.shape)} and {tuple(tensor.shape)}")
         self.first, self.second, self.clean, self.remarks = first, second, clean, remarks
-        # There, too: a batch is then cut without a word from the host.
+        # Indices on the images' device, so that the host is not needed to cut a batch.
         self.index_device = first.device
         self.resident = first.device.type != "cpu"
 
@@ -59,7 +59,7 @@ class PairStore:
 
     @classmethod
     def from_cache(cls, kept: Kept, clean: bool) -> PairStore:
-        """Open V×N×C×H×W views; the last of them is the clean one if ``clean``."""
+        """Open cached views, V×N×C×H×W; if ``clean``, the last of them is the clean one."""
         views = torch.from_numpy(kept.array)
         return cls(views[0], views[1], views[2] if clean else None, kept.note["remarks"])
 

@@ -19,6 +19,8 @@ from n2n.data.stores.base import Draw
 # know the error, without spending more time on it than on training.
 _VAL_PAIRS = 4
 _VAL_SIDE = 1024
+# CUDA cannot index unsigned integers of more than 8 bits: on a device, their bits are kept as signed ones.
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32}
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,12 @@ class PatchStore(_Captures):
         """Copy the captures to a device."""
         moved = copy(self)
         moved.resident = device.type != "cpu"
-        moved._moved = torch.from_numpy(self.pixels).to(device), torch.from_numpy(self._grid).to(device)
+        pixels = torch.from_numpy(self.pixels)
+        if pixels.dtype in _SIGNED:
+            pixels = pixels.view(_SIGNED[pixels.dtype])
+        elif pixels.dtype == torch.float64:
+            pixels = pixels.float()  # Apple's GPUs have no float64
+        moved._moved = pixels.to(device), torch.from_numpy(self._grid).to(device)
         return moved
 
     def __len__(self) -> int:
@@ -195,7 +202,9 @@ class PatchStore(_Captures):
                 # NumPy does this faster than torch.
                 return _images(torch.from_numpy(_cut(self.pixels, self._grid, numbers)))
             pixels, grid = self._moved
-            return _images(_cut(pixels, grid, torch.from_numpy(numbers).to(pixels.device)))
+            patches = _cut(pixels, grid, torch.from_numpy(numbers).to(pixels.device))
+            stored = torch.from_numpy(self.pixels[:0]).dtype
+            return _images(patches.view(stored) if stored in _SIGNED else patches)
 
         one = rng.integers(0, count)
         first = cut(self._starts[self._first[scene] + one])

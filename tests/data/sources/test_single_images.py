@@ -39,17 +39,17 @@ def test_colours_are_picked_together_and_odd_rows_are_left() -> None:
     assert torch.equal(half[:, 0], half[:, 2])
 
 
-def test_regularizer_vanishes_for_a_network_that_gives_what_it_gets() -> None:
+def test_a_pair_is_taken_from_the_images_that_come_with_it() -> None:
     images = torch.rand(2, 1, 8, 8)
-    batch = NeighbourPairs(2.0)(images, GENERATOR, progress=0.5)
+    batch = NeighbourPairs()(images, GENERATOR, progress=0.5)
+    assert batch.halves is not None
     assert batch.target is not None
-    assert batch.regularizer is not None
     assert not batch.independent
-    identity = batch.regularizer(lambda x: x, batch.noisy, batch.target)
-    assert identity.item() == pytest.approx(0, abs=1e-12)
-    # A network that gives zeros expects no difference: what remains is that of the target, half the full weight of 2.
-    zero = batch.regularizer(torch.zeros_like, torch.zeros_like(batch.noisy), batch.target)
-    assert zero.item() == pytest.approx(batch.target.square().mean().item())
+    assert batch.halves.images is images
+    noisy, target = batch.halves.take(images)
+    assert torch.equal(noisy, batch.noisy)
+    assert torch.equal(target, batch.target)
+    assert not torch.equal(noisy, target)
 
 
 def test_pages_of_a_stack_are_images_of_their_own() -> None:
@@ -62,7 +62,5 @@ def test_pages_of_a_stack_are_images_of_their_own() -> None:
     # The network sees half of what is cut.
     assert store.shape == (1, 8, 8)
     assert store.batch(torch.arange(4), 0).first.shape == (4, 1, 16, 16)
-    with pytest.raises(InputError, match="weight is -1"):
-        SingleImages("stack.npy", weight=-1)
     with pytest.raises(InputError, match=r"there is no image in broken\.npy"):
         SingleImages("broken.npy").train_pairs()

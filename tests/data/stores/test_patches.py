@@ -147,3 +147,16 @@ def test_single_scene_is_split_by_rows() -> None:
     assert (torch.cat([first, second]) % 160).max() == 15 * 8 - 1
     held = SceneStore(pixels, val, (0, 1)).batch(torch.tensor([0]), 0).first
     assert held[0, 0].flatten().tolist() == list(map(float, range(120, 160)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32, np.float32])
+def test_patches_cut_on_a_device_are_those_of_the_host(dtype: type[np.generic]) -> None:
+    _, scenes = flat((2, 9, 9))
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * 81, 2)).astype(dtype)
+    if np.issubdtype(dtype, np.unsignedinteger):
+        pixels[::2] = np.iinfo(dtype).max - pixels[::2]  # type: ignore[type-var]
+    store = PatchStore(pixels, scenes, (0, 1), patch=4, patches=20)
+    moved = store.to(torch.device("cpu"))
+    for here, there in zip(everything(store), everything(moved), strict=True):
+        assert here.dtype == there.dtype
+        assert here.numpy().tolist() == there.numpy().tolist()

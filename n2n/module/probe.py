@@ -1,0 +1,45 @@
+"""Tries a network on one image before the training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from n2n.errors import InputError
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode; afterwards each of its modules gets its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Run a network on one black image, on the device where its weights are.
+
+    Args:
+        network: maps N×C×H×W to the same shape.
+        shape: C, H, W of the image.
+
+    Raises:
+        InputError: if the network cannot take it.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), evaluating(network):
+            network(torch.zeros(1, *shape, device=device))
+    except RuntimeError as error:
+        name = type(getattr(network, "backbone", network)).__name__
+        raise InputError(
+            f"the backbone {name} cannot take images of {shape[0]}×{shape[1]}×{shape[2]} "
+            f"({str(error).splitlines()[0]}): set its channels, or the source's, so that they agree"
+        ) from error

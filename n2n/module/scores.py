@@ -1,0 +1,77 @@
+"""The figures of a validation or test."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.image import StructuralSimilarityIndexMeasure
+
+from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
+
+# Side of SSIM's Gaussian window; smaller images have no SSIM (Wang et al. 2004).
+_SSIM_WINDOW = 11
+
+
+class Scores(nn.Module):
+    """Collects the figures of one validation or test, over all batches and processes.
+
+    Every process must add batches of the same kind (with or without clean images and pairs): :meth:`compute` then runs the
+    same collectives in all of them, whatever the images' sizes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = MeanMetric()
+        self.against_clean = nn.ModuleDict(
+            {
+                "psnr": PSNR(),
+                "psnr_per_image": PSNRPerImage(),
+                "psnr_noisy": PSNR(),
+                "psnr_noisy_per_image": PSNRPerImage(),
+                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=_SSIM_WINDOW),
+            }
+        )
+        self.blind = BlindPSNR()
+        self._clean = False
+
+    def add_loss(self, loss: Tensor, images: int) -> None:
+        """Add the mean loss of some images."""
+        self.loss.update(loss, weight=images)
+
+    def add(self, noisy: Tensor, denoised: Tensor, clean: Tensor) -> None:
+        """Add images with clean ones, N×C×H×W in [0, 1] each; noisy and denoised images are clipped here."""
+        self._clean = True
+        for name, metric in self.against_clean.items():
+            assert isinstance(metric, Metric)
+            if name == "ssim" and min(noisy.shape[-2:]) < _SSIM_WINDOW:
+                continue
+            # In half precision, SSIM's convolutions lose the variances, small differences of large numbers: 0.6 instead of 0.8.
+            with torch.autocast(noisy.device.type, enabled=False):
+                metric.update(noisy if "noisy" in name else denoised.clamp(0.0, 1.0), clean)
+
+    def add_pair(
+        self, first: Tensor, second: Tensor, denoised_first: Tensor, denoised_second: Tensor, scene: int | None
+    ) -> None:
+        """Add pairs of views with independent noise, see :class:`n2n.metrics.BlindPSNR`."""
+        self.blind.update(first, second, denoised_first, denoised_second, scene)
+
+    def compute(self) -> tuple[dict[str, float], BlindEstimate | None]:
+        """Return the figures by their names, and the estimate without clean images, of all processes; then start anew."""
+        figures = {"loss": float(self.loss.compute())}
+        if self._clean:
+            with warnings.catch_warnings():
+                # SSIM, if no image of this process was large enough.
+                warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+                figures |= {name: float(metric.compute()) for name, metric in self.against_clean.items()}  # type: ignore[operator]
+            if figures["ssim"] != figures["ssim"]:
+                del figures["ssim"]
+        blind = self.blind.compute() if self.blind.update_called else None
+        if blind is not None:
+            figures |= blind.figures()
+        self._clean = False
+        for metric in (self.loss, self.blind, *self.against_clean.values()):
+            metric.reset()  # type: ignore[operator]
+        return figures, blind
