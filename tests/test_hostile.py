@@ -456,7 +456,7 @@ LIES: dict[str, tuple[Callable[[], object], str, str]] = {
     "npy of negative": (lambda: Path("x.npy").write_bytes(npy_header("(-1, -1)")), "x.npy", "no array has its shape"),
     "npy of many axes": (lambda: save(np.zeros((1,) * 20 + (0,))), "x.npy", "holds no pixels"),
     "npz bomb": (lambda: npz(8, npy_header("(2048, 1048576)"), 2**21), "x.npz", "says that it unpacks to 2,147,483,648"),
-    "npz by lzma": (lambda: npz(zipfile.ZIP_LZMA, npy_header("(8, 8)"), 0), "x.npz", "in a way that NumPy has not"),
+    "npz by lzma": (lambda: npz(zipfile.ZIP_LZMA, npy_header("(8, 8)"), 0), "x.npz", "a compression that NumPy does not use"),
     "npz that lies": (lambda: npz(8, npy_header("(900, 900)"), 0), "x.npz", "expected what it holds"),
     "zarr of nothing": (lambda: zarr_of(shape=[10**9, 10**5], chunks=[64, 64]), "x.zarr", "it was not written in full"),
     "zarr of one chunk": (lambda: zarr_of(shape=[60000, 60000], chunks=[60000, 60000]), "x.zarr", "x.zarr "),

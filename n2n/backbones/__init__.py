@@ -1,6 +1,6 @@
 """Networks that map noisy images, N×C×H×W in [0, 1], to denoised images of the same shape.
 
-Any ``torch.nn.Module`` with that contract can be a backbone: give its import path as ``class_path``.
+Any ``torch.nn.Module`` that does so can be a backbone: give its import path as ``class_path``.
 """
 
 from n2n.backbones.dncnn import DnCNN

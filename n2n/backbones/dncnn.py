@@ -1,7 +1,7 @@
 """DnCNN, from Zhang, Zuo, Chen, Meng and Zhang, "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image
 Denoising" (IEEE Transactions on Image Processing 2017, arXiv 1608.03981).
 
-It takes N×C×H×W in [0, 1] and gives the same shape, for any H and W.
+It maps N×C×H×W in [0, 1] to the same shape, for any H and W.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from n2n.errors import InputError
 
 
 class DnCNN(nn.Module):
-    """Convolutions, 3×3, that find the noise; the output is the input less the noise.
+    """3×3 convolutions that predict the noise; the output is the input minus the noise.
 
     Conv(C → features), ReLU; depth − 2 times Conv(features → features), BatchNorm, ReLU; Conv(features → C). The paper has
-    17 layers for noise of one strength, 20 for any strength (its blind network, grey or colour). Weights are drawn after He
-    et al. (2015), biases are 0.
+    17 layers for one noise level, and 20 for its blind networks. Weights are initialised after He et al. (2015), biases are 0.
 
     Args:
         channels: C of the images.
         depth: number of convolutions.
         features: channels between them.
         batch_norm: whether BatchNorm follows all convolutions but the first and the last.
-        bias: whether the first convolution has a bias, and those in the middle where no BatchNorm brings its own; the last
-            has none, as in the authors' code.
+        bias: whether convolutions have a bias: the first, and the middle ones if there is no BatchNorm. The last has none, as
+            in the authors' code.
 
     Raises:
         InputError: if ``depth`` is less than 2.

@@ -1,7 +1,7 @@
 """NAFNet, the network without activations of Chen, Chu, Zhang and Sun, "Simple Baselines for Image Restoration" (ECCV 2022,
 arXiv 2204.04676).
 
-It takes N×C×H×W in [0, 1] and gives the same shape, for any H and W.
+It maps N×C×H×W in [0, 1] to the same shape, for any H and W.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from n2n.backbones.padding import on_multiples
 from n2n.backbones.sizes import at_least_one
 from n2n.errors import InputError
 
-# Pixels from one window of the channel attention to the next: means over so many pixels change slowly.
+# Pixels from one window of the channel attention to the next; the means over large windows change slowly.
 _GRID = 16
 
 
@@ -35,11 +35,10 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise N×C×H×W."""
-        # In channels_last order the channels of a pixel lie side by side, so the view costs nothing. The kernel computes in
-        # float32 whatever its input is.
+        # In channels_last order this is a view. The kernel computes in float32, also for bfloat16.
         out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
         out = out.permute(0, 3, 1, 2)
-        # The exporter would take the order from the strides, for which sides of 1 pixel are a case of their own.
+        # The exporter would derive the order from the strides, for which sides of 1 pixel are a special case.
         return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else out
 
 
@@ -50,7 +49,7 @@ def _gate(x: Tensor) -> Tensor:
 
 
 def _scaled(layer: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
-    """Multiply a convolution's output by a scale for each channel, by way of its weights: one pass over the image less."""
+    """Scale the channels of a convolution's output by scaling its weights, which saves a pass over the image."""
     assert layer.bias is not None
     return F.conv2d(x, layer.weight * scale[:, None, None, None], layer.bias * scale)
 
@@ -60,8 +59,8 @@ class ChannelAttention(nn.Module):
 
     Args:
         channels: C of the N×C×H×W.
-        radius: pixels from the middle of the window to its edge; None for the mean over the image.
-        grid: pixels from one window to the next; between their middles the factors are interpolated.
+        radius: pixels from the centre of the window to its edge; None for the mean over the image.
+        grid: pixels from one window to the next; between their centres the factors are interpolated.
     """
 
     def __init__(self, channels: int, radius: int | None, grid: int) -> None:
@@ -73,14 +72,14 @@ class ChannelAttention(nn.Module):
         """Map N×C×H×W to the same shape."""
         H, W = x.shape[-2:]
         r, step = self.radius, self.grid
-        # Where every window holds the whole image, as those of training patches should, there is one mean.
+        # If every window covers the image, as it should for training patches, there is one mean.
         if r is None or (not torch.compiler.is_exporting() and r >= max(H, W) - 1):
             whole: Tensor = self.mix(x.mean((2, 3), keepdim=True))
             return x * whole
-        # The mean over the columns of the means over the rows, of those that lie in the image.
+        # The mean over rows, then over columns, of the pixels that lie in the image.
         means = F.avg_pool2d(x, (2 * r + 1, 1), (step, 1), (r, 0), count_include_pad=False)
         means = F.avg_pool2d(means, (1, 2 * r + 1), (1, step), (0, r), count_include_pad=False)
-        # From window to window, and behind the last one's middle as there: up to a further one like it, and cut.
+        # Interpolate between the centres; beyond the last one repeat its factors, and cut what exceeds the image.
         factors = F.pad(self.mix(means), (0, 1, 0, 1), mode="replicate")
         h, w = (step * (n - 1) + 1 for n in factors.shape[-2:])
         factors = F.interpolate(factors, (h, w), mode="bilinear", align_corners=True)
@@ -104,7 +103,7 @@ class NAFBlock(nn.Module):
         self.attention = ChannelAttention(channels, radius, grid)
         self.mix = nn.Conv2d(channels, channels, 1)
         self.expand, self.contract = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(channels, channels, 1)
-        # At first the block does nothing.
+        # Both are 0 at first, so that an untrained block is the identity.
         self.beta, self.gamma = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,31 +114,30 @@ class NAFBlock(nn.Module):
 
 
 class NAFNet(nn.Module):
-    """A U-Net of :class:`NAFBlock`, with sums for skips; the output is the input plus what the network finds.
+    """A U-Net of :class:`NAFBlock`, whose skip connections are sums; the network predicts what to add to the input.
 
     Conv(C → width, 3×3); for each number in ``enc_blocks`` that many blocks, then a 2×2 convolution with stride 2 that
     doubles the channels; ``middle_blocks``; for each number in ``dec_blocks`` a 1×1 convolution and a pixel shuffle that
-    halve the channels, the encoder's image added, and that many blocks; Conv(width → C, 3×3).
+    halve the channels, the sum with the encoder's output, and that many blocks; Conv(width → C, 3×3).
 
-    The channel attention takes the mean of the whole image in the paper. A network that was trained on small patches then
-    meets, in large images, means such as it never saw; in tiles it would meet others again. So here it takes the mean over a
-    window around each pixel, in training as in use (as Chu et al., "Improving Image Restoration by Revisiting Global
-    Information Aggregation", ECCV 2022, arXiv 2112.04491, do in use alone). A window of at least twice a patch holds
-    all of the patch wherever it stands: then training is the paper's, and as fast.
+    In the paper, the channel attention takes the mean over the whole image, which differs between training patches, large
+    images and tiles. Here it takes the mean over a window around each pixel, in training and in use. (Chu et al., "Improving
+    Image Restoration by Revisiting Global Information Aggregation", ECCV 2022, arXiv 2112.04491, do so in use only.) A window
+    of at least twice the patch size covers the patch from every pixel, so that training equals the paper's, and is as fast.
 
-    The defaults are a small network (0.64 million parameters for colour). The paper's for camera noise (SIDD; 116 million) is
-    ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2], window=None``.
+    The defaults make a small network (0.64 million parameters for colour). The paper's, for camera noise (SIDD; 116 million),
+    is ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2], window=None``.
 
     Args:
         channels: C of the images.
         width: channels at full resolution.
-        enc_blocks: blocks before each halving of the resolution; images are extended to multiples of 2^(their number) pixels.
+        enc_blocks: blocks before each halving of the resolution; images are padded to multiples of 2^len(enc_blocks) pixels.
         middle_blocks: blocks at the smallest resolution.
         dec_blocks: blocks after each doubling, from the smallest resolution up; as many numbers as in ``enc_blocks``.
-        window: side in pixels of what the channel attention averages over; None for the whole image.
+        window: side, in pixels, of the window of the channel attention; None for the whole image.
 
     Raises:
-        InputError: if ``dec_blocks`` has another length than ``enc_blocks``, or the window is too small.
+        InputError: if ``dec_blocks`` and ``enc_blocks`` differ in length, or the window is too small.
     """
 
     def __init__(
@@ -182,7 +180,7 @@ class NAFNet(nn.Module):
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
 
     def _blocks(self, count: int, level: int) -> nn.Sequential:
-        # At each level the window and the grid are as large in the image as at the first.
+        # In pixels of the image, the window and the grid are the same at all levels.
         scale = 2**level
         radius = None if self.window is None else max(1, self.window // 2 // scale)
         grid = max(1, _GRID // scale)

@@ -1,8 +1,8 @@
 """The ten networks of Table I in Januszek, Parshikov and Roust, "Mini-project 1: PyTorch implementation of
 Noise2Noise model" (EE-559, EPFL, 2022), after Lehtinen et al., "Noise2Noise" (ICML 2018).
 
-Every network takes N×C×H×W in [0, 1] and gives the same shape. The defaults are the paper's; each argument is kept as an
-attribute of the same name, so that a checkpoint can say how its network was built.
+Every network maps N×C×H×W in [0, 1] to the same shape. The defaults are the paper's. Each argument is kept as an attribute of
+the same name, so that a checkpoint can describe how to rebuild the network.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from n2n.backbones.sizes import at_least_one
 from n2n.backbones.trimmed import Trimmed
 from n2n.errors import InputError
 
-# Activations work in place where only they see a convolution's output: that saves a pass through the memory.
+# Activations of a convolution's output work in place, which saves a pass over the memory.
 
 
 class Model1(nn.Module):
     """Linear(width → hidden), Linear(hidden → width) along the width axis, without activation.
 
-    The one network of the table that is bound to an image width: its weights are one per column.
+    It takes images of one width only, because it has weights for each column.
 
     Args:
         width: W of every image, in pixels.
@@ -52,8 +52,8 @@ class Model1(nn.Module):
 
 
 def _activation(negative_slope: float) -> nn.Module:
-    """ReLU where the slope is 0 (exactly the paper's layer, and faster), LeakyReLU elsewhere."""
-    # In place it has no gradient for a negative slope.
+    """Return a ReLU if the slope is 0 (the paper's layer, and faster), else a LeakyReLU."""
+    # In place, LeakyReLU has no gradient for a negative slope.
     inplace = negative_slope >= 0
     return nn.ReLU(inplace) if negative_slope == 0 else nn.LeakyReLU(negative_slope, inplace)
 
@@ -65,7 +65,7 @@ class Model2(nn.Module):
         channels: C of the images.
         hidden: channels between the two layers.
         bias: whether the convolutions have biases.
-        negative_slope: of the activation in the middle; 0 is a ReLU.
+        negative_slope: of the activation in the middle; 0 for a ReLU.
         batch_norm: whether BatchNorm follows the first convolution.
     """
 
@@ -103,7 +103,7 @@ class Model2v1(Model2):
 
 
 class Model2v2(Model2):
-    """Model2v1 with a LeakyReLU in the middle (0.01 is PyTorch's slope, the paper names none)."""
+    """Model2v1 with a LeakyReLU in the middle (PyTorch's slope of 0.01; the paper does not state one)."""
 
     def __init__(self, channels: int = 3, hidden: int = 32, bias: bool = False, negative_slope: float = 0.01) -> None:
         super().__init__(channels, hidden, bias, negative_slope)
@@ -165,8 +165,8 @@ class ModelPooling(nn.Module):
     """Conv(C → 32), max-pooling by 2, Conv(32 → 128), back by three transposed convolutions; ReLU last.
 
     Conv(C → hidden), ReLU, MaxPool2, Conv(hidden → inner), ReLU, ConvT(inner → hidden), ReLU,
-    ConvT(hidden → hidden, 2×2, stride 2), ConvT(hidden → C), ReLU; all but the fourth 3×3 with padding 3. An image of odd
-    size is extended by a repeated row or column, which is cut off again.
+    ConvT(hidden → hidden, 2×2, stride 2), ConvT(hidden → C), ReLU; all but the fourth 3×3 with padding 3. Images of odd size
+    are padded by repeating the last row or column, and the output is cropped.
 
     Args:
         channels: C of the images.
@@ -200,13 +200,11 @@ class ModelPooling(nn.Module):
 class ModelFinal(nn.Module):
     """The paper's final network: six 3×3 convolutions, hidden widths 64-48-48-48-64, ReLU between, LeakyReLU last.
 
-    The slope of the last activation is negative, so that an output below zero comes back above it: the paper's grid search
-    over slopes chose it.
+    The slope of the last activation is negative, so that negative outputs become positive: the paper chose it by a grid search.
 
     Args:
         channels: C of the images.
-        widths: channels after each convolution but the last; as many as wanted. The authors' published weights have
-            64-48-48-64.
+        widths: channels after each convolution but the last, any number. The authors' published weights have 64-48-48-64.
         bias: whether the convolutions have biases.
         negative_slope: of the last activation.
     """

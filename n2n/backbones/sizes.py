@@ -1,4 +1,4 @@
-"""Sizes of networks that mean something."""
+"""Checking the sizes in the arguments of networks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from n2n.errors import InputError
 
 
 def at_least_one(network: nn.Module, **sizes: int) -> None:
-    """Refuse sizes below 1, by which torch builds layers that hold nothing, or fails without a name.
+    """Raise InputError for a size below 1, with which torch would build empty layers, or fail without naming it.
 
     Args:
-        network: that has the sizes.
-        **sizes: by the names of its arguments.
-
-    Raises:
-        InputError: naming the first.
+        network: the network that has the sizes.
+        **sizes: its arguments.
     """
     for name, size in sizes.items():
         if size < 1:

@@ -1,4 +1,4 @@
-"""Layers one after the other, without the borders that a later one cuts off."""
+"""A sequence of layers that does not compute borders which a later layer cuts off."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# What maps each pixel by itself, so that a border may be cut off before it as well as after. (BatchNorm is none of these: its
-# means are over the border, too.)
+# Layers that map each pixel by itself, so that a border may be cut off before them instead of after. BatchNorm is not one of
+# them, because its means include the border.
 _POINTWISE = (nn.ReLU, nn.LeakyReLU)
 
 
 class _Step(NamedTuple):
-    """A layer; as a convolution of some padding, or as it is and then cut off by some pixels on each side."""
+    """A layer, computed as a convolution with this padding; or, if that is None, called, and its output cut on all sides."""
 
     layer: nn.Module
     padding: int | None
@@ -21,19 +21,19 @@ class _Step(NamedTuple):
 
 
 class Trimmed(nn.Sequential):
-    """A ``Sequential`` whose convolutions compute no pixel that is cut off later; same weights, same output.
+    """A ``Sequential`` whose convolutions do not compute pixels that are cut off later; same weights, same output.
 
-    A transposed convolution of stride 1 with padding p is a convolution with the kernel turned by 180° and padding
-    (k − 1 − p). Where that is negative it cuts pixels off its input, which a convolution before it need not compute. On CPUs
-    convolutions are faster than transposed ones, and in the networks of Table I, whose paddings of 3 enlarge the image on the
-    way, there are fewer pixels: Model6 trains in half the time.
+    A transposed convolution of stride 1 with padding p is a convolution with the kernel rotated by 180° and padding
+    (k − 1 − p). If that is negative, it cuts pixels off its input, which the convolution before it need not compute. The
+    networks of Table I enlarge the image on the way by paddings of 3, so this saves pixels, and convolutions are faster than
+    transposed ones on CPUs: Model6 trains in half the time.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
         mapping = [layer for layer in layers if not isinstance(layer, _POINTWISE)]
         steps: list[_Step] = []
-        # Pixels of a layer's output, on each side, that the next one does not look at.
+        # Pixels on each side of a layer's output that the next layer does not use.
         unseen = 0
         for layer in reversed(layers):
             if isinstance(layer, _POINTWISE):
@@ -41,7 +41,7 @@ class Trimmed(nn.Sequential):
                 continue
             padding = _padding(layer)
             i = mapping.index(layer)
-            # Where nothing before it can do with less, a cut would cost more than it saves.
+            # If no layer before it can compute less, a cut would cost more than it saves.
             if padding is None or (padding < unseen and (i == 0 or _padding(mapping[i - 1]) is None)):
                 steps.append(_Step(layer, None, unseen))
                 unseen = 0
@@ -65,7 +65,7 @@ class Trimmed(nn.Sequential):
 
 
 def _padding(layer: nn.Module) -> int | None:
-    """Return the padding of a layer as a convolution of stride 1, negative where it cuts off; None if it is none."""
+    """Return the padding of a layer as a convolution of stride 1, negative if it cuts off; None for other layers."""
     if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) or isinstance(layer.padding, str):
         return None
     if (

@@ -1,7 +1,7 @@
 """The U-Net of Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila, "Noise2Noise: Learning Image Restoration
 without Clean Data" (ICML 2018, arXiv 1803.04189), appendix, table of the network.
 
-It takes N×C×H×W in [0, 1] and gives the same shape, for any H and W.
+It maps N×C×H×W in [0, 1] to the same shape, for any H and W.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from n2n.errors import InputError
 
 
 class UNet(nn.Module):
-    """Convolutions and max-poolings down to a small image, nearest-neighbour upsampling and convolutions back.
+    """Convolutions and max-pooling down to a small image, nearest-neighbour upsampling and convolutions back.
 
-    The names of the table: enc_conv0 and enc_conv1, pool1; enc_conv2, pool2; ... enc_conv5, pool5; enc_conv6. Then upsample5,
+    By the names of the table: enc_conv0, enc_conv1, pool1; enc_conv2, pool2; ... enc_conv5, pool5; enc_conv6. Then upsample5,
     pool4 concatenated, dec_conv5a, dec_conv5b; ... upsample2, pool1 concatenated, dec_conv2a, dec_conv2b; upsample1, the
-    input concatenated, dec_conv1a, dec_conv1b (the head), dec_conv1c. All are 3×3 with LeakyReLU but the last, which is
-    linear. Weights are drawn after He et al. (2015), biases are 0.
+    input concatenated, dec_conv1a, dec_conv1b (the head), dec_conv1c. All are 3×3 with LeakyReLU except the last, which is
+    linear. Weights are initialised after He et al. (2015), biases are 0.
 
     Args:
         channels: C of the images.
         width: channels on the way down; twice as many on the way up.
-        depth: how many times the resolution is halved; images are extended to multiples of 2^depth pixels.
+        depth: how many times the resolution is halved; images are padded to multiples of 2^depth pixels.
         head: channels of the convolutions at full resolution before the last.
         negative_slope: of the activations.
 
@@ -53,7 +53,7 @@ class UNet(nn.Module):
         self.first = self._convolutions(channels, width)
         self.down = nn.ModuleList(self._convolutions(width, width) for _ in range(depth))
         self.bottom = self._convolutions(width, width)
-        # Level by level upwards: the image from below, and what was pooled at this size.
+        # For each level upwards; the input is the output of the level below and the pooled image of this size.
         self.up = nn.ModuleList(
             self._convolutions(2 * width if level == 0 else 3 * width, 2 * width, 2 * width)
             for level in range(depth - 1)
@@ -86,7 +86,7 @@ class UNet(nn.Module):
         out = self.bottom(pooled.pop())
         for layers in (*self.up, self.top):
             skip = pooled.pop()
-            # The size is named, not the factor: an exported graph can prove that both images are of one size.
+            # By size, not by factor, so that the exporter can prove that both images have one size.
             out = layers(torch.cat([F.interpolate(out, skip.shape[-2:], mode="nearest"), skip], dim=1))
         denoised: Tensor = self.last(out)
         return denoised

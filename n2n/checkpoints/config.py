@@ -9,7 +9,7 @@ from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.checkpoints.on_disk import BEFORE
 from n2n.checkpoints.rebuild import check_config, load_checkpoint, rebuild
 from n2n.errors import InputError
-from n2n.system.nested import every
+from n2n.system.nested import nested_values
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _check_callbacks(states: object) -> None:
     Raises:
         InputError: if there is one.
     """
-    for value in every(states):
+    for value in nested_values(states):
         if isinstance(value, str) and ".." in Path(value).parts:
             raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
@@ -48,7 +48,7 @@ def checkpoint_config(path: str) -> dict[str, Any]:
         check_config(config["model"])
         # A folder may have any name, and what reads the data calls nothing that a string names.
         check_config(config["data"], strings=False)
-        for value in every(config["data"]):
+        for value in nested_values(config["data"]):
             if isinstance(value, dict):
                 value.pop("cache_dir", None)  # a checkpoint does not say where to write
         rebuild(content)

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from n2n.backbones.spec import PLAIN, build
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError, reason
-from n2n.system.nested import every
+from n2n.system.nested import nested_values
 from n2n.system.torch_files import load_torch_file
 
 _PREFIX = "backbone."
@@ -59,7 +59,7 @@ def check_config(content: object, strings: bool = True) -> None:
     Raises:
         InputError: with what is wrong.
     """
-    for value in every(content):
+    for value in nested_values(content):
         if isinstance(value, dict):
             if odd := [key for key in value if not (isinstance(key, str) and key.isidentifier())]:
                 raise InputError(f"its configuration has a key that is no name, {_short(odd[0])}")

@@ -7,10 +7,10 @@ from typing import Literal
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from n2n.data.augmentation import Augmentation
 from n2n.data.batch import Batch, ImageInfo, RawBatch, WantsImageInfo
+from n2n.data.images.values import to_unit
 from n2n.data.loader import PairLoader, PairSampler
 from n2n.data.sources.base import HasCleanTargets, PairSource
 from n2n.data.stores.base import Store
@@ -215,7 +215,8 @@ class PairDataModule(L.LightningDataModule):
         """Scale a batch on its device to float32 in [0, 1], N×C×H×W, and draw its noisy views if its source makes them."""
         store = self._train if batch.training else self._val
         assert store is not None
-        first, second, clean = (_scaled(x, store.range) for x in (batch.first, batch.second, batch.clean))
+        images = (batch.first, batch.second, batch.clean)
+        first, second, clean = (x if x is None else to_unit(x, *store.range) for x in images)
         assert first is not None
         if self._generator is None or self._generator.device != first.device:
             self._generator = torch.Generator(first.device)
@@ -238,19 +239,6 @@ class PairDataModule(L.LightningDataModule):
         for augmentation in self.augmentations:
             views = augmentation(views, generator)
         return views
-
-
-def _scaled(images: Tensor | None, value_range: tuple[float, float]) -> Tensor | None:
-    """Map a range of values to [0, 1], as float32."""
-    if images is None:
-        return None
-    low, high = value_range
-    if images.dtype == torch.uint8 and not low:
-        # One pass over the images instead of two, with the same result.
-        return images / (high - low)
-    # Not in place, because float32 images are the store's own memory.
-    images = images.float()
-    return (images - low if low else images) / (high - low)
 
 
 def _describe(what: str, store: Store) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from n2n.data.batch import RawBatch
 from n2n.data.stores.base import Store
-from n2n.system.threads import Ahead
+from n2n.system.threads import Prefetch
 
 
 def _seeds(count: int, *numbers: int) -> list[int]:
@@ -122,7 +122,7 @@ class PairLoader:
         if not self.ahead:
             yield from map(self._count, batches)
             return
-        with Ahead(map(_pinned, batches), self.ahead) as ahead:
+        with Prefetch(map(_pinned, batches), self.ahead) as ahead:
             yield from map(self._count, ahead)
 
     def _count(self, batch: RawBatch) -> RawBatch:

@@ -1,28 +1,34 @@
-"""A trained backbone on its device, applied to tiles: channels, precision, ensemble, and how much fits into the memory."""
+"""A trained backbone on its device, applied to tiles: channels, precision, ensemble, and batches that fit into the memory."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from n2n.denoiser.receptive_field import ReceptiveField, measure
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+# Found in messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
+_OUT_OF_MEMORY = (
+    *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine"),
+    *("DefaultCPUAllocator", "could not allocate memory"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or its libraries means that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 class TrainedNetwork:
-    """A backbone ready for tiles.
-
-    Args:
-        backbone: maps N×C×H×W in [0, 1] to the same shape.
-        channels: C of the images it was trained on; None if unknown.
-        device: to run on; a GPU if there is one, else the CPU.
-        precision: a name in ``PRECISIONS``; others than 32 are autocast's.
-        ensemble: whether to average over the 8 flips and rotations.
+    """A backbone that denoises batches of tiles; the arguments are those of :class:`Denoiser`.
 
     Raises:
         InputError: if the device or the precision cannot be used.
@@ -41,37 +47,55 @@ class TrainedNetwork:
         self.channels, self.ensemble = channels, ensemble
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
         backbone = backbone.eval().requires_grad_(False)
-        # As in training: convolutions run faster in this order.
+        # Convolutions run faster in this memory format, which is also that of the training.
         self.backbone: nn.Module = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Pixels at once, known when more did not fit.
+        # Most pixels in a batch; None until a batch was too large.
         self._most: int | None = None
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        """Denoise tiles, N×C×h×w in [0, 1] on the device, of any C that :meth:`check_channels` lets pass.
+        """Denoise tiles; a batch that does not fit into the memory is halved, and so are later ones of its size.
+
+        Args:
+            noisy: N×C×h×w float32 in [0, 1] on the device, of a C that :meth:`check_channels` accepts.
 
         Raises:
-            InputError: if they are no images for this network, or one of them does not fit into the memory.
+            InputError: if the backbone cannot take such images, or a single tile does not fit into the memory.
         """
         N, (h, w) = len(noisy), noisy.shape[2:]
-        if self._most is not None and N > 1 and noisy.shape[0] * h * w > self._most:
+        if self._most is not None and N > 1 and N * h * w > self._most:
             return torch.cat([self(half) for half in noisy.chunk(2)])
         try:
             return self._any_channels(noisy)
-        except InputError:
-            raise
-        except torch.OutOfMemoryError:
-            if N == 1:
-                raise InputError(
-                    f"a tile of {h}×{w} px does not fit into the memory of {self.device}: give a smaller one"
-                ) from None
         except RuntimeError as error:
+            out_of_memory, message = is_out_of_memory(error), reason(error)
+        # Outside the except clause: the error's traceback would keep the layers' outputs in memory.
+        if not out_of_memory:
             size = "×".join(map(str, noisy.shape[1:]))
-            raise InputError(f"the network cannot take images of {size} ({str(error).splitlines()[0]})") from None
+            raise InputError(f"the network cannot take images of {size} ({message})")
+        if N == 1:
+            raise InputError(
+                f"a tile of {h}×{w} px does not fit into the memory of {self.device} ({message}): give a smaller one"
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # cuDNN and cuBLAS cannot use memory that torch keeps for later
         self._most = N * h * w // 2
         return self(noisy)
 
+    @contextmanager
+    def rows_in_memory(self, width: int) -> Iterator[None]:
+        """Raise InputError if the body, which keeps whole rows of tiles on the device, runs out of memory."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"a row of tiles, {width} px wide, does not fit into the memory of {self.device} ({reason(error)}): give a "
+                "smaller tile"
+            ) from None
+
     def check_channels(self, channels: int) -> None:
-        """Refuse images of a number of channels that the network cannot take.
+        """Refuse images with a number of channels that the network cannot take.
 
         Raises:
             InputError: with both numbers.
@@ -81,7 +105,11 @@ class TrainedNetwork:
 
     @cached_property
     def field(self) -> ReceptiveField | None:
-        """What is measured of the network; None if it takes no other images than some of one size."""
+        """The measured receptive field; None if the backbone takes images of one size only.
+
+        Raises:
+            InputError: if there is too little memory to measure it.
+        """
 
         def apply(images: Tensor) -> Tensor:
             out: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
@@ -89,7 +117,11 @@ class TrainedNetwork:
 
         try:
             return measure(apply, self.channels or 1, self.device)
-        except (InputError, RuntimeError):
+        except (InputError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise InputError(
+                    f"the network's receptive field cannot be measured in the memory of {self.device} ({reason(error)})"
+                ) from None
             return None
 
     def _any_channels(self, noisy: Tensor) -> Tensor:
@@ -105,7 +137,7 @@ class TrainedNetwork:
         if not self.ensemble:
             return self._apply(noisy)
         h, w = noisy.shape[-2:]
-        # Turned images lie on the network's grid as the image itself does only if they fill it.
+        # A rotated image lies on the network's grid as the image itself does only if its sides are multiples of the stride.
         stride = self.field.stride if self.field is not None else 1
         if h % stride or w % stride:
             noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
@@ -127,12 +159,16 @@ class TrainedNetwork:
 
 
 def _device(name: str | torch.device | None) -> torch.device:
-    """Choose the device, and try it."""
+    """Choose the device and try it. Macs use the CPU unless "mps" is given: n2n has not been run on Apple GPUs."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for what it does not have
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # torch's kinds for a device that it does not have
         raise InputError(
-            f"the device {name} cannot be used ({str(error).splitlines()[0][:100]}): expected cpu, cuda, ..."
+            f"the device {name} cannot be used ({reason(error)[:100]}): expected cpu, cuda, mps, ..."
         ) from None
     return device

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
+from n2n.denoiser.streaming import denoise_image, remarks, survey_image
 from n2n.errors import InputError, one_line
-from n2n.system.threads import Ahead, Behind
+from n2n.system.threads import Prefetch, WriteBehind
 
 if TYPE_CHECKING:
     from n2n.denoiser.denoiser import Denoiser
-    from n2n.denoiser.value_range import Survey
+    from n2n.denoiser.survey import Survey
 
 # Strips that wait to be denoised, and to be written.
 _WAITING = 2
@@ -66,7 +67,7 @@ class _Opened:
     job: Job
     image: ImageReader
     writer: ImageWriter
-    survey: Survey | None
+    survey: Survey
     remarks: list[str]
     # Closes the image that the writer asks for tags; the one that is read is closed by its reader.
     files: ExitStack = field(default_factory=ExitStack)
@@ -99,7 +100,7 @@ def denoise_files(
         progress: takes the number of a job, from 0, and the share of its image that was finished, again and again; the shares
             add up to 1.
     """
-    with Behind(_write, _WAITING) as behind, Ahead(_read(denoiser, jobs), _WAITING) as ahead:
+    with WriteBehind(_write, _WAITING) as behind, Prefetch(_read(denoiser, jobs), _WAITING) as ahead:
         events = iter(ahead)
         for opened in events:
             if not isinstance(opened, _Opened):
@@ -110,7 +111,7 @@ def denoise_files(
             image, strips = opened.image, _until_end(events)
             end = _End()
             try:
-                for strip in denoiser.strips(image, opened.survey, samples=strips):
+                for strip in denoise_image(denoiser, image, opened.survey, strips):
                     behind.put(strip)
                     if progress is not None:
                         progress(opened.number, len(strip) / (image.pages * image.height))
@@ -129,8 +130,8 @@ def _read(denoiser: Denoiser, jobs: Sequence[Job]) -> Iterator[_Event]:
                 # Tags are read while strips are: from a file of its own.
                 writer = create_image(job.target, files.enter_context(open_image(job.source)))
                 denoiser.network.check_channels(image.channels)
-                survey = denoiser.survey(image)
-                yield _Opened(number, job, image, writer, survey, denoiser.remarks(image, survey), files.pop_all())
+                survey = survey_image(denoiser, image)
+                yield _Opened(number, job, image, writer, survey, remarks(denoiser, image, survey), files.pop_all())
                 end = _End()
                 try:
                     for strip in image.strips(denoiser.tile):

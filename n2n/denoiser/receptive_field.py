@@ -1,4 +1,4 @@
-"""How far a network looks, and on which grid: measured, because a backbone can be any module."""
+"""How far a network sees, and on which grid: measured, because a backbone can be any module."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Sides of the images that are probed, in pixels. Beyond half the largest a network counts as global.
+# Sides, in pixels, of the images that are probed. A network that sees farther than half the largest counts as global.
 _SIDES = (64, 128, 256, 512)
 _STRIDES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What tiles must know about a network.
+    """How far a network sees.
 
     Attributes:
-        margin: pixels from the edge of a tile within which the output depends on what lies outside the tile, for tiles on
-            the network's grid; None if all of it does.
-        stride: moving the image by this many pixels moves the output and changes nothing else.
+        margin: the output depends on pixels outside a tile only within this many pixels of its edge, for tiles on the
+            network's grid; None if all of the output does.
+        stride: the grid of the network, in pixels: an image moved by this much gives the same output, moved.
     """
 
     margin: int | None
@@ -38,8 +38,7 @@ def measure(forward: Callable[[Tensor], Tensor], channels: int, device: torch.de
     """
     margin = _margin(forward, channels, _SIDES[0], device)
     if margin is None:
-        # Over thin images first, which cost little: a network looks there at least as far as it says, and often farther in
-        # square ones. What they leave open is told by the smallest square that can.
+        # Thin images are cheap and give a lower bound of the margin. Then probe the smallest square that can contain it.
         least = _reach(forward, channels, _SIDES[-1], _SIDES[0], device)
         for side in _SIDES[1:]:
             if margin is None and least is not None and least < side // 2:
@@ -54,19 +53,19 @@ def _margin(forward: Callable[[Tensor], Tensor], channels: int, side: int, devic
 def _reach(
     forward: Callable[[Tensor], Tensor], channels: int, side: int, across: int, device: torch.device
 ) -> int | None:
-    """Put NaN into one half of an image, four ways; it spreads through every layer exactly as far as the weights reach.
+    """Fill one half of an image with NaN, in four ways, and see how far NaN spreads into the other half.
 
-    Unlike gradients or finite changes, NaN is not hidden by weights or activations that happen to be zero.
+    Unlike gradients or finite changes, NaN is not hidden by weights or activations that are zero.
 
     Args:
         forward: the network.
         channels: C.
         side: pixels along the axis that is halved.
-        across: pixels along the other.
+        across: pixels along the other axis.
         device: of the network.
 
     Returns:
-        Lines of the other half that NaN reached, the most of the four; None if it reached all of them.
+        The most lines, of the four ways, of the other half that NaN reached; None if it reached all of them.
     """
     half, most = side // 2, 0
     for axis in (2, 3):
@@ -92,13 +91,13 @@ def _stride(forward: Callable[[Tensor], Tensor], channels: int, margin: int, dev
     whole = forward(image)[inner]
 
     def keeps(stride: int) -> bool:
-        # Rolled, so that the size stays; what comes in at the edges does not reach the inner part.
+        # Rolling keeps the size. The pixels that come in at the edges do not reach the inner part.
         moved = forward(image.roll((-stride, -stride), (-2, -1))).roll((stride, stride), (-2, -1))[inner]
         return float((moved - whole).abs().max()) <= 1e-4 * float(whole.abs().max())
 
     if keeps(1):
         return 1
-    # What moves with a stride moves with its multiples: from the largest down to the first that fails.
+    # If a stride keeps the output, so do its multiples: from the largest down to the first that does not.
     found = _STRIDES[-1]
     for stride in _STRIDES[-2:0:-1]:
         if not keeps(stride):

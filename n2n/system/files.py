@@ -1,4 +1,4 @@
-"""Files that are whole, or not there."""
+"""Files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from n2n.errors import InputError
 
 
 def file_size(path: Path, wanted: str = "an image") -> int:
-    """Return a file's size in bytes, with one line for what is no file."""
+    """Return a file's size in bytes.
+
+    Raises:
+        InputError: if it is missing or no regular file; it names what was wanted.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:
         raise InputError(f"{path} is not there: expected {wanted}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): expected {wanted}") from None
-    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe could block for ever
         raise InputError(f"{path} is a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}: expected {wanted}")
     return found.st_size
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path in the same folder to write to, and put what was written there in the place of ``path``.
+    """Give the body a path to write to; what it wrote there then replaces ``path``.
 
-    If the body fails or is interrupted, what it wrote is removed and ``path`` stays as it was.
+    If the body fails or is interrupted, its file is removed and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
@@ -44,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file, whole or not at all; several processes may write it.
+    """Write a text file as a whole or not at all; several processes may write it at once.
 
     Raises:
         InputError: if it cannot be written.

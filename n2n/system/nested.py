@@ -1,4 +1,4 @@
-"""Nested plain values of files that may be hostile: a few references to references claim any number of values."""
+"""Nested values from files that may be hostile: in a few bytes, lists that hold one another claim any number of values."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from n2n.errors import InputError
 
-# Far above those of any configuration.
+# Far more than any configuration has.
 MOST_VALUES = 100_000
 
 
-def every(content: object) -> Iterator[object]:
-    """Give a value and all that it holds: those of lists and tuples, keys and values of dicts.
+def nested_values(content: object) -> Iterator[object]:
+    """Yield a value and all values inside it: items of lists and tuples, keys and values of dicts.
 
     Raises:
-        InputError: if they are far too many, as in what holds itself.
+        InputError: if there are more than ``MOST_VALUES``, as in a list that holds itself.
     """
     waiting, count = [content], 0
     while waiting:

@@ -1,4 +1,4 @@
-"""Work beside the main thread: an iterator run ahead of who asks for its items, a consumer run behind who gives them."""
+"""Work in a thread beside the caller: an iterator that runs ahead, a consumer that follows behind."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Generic, Self, TypeVar
 T = TypeVar("T")
 
 
-class Closed(BaseException):  # no Exception: what handles errors on its way must let it pass
-    """The other end of a channel has gone."""
+class Closed(BaseException):  # so that ``except Exception`` does not swallow it
+    """The other end of a channel has stopped."""
 
 
 class Channel(Generic[T]):
-    """A queue from one thread to another that holds few items, and that both may end.
+    """A queue from one thread to another, which both can end.
 
     Args:
-        most: items in it at a time; at least 1.
+        most: items that it holds, at least 1.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,10 +29,10 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Hand over an item; wait while there is no room.
+        """Add an item; wait while the queue is full.
 
         Raises:
-            Closed: if nothing more is wanted.
+            Closed: if the channel was closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._most)
@@ -42,20 +42,20 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing more comes; an error is raised where the next item would be asked for."""
+        """End the items; the reader gets the error, if there is one, in place of a next item."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let both sides go: what is on its way is dropped."""
+        """Stop both sides; items in the queue are dropped."""
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """Give the items in order, waiting for each.
+        """Yield the items in order, waiting for each.
 
         Raises:
             Closed: if the channel was closed.
@@ -73,31 +73,31 @@ class Channel(Generic[T]):
                 else:
                     return
             yield item
-            del item  # not held while the next one is waited for
+            del item  # free it while waiting for the next one
 
 
 def _start(thread: threading.Thread, channel: Channel[T]) -> None:
     try:
         thread.start()
-    except BaseException:  # an interrupt while it was waited for: the thread may run already
+    except BaseException:  # an interrupt: the thread may be running already
         channel.close()
         raise
 
 
-class Ahead(Generic[T]):
-    """An iterator that a thread runs ahead; a context manager, at whose end the thread has stopped.
+class Prefetch(Generic[T]):
+    """Runs an iterator ahead in a thread; a context manager, at whose end the thread has stopped.
 
-    The errors of the iterator are raised where its next item would be. A generator is closed in the thread that ran it.
+    An error of the iterator is raised in place of its next item. A generator is closed in the thread that ran it.
 
     Args:
         items: what to iterate over.
-        most: finished items that wait, besides the one at hand and the one being made.
+        most: finished items that wait, besides the item in use and the one that is being made.
     """
 
     def __init__(self, items: Iterable[T], most: int = 1) -> None:
         self._channel: Channel[T] = Channel(most)
         self._given = iter(self._channel)
-        self._thread = threading.Thread(target=self._run, args=(items,), name="ahead")
+        self._thread = threading.Thread(target=self._run, args=(items,), name="prefetch")
 
     def _run(self, items: Iterable[T]) -> None:
         error: BaseException | None = None
@@ -107,7 +107,7 @@ class Ahead(Generic[T]):
                 del item
         except Closed:
             pass
-        except BaseException as found:  # whatever it is, it belongs to who asked for the items
+        except BaseException as found:  # raised again in the caller's thread
             error = found
         if isinstance(items, Generator):
             items.close()
@@ -125,36 +125,36 @@ class Ahead(Generic[T]):
         self._thread.join()
 
 
-class Behind(Generic[T]):
-    """A function that a thread runs over items that are given to it one by one; a context manager.
+class WriteBehind(Generic[T]):
+    """Runs a function in a thread over items that are put one by one; a context manager.
 
-    Where its body ends, all items have been worked on; where it raises, those on their way are dropped, the function's
-    iterator raises :class:`Closed`, and the thread has stopped.
+    At the end of the body it waits until all items are processed. If the body raises, waiting items are dropped, the
+    function's iterator raises :class:`Closed`, and the thread has stopped.
 
     Args:
-        consume: takes the iterator of the items.
+        consume: takes the iterator over the items.
         most: items that wait.
     """
 
     def __init__(self, consume: Callable[[Iterator[T]], object], most: int = 1) -> None:
         self._channel: Channel[T] = Channel(most)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(consume,), name="behind")
+        self._thread = threading.Thread(target=self._run, args=(consume,), name="write behind")
 
     def _run(self, consume: Callable[[Iterator[T]], object]) -> None:
         try:
             consume(iter(self._channel))
         except Closed:
             pass
-        except BaseException as found:  # whatever it is, it belongs to who gave the items
+        except BaseException as found:  # raised again in the caller's thread
             self._error = found
         self._channel.close()
 
     def put(self, item: T) -> None:
-        """Hand over an item; wait while there is no room.
+        """Add an item; wait while the queue is full.
 
         Raises:
-            Exception: what the function raised; :class:`Closed` if it returned before its iterator ended.
+            Exception: the error of the function; :class:`Closed` if it returned before the last item.
         """
         try:
             self._channel.put(item)
@@ -173,7 +173,7 @@ class Behind(Generic[T]):
                 self._channel.end()
                 self._thread.join()
         finally:
-            # Also when the wait was interrupted.
+            # Also if the wait was interrupted.
             self._channel.close()
             self._thread.join()
         if kind is None and self._error is not None:

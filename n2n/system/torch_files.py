@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, without running code that may be in it."""
+"""Reading files of ``torch.save`` without running code that may be in them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import torch
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
-# The end of a zip archive: a mark, the length and the offset of its directory, the length of a comment. Before it the same in
-# 64 bits, with a locator behind that tells where it begins.
+# The end record of a zip archive: signature, length and offset of the directory, length of the comment. The same record of a
+# 64-bit archive stands before it, and between them a locator with the offset of the 64-bit record.
 _END, _END64, _LOCATOR = struct.Struct("<4s8xIIH"), struct.Struct("<4s36xQQ8xQ4x"), 56
 
 
 def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it again") -> Any:
-    """Map a file written by ``torch.save``; only tensors and plain values come out of it.
+    """Load tensors and plain values from a file of ``torch.save``.
 
-    Tensors are mapped from the file, so no memory is taken by what it claims.
+    Tensors are mapped from the file, so that a size that it claims takes no memory.
 
     Args:
         path: the file, which may be hostile.
-        wanted: what is expected in it, for the messages.
-        advice: what to do if it is damaged, for the message.
+        wanted: what is expected in it, for messages.
+        advice: what to do if it is damaged, for messages.
 
     Raises:
         InputError: if it is missing, damaged, not such a file, or holds more than tensors and plain values.
@@ -36,11 +36,11 @@ def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it aga
     more = InputError(f"{path} holds more than tensors and plain values, and none of it was run: expected {wanted}")
     try:
         plain = _is_one_archive(path)
-        # torch maps only entries that are stored as they are; a compressed one could also unpack to any size.
+        # torch can map uncompressed entries only, and a compressed one could unpack to any size.
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             plain = plain and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            # torch does not look at the checksums. Entries that lie over each other would keep us busy with it.
+            # torch does not check the checksums. Entries that overlap would take too long to check.
             plain = plain and sum(entry.file_size for entry in entries) <= size and not archive.testzip()
             pickles = [archive.read(entry) for entry in entries if plain and entry.filename.endswith("data.pkl")]
     except OSError as error:
@@ -49,20 +49,19 @@ def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it aga
         plain = False
     if not plain:
         raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; {advice}")
-    # The one thing of those that torch lets pass which takes memory by a number: bytearray(10**12).
+    # torch accepts bytearray(10**12), which takes as much memory as its number says.
     if any(b"bytearray" in pickled for pickled in pickles):
         raise more
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise more from None
-    # Damaged files fail in many ways inside torch.load; all mean the same to the user.
-    except Exception as error:
+    except Exception as error:  # of many kinds, for damaged files
         raise InputError(f"{path} cannot be read ({reason(error)}): expected {wanted}") from None
 
 
 def _is_one_archive(path: Path) -> bool:
-    """Whether a zip archive ends with its directory and nothing else: in others torch and zipfile may see different entries."""
+    """Whether a zip archive ends with its directory: in others torch and zipfile may find different entries."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - _END.size - _END64.size))
@@ -71,7 +70,7 @@ def _is_one_archive(path: Path) -> bool:
         return False
     mark, length, start, comment = _END.unpack(tail[-_END.size :])
     end = size - _END.size
-    if tail[_LOCATOR:].startswith(b"PK\x06\x07"):  # in 64 bits, as torch writes it
+    if tail[_LOCATOR:].startswith(b"PK\x06\x07"):  # a 64-bit archive, as torch writes
         mark64, length, start, at = _END64.unpack(tail[: _END64.size])
         end = size - len(tail)
         if mark64 != b"PK\x06\x06" or at != end:

@@ -1,4 +1,4 @@
-"""Reading YAML files that may be damaged, or written to take the memory or to be read for ever."""
+"""Reading YAML files that may be damaged or hostile: made to use up the memory, or to be read for ever."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
-from n2n.system.nested import MOST_VALUES, every
+from n2n.system.nested import MOST_VALUES, nested_values
 
-# The largest configuration has a few kilobytes.
+# Far more than any configuration has.
 _MOST_BYTES = 2**20
 
 
@@ -18,15 +18,15 @@ def load_yaml(path: Path, wanted: str) -> Any:
 
     Args:
         path: the file.
-        wanted: what is expected in it, for the messages.
+        wanted: what is expected in it, for messages.
 
     Raises:
-        InputError: if it is no file, too large, no YAML, or its values refer to one another so that they are far too many.
+        InputError: if it is no file, too large, no YAML, or has too many values.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Does not let keys that are merged (<<) double again and again, as PyYAML before 6.0.4 does."""
+        """Limits merged keys (<<), whose number PyYAML before 6.0.4 lets double again and again."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)
@@ -37,8 +37,8 @@ def load_yaml(path: Path, wanted: str) -> Any:
         raise InputError(f"{path} has more than {_MOST_BYTES:,} bytes: expected {wanted}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        for _ in every(content):  # which refuses too many
+        for _ in nested_values(content):  # raises if there are too many
             pass
-    except Exception as error:  # values such as dates that are none fail in many ways
+    except Exception as error:  # of many kinds, as for dates that do not exist
         raise InputError(f"{path} cannot be read ({reason(error)}): expected {wanted}") from None
     return content

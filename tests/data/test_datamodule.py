@@ -55,18 +55,6 @@ def test_batches_travel_only_where_they_are_not(tmp_path: Path) -> None:
     assert moved.seed == batch.seed
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
-@pytest.mark.parametrize("low", [0.0, 3.0])
-def test_range_becomes_0_to_1(dtype: torch.dtype, low: float) -> None:
-    images = torch.arange(256).reshape(1, 1, 16, 16).to(dtype)
-    before = images.clone()
-    scaled = datamodule._scaled(images, (low, 255.0))
-    assert scaled is not None
-    assert scaled.dtype == torch.float32
-    assert torch.equal(scaled, (torch.arange(256).float() - low).div(255.0 - low).reshape(1, 1, 16, 16))
-    assert torch.equal(images, before)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("on_device", [True, False])
 def test_batches_on_a_gpu_are_those_of_the_host(tmp_path: Path, on_device: bool) -> None:

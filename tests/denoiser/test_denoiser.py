@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from n2n import Denoiser, DenoisingModule, backbones
+from n2n.denoiser import streaming
+from n2n.denoiser.pipeline import Job, denoise_files
 from n2n.errors import InputError
 from tests.write_checkpoints import write_checkpoint
 
@@ -92,6 +94,16 @@ def _ends(dtype: str) -> tuple[int, int]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_narrow_range_far_from_0_comes_back(dtype: str) -> None:
+    noisy = (1e6 + np.linspace(0, 1, 40 * 50)).reshape(40, 50).astype(dtype)
+    denoiser = Denoiser(nn.Identity(), 1, "cpu", tile=32, range=(1e6 + 0.03, 1e6 + 1.03))
+    np.save("x.npy", noisy)
+    denoise_files(denoiser, [Job(Path("x.npy"), Path("out/x.npy"))])
+    for denoised in (denoiser(noisy), np.load("out/x.npy")):
+        assert np.abs(denoised - noisy).max() <= (0 if dtype == "float32" else 1e-6)
+
+
 def test_integers_are_clipped_and_floats_are_not() -> None:
     network = nn.Conv2d(1, 1, 1)
     nn.init.constant_(network.weight, 3.0)
@@ -133,18 +145,70 @@ def test_network_bound_to_a_width_takes_that_width() -> None:
         denoiser.denoise(torch.rand(1, 3, 310, 301))
 
 
-def test_batches_shrink_to_the_memory() -> None:
+# As CUDA, cuDNN, cuBLAS, Apple GPUs and the CPU say it.
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.5 GB, max allowed: 18.1 GB)."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=repr)
+def test_batches_shrink_to_the_memory(error: RuntimeError) -> None:
+    sizes: list[int] = []
+
     class Small(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
             if x.shape[0] * x.shape[2] > 100:
-                raise torch.OutOfMemoryError
+                raise error
             return x
 
     noisy = torch.rand(9, 3, 32, 32)
     denoiser = Denoiser(Small(), 3, "cpu", batch=64)
     assert torch.equal(denoiser.denoise(noisy), noisy)
-    with pytest.raises(InputError, match="a tile of 101×8 px does not fit"):
+    assert max(sizes[1:]) < 9  # halved after the first
+    with pytest.raises(
+        InputError, match=r"a tile of 101×8 px does not fit into the memory of cpu \(.+\): give a smaller"
+    ):
         denoiser.denoise(torch.rand(1, 3, 101, 8))
+
+
+def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory() -> None:
+    with pytest.raises(InputError, match=r"cannot take images of 3×8×8 \(Given groups=1, weight of size"):
+        Denoiser(nn.Conv2d(1, 1, 1), 3, "cpu").denoise(torch.rand(4, 3, 8, 8))
+
+
+def test_a_row_of_tiles_that_does_not_fit_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "to_unit", raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")))
+    np.save("x.npy", np.zeros((40, 300, 3), np.uint8))
+    job = Job(Path("x.npy"), Path("out/x.npy"))
+    denoise_files(Denoiser(nn.Identity(), 3, "cpu", tile=32), [job])
+    assert str(job.failure) == (
+        "x.npy: a row of tiles, 300 px wide, does not fit into the memory of cpu (CUDA out of memory. Tried to allocate): give "
+        "a smaller tile"
+    )
+
+
+def test_a_receptive_field_that_memory_is_too_small_for_gets_one_line() -> None:
+    denoiser = Denoiser(nn.Identity(), 3, "cpu", tile=32)
+    denoiser.backbone.forward = raising(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(InputError, match="receptive field cannot be measured in the memory of cpu"):
+        denoiser.denoise(torch.rand(1, 3, 40, 40))
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from n2n import Denoiser, backbones
-from n2n.data.images import create_image, open_image, read_image
+from n2n.data.images import create_image, open_image
 from n2n.data.images.arrays import NpyReader, NpyWriter
+from n2n.denoiser import pipeline
 from n2n.denoiser.pipeline import Job, denoise_files
 from n2n.errors import InputError
+from tests.images import read_image
 
 LONG = 20
 
@@ -197,7 +199,7 @@ def test_what_no_file_causes_ends_all_and_leaves_nothing(where: str, monkeypatch
     if where == "writer":
         monkeypatch.setattr(stages, "before_writing", broken)
     if where == "reader":
-        monkeypatch.setattr(Denoiser, "survey", broken)
+        monkeypatch.setattr(pipeline, "survey_image", broken)
     with pytest.raises(KeyboardInterrupt if where == "network" else ZeroDivisionError):
         denoise_files(Denoiser(Broken(), 3, "cpu", tile=32), jobs)
     assert threading.active_count() == before

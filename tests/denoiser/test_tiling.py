@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from n2n import backbones
 from n2n.denoiser.receptive_field import ReceptiveField, measure
-from n2n.denoiser.tiling import Tiling, bands, spans
+from n2n.denoiser.tiling import Tiling, denoise_bands, spans
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def test_every_row_is_read_once_and_given_once() -> None:
         read.extend(range(start, stop))
         return image[:, :, start:stop]
 
-    given = list(bands(rows, (301, 90), Tiling(48, 16, 4), nn.Identity(), 3))
+    given = list(denoise_bands(rows, (301, 90), Tiling(48, 16, 4), nn.Identity(), 3))
     assert read == list(range(301))
     assert max(part.shape[2] for part in given) <= 48 + 16 + 16
     assert torch.allclose(torch.cat(given, dim=2), image, atol=1e-6)
@@ -90,7 +90,9 @@ def test_no_seam_shows_where_the_overlap_is_too_small() -> None:
     # A gradient less its mean: every tile is off by another constant.
     image = torch.linspace(0, 1, 600).expand(1, 1, 64, 600)
     tiling = Tiling.plan(ReceptiveField(None, 32), 128, None)
-    given = torch.cat(list(bands(lambda a, b: image[:, :, a:b], (64, 600), tiling, GlobalMean(), 1)), dim=2)
+    given = torch.cat(list(denoise_bands(lambda a, b: image[:, :, a:b], (64, 600), tiling, GlobalMean(), 1)), dim=2)
     steps = given[0, 0, 0].diff().abs()
-    hard = torch.cat(list(bands(lambda a, b: image[:, :, a:b], (64, 600), Tiling(128, 0, 0), GlobalMean(), 1)), dim=2)
+    hard = torch.cat(
+        list(denoise_bands(lambda a, b: image[:, :, a:b], (64, 600), Tiling(128, 0, 0), GlobalMean(), 1)), dim=2
+    )
     assert steps.max() < 0.05 * hard[0, 0, 0].diff().abs().max()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from n2n.system.threads import Ahead, Behind, Closed
+from n2n.system.threads import Closed, Prefetch, WriteBehind
 
 # Seconds after which a test gives up on a thread.
 LONG = 20
@@ -19,7 +19,7 @@ def test_items_come_in_order_and_are_made_ahead() -> None:
         second.set()
         yield 1
 
-    with Ahead(items()) as ahead:
+    with Prefetch(items()) as ahead:
         given = iter(ahead)
         assert next(given) == 0
         # Nobody has asked for it yet.
@@ -38,7 +38,7 @@ def test_few_items_wait(most: int) -> None:
                 full.set()
             yield i
 
-    with Ahead(items(), most) as ahead:
+    with Prefetch(items(), most) as ahead:
         assert full.wait(LONG)
         for asked, item in enumerate(ahead, 1):
             assert item == asked - 1
@@ -52,7 +52,7 @@ def test_errors_come_after_the_items_before_them() -> None:
         yield 0
         raise ValueError("broken")
 
-    with Ahead(items(), 5) as ahead:
+    with Prefetch(items(), 5) as ahead:
         given = iter(ahead)
         assert next(given) == 0
         with pytest.raises(ValueError, match="broken"):
@@ -71,7 +71,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_generator() -> None:
             closed_in.append(threading.current_thread())
 
     def interrupted() -> None:
-        with Ahead(items()) as ahead:
+        with Prefetch(items()) as ahead:
             next(iter(ahead))
             raise KeyboardInterrupt
 
@@ -89,7 +89,7 @@ def test_what_is_given_is_worked_on_behind_and_waited_for() -> None:
         assert go.wait(LONG)
         done.extend(items)
 
-    with Behind(consume, 2) as behind:
+    with WriteBehind(consume, 2) as behind:
         behind.put(0)
         behind.put(1)
         assert done == []  # and yet both were taken
@@ -104,7 +104,7 @@ def test_errors_behind_reach_who_gives() -> None:
         raise ValueError("full")
 
     def give(consume: Callable[[Iterator[int]], None], count: int) -> None:
-        with Behind(consume) as behind:
+        with WriteBehind(consume) as behind:
             for i in range(count):
                 behind.put(i)
 
@@ -135,7 +135,7 @@ def test_an_interrupt_drops_what_waits_behind() -> None:
             seen.append("cleaned")
 
     def interrupted() -> None:
-        with Behind(consume) as behind:
+        with WriteBehind(consume) as behind:
             behind.put(0)
             assert started.wait(LONG)
             raise KeyboardInterrupt

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from n2n.cli import main
-from n2n.data.images import read_image
 from tests.conftest import write_photos
+from tests.images import read_image
 from tests.write_checkpoints import write_checkpoint
 
 MEAN = "tests.networks.Mean"

@@ -1,4 +1,4 @@
-"""A backbone's graph, captured for every batch, height and width that it takes."""
+"""Capturing the graph of a backbone, for all batches, heights and widths that it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.fx.experimental import _config as symbolic
 
 from n2n.errors import InputError
 
-# N, H, W of the images that a backbone is tried on: odd and even sides, wide and high ones, one and several at once.
+# N, H, W of the images that a backbone is tried on: odd and even sides, wide and high images, one and several.
 TRIED = ((1, 64, 96), (3, 33, 47), (1, 101, 40), (2, 36, 51))
 
 
@@ -22,9 +22,9 @@ class Sides:
     """Which image sizes a backbone takes.
 
     Attributes:
-        step: H and W must be multiples of it, in pixels.
-        width: the one W that it takes; None if any multiple of ``step``.
-        least: H and W must be at least this, in pixels.
+        step: H and W must be multiples of this many pixels.
+        width: the only W that it takes, in pixels; None for any multiple of ``step``.
+        least: H and W must be at least this many pixels.
     """
 
     step: int = 1
@@ -42,7 +42,7 @@ class Sides:
 
 
 class _Network(nn.Module):
-    """A backbone whose argument has the name of the file's input, whatever its author called it."""
+    """A backbone whose argument has the name of the file's input."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -53,10 +53,10 @@ class _Network(nn.Module):
         return denoised
 
 
-def reason(error: Exception) -> str:
-    """Return the line that says most of a message that may have hundreds."""
+def main_line(error: Exception) -> str:
+    """Return the most informative line of an exporter's message, which may have hundreds."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # torch.export's list of the sizes that a graph does not hold for stands below a line that says there is one.
+    # torch.export lists the sizes that a graph is not valid for below a general line.
     listed = [line.removeprefix("- ") for line in lines if line.startswith("- Not all values")]
     return [*listed, *lines, type(error).__name__][0][:200]
 
@@ -65,15 +65,15 @@ def _takes(backbone: nn.Module, shape: tuple[int, ...]) -> bool:
     try:
         with torch.inference_mode():
             return bool(backbone(torch.zeros(shape)).shape == torch.Size(shape))
-    except Exception:  # an author's backbone can fail in any way; all mean that it does not take this size
+    except Exception:  # a backbone can raise anything for a size that it does not take
         return False
 
 
 def find_sides(backbone: nn.Module, channels: int) -> Sides:
-    """Find out which sizes a backbone takes: all, or multiples of a power of two, or those of one width.
+    """Try which sizes a backbone takes: all, multiples of a power of two, or those of one width.
 
     Raises:
-        InputError: if it is none of these.
+        InputError: if it takes none of these.
     """
     choices = [Sides(step) for step in (1, 2, 4, 8, 16, 32, 64)]
     if isinstance(width := getattr(backbone, "width", None), int) and width > 0:
@@ -88,7 +88,7 @@ def find_sides(backbone: nn.Module, channels: int) -> Sides:
 
 
 def _axes(sides: Sides) -> dict[int, Any]:
-    """Return what is free in an input N×C×H×W, by axis."""
+    """Return the axes of N×C×H×W whose size is free."""
 
     def any_of(name: str) -> Any:
         if sides.step > 1:
@@ -100,37 +100,37 @@ def _axes(sides: Sides) -> dict[int, Any]:
 
 
 def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedProgram, Sides]:
-    """Capture the backbone's graph for every N, H and W that it takes.
+    """Capture the backbone's graph for all N, H and W that it takes.
 
     Returns:
-        The graph, and ``sides`` with the least H and W that it holds for: networks that pad by reflection, or pool and
-        interpolate, have one.
+        The graph, and ``sides`` with the least H and W that it is valid for, which is more than 1 for networks that pad by
+        reflection, or pool and interpolate.
 
     Raises:
         InputError: if it cannot be captured, or only for some sizes.
     """
-    # At least two of everything: the exporter takes a size of one for a constant.
+    # The exporter takes a size of 1 for a constant, so that no size is 1 here.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))
-    # In their plain order: from weights in channels_last order the exporter would go on to ask for the order of every image
-    # between the layers, for which sides of 1 pixel are a case of their own.
+    # Weights in contiguous order: with channels_last the exporter adds checks of the order of all images between the layers,
+    # for which sides of 1 pixel are a special case.
     network, why = _Network(deepcopy(backbone)).to(memory_format=torch.contiguous_format), ""  # type: ignore[call-overload]
     for least in (1, 8, 32):
         sides = replace(sides, least=least)
         try:
-            # As in torch's own ONNX exporter. Otherwise a size that can be 1, such as that of an image halved several times,
-            # is taken to be more, and the graph holds for larger images alone.
+            # As torch's ONNX exporter does; there is no public name for it (tried with torch 2.9 and 2.13). Otherwise a size
+            # that can be 1, as of an image halved several times, is assumed to be more, and small images are not valid.
             with symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made when it is imported
                 program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
             break
         except Exception as error:  # of many kinds
-            # The first try's reason: the later ones' are about sizes that no one asked for.
-            why = why or reason(error)
+            # The reason of the first attempt: the others are about larger sizes than asked for.
+            why = why or main_line(error)
     else:
         raise InputError(
             f"the backbone {type(backbone).__name__} cannot be exported for every batch, height and width ({why}): keep "
             "Python branches on sizes and values out of its forward"
         )
-    # What the graph is good for without; the first would be half of a small file, the second names this machine's folders.
+    # The graph does not need these: the first would be half of a small file, the second names folders of this machine.
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):

@@ -4,7 +4,7 @@ PNG and JPEG; TIFF and BigTIFF of one or many pages; arrays in .npy, .npz and za
 """
 
 from n2n.data.images.base import ImageReader, ImageWriter, Metadata
-from n2n.data.images.files import SUFFIXES, create_image, find_images, is_image, open_image, read_image, read_photograph
+from n2n.data.images.files import SUFFIXES, create_image, find_images, is_image, open_image, read_photograph
 
 __all__ = [
     "SUFFIXES",
@@ -15,6 +15,5 @@ __all__ = [
     "find_images",
     "is_image",
     "open_image",
-    "read_image",
     "read_photograph",
 ]

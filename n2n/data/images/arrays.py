@@ -1,4 +1,4 @@
-""".npy and .npz files, and how an array of any dimensions is told apart into pages, rows and channels."""
+""".npy and .npz files, and which axes of an array are pages, rows, columns and channels."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
 
+def has_channel_axis(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis of an array is C: one of 1 to 4, of three axes or more."""
+    return len(shape) > 2 and 1 <= shape[-1] <= 4
+
+
 def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
     """Return pages, H, W and C of an array.
 
-    Two axes are H×W. Of three or more, a last axis of 1 to 4 is C and the two before it H×W; otherwise the last two are H×W.
-    All axes before them are pages.
+    The last axes are H×W×C, or H×W where :func:`has_channel_axis` is false. All axes before them are pages.
 
     Raises:
         InputError: if there are fewer than two axes.
     """
     if len(shape) < 2:
         raise InputError(f"{path} holds an array of {len(shape)} axes: expected H×W, H×W×C, N×H×W or N×H×W×C")
-    if len(shape) > 2 and 1 <= shape[-1] <= 4:
-        return math.prod(shape[:-3]), shape[-3], shape[-2], shape[-1]
-    return math.prod(shape[:-2]), shape[-2], shape[-1], 1
+    *pages, H, W, C = shape if has_channel_axis(shape) else (*shape, 1)
+    return math.prod(pages), H, W, C
 
 
 class RawRows:
-    """Samples that lie in a file uncompressed and in order; nothing is mapped, so that memory stays flat.
+    """Uncompressed samples that follow one another in a file. They are read, not mapped, so that memory stays flat.
 
     Args:
-        file: open for reading bytes, by ``seek`` and ``readinto``.
+        file: an open binary file, with ``seek`` and ``readinto``.
         offset: of the first sample, in bytes.
         dtype: of the samples as stored.
         row: samples in a row.
@@ -55,7 +58,11 @@ class RawRows:
 
 
 def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an .npy header: shape, whether the order is Fortran's, and dtype. No pickled object is touched."""
+    """Read an .npy header, and no pickled object: shape, whether the order is Fortran's, and dtype.
+
+    Raises:
+        InputError: if the header is damaged, or the array holds no numbers.
+    """
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -88,14 +95,11 @@ class NpyReader(ImageReader):
                     f"{size - offset:,} bytes of them"
                 )
             self._check()
-            # Fortran's order scatters a row over the whole file: the system's mapping reads what it must.
-            self._mapped = (
-                np.memmap(self._file, self.stored, "r", offset, self.shape, "F").reshape(
-                    self.pages, self.height, self.width, self.channels
-                )
-                if fortran
-                else None
-            )
+            # In Fortran's order a row is scattered over the whole file: mapped, the system reads the pages that it needs.
+            self._mapped: Array | None = None
+            if fortran:
+                mapped = np.memmap(self._file, self.stored, "r", offset, self.shape, "F")
+                self._mapped = mapped.reshape(self.pages, self.height, self.width, self.channels)
             self._rows = RawRows(self._file, offset, self.stored, self.width * self.channels)
         except BaseException:
             self._file.close()
@@ -116,7 +120,7 @@ class NpyReader(ImageReader):
 
 
 class NpzReader(ImageReader):
-    """An .npz file with one array in it; it is compressed as a whole, so it is unpacked whole."""
+    """An .npz file with one array, which is compressed as a whole and so unpacked as a whole."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -128,10 +132,10 @@ class NpzReader(ImageReader):
                     listed = ", ".join(f"{name.removesuffix('.npy'):.30}" for name in names[:5])
                     raise InputError(f"{path} holds {len(names)} arrays ({listed}): expected one; save it as .npy")
                 self.name = names[0]
-                # As NumPy saves them; others may take memory by what they claim.
+                # NumPy uses these two. Others may take as much memory as they claim.
                 if archive.infolist()[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise InputError(
-                        f"{path} is compressed in a way that NumPy has not: save it by numpy.savez_compressed"
+                        f"{path} has a compression that NumPy does not use: save it with numpy.savez_compressed"
                     )
                 with archive.open(self.name) as file:
                     self.shape, self._fortran, self.stored = read_header(file, path)
@@ -162,45 +166,46 @@ class NpzReader(ImageReader):
         return self._array[page, start:stop]
 
     def close(self) -> None:
-        """Let the array go."""
+        """Free the array."""
         super().close()
         self._array = None
 
 
-class _ArrayWriter(ImageWriter):
+class ArrayWriter(ImageWriter):
+    """Writes an array, whose shape alone says which axes are channels."""
+
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         if layout(like.shape, like.path) != (like.pages, like.height, like.width, like.channels + like.extra):
             raise self._refuse(f"an array cannot say that it has {like.channels} channels", "a TIFF file")
 
-    def _header(self, file: IO[bytes]) -> np.dtype[Any]:
-        stored: np.dtype[Any] = getattr(self.like, "stored", self.like.dtype)
-        head = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": self.like.shape}
-        np.lib.format.write_array_header_2_0(file, head)
-        return stored
+
+def _write_array(file: IO[bytes], like: ImageReader, strips: Iterator[Array]) -> None:
+    """Write an array as .npy to an open file."""
+    stored: np.dtype[Any] = getattr(like, "stored", like.dtype)
+    head = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": like.shape}
+    np.lib.format.write_array_header_2_0(file, head)
+    for strip in strips:
+        file.write(np.ascontiguousarray(strip, stored).data)
 
 
-class NpyWriter(_ArrayWriter):
+class NpyWriter(ArrayWriter):
     """Writes an .npy file row by row."""
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         with path.open("wb") as file:
-            stored = self._header(file)
-            for strip in strips:
-                file.write(np.ascontiguousarray(strip, stored).data)
+            _write_array(file, self.like, strips)
 
 
-class NpzWriter(_ArrayWriter):
-    """Writes an .npz file with one array, under the name that the other file's has."""
+class NpzWriter(ArrayWriter):
+    """Writes an .npz file with one array, under the name that it has in the other file."""
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        # Without the folders that it may have: whoever unpacks the file must not write elsewhere.
+        # Without folders: a hostile name must not make who unpacks the file write elsewhere.
         name = PurePosixPath(getattr(self.like, "name", "").replace("\\", "/")).name
         name = name if name.endswith(".npy") else "image.npy"
         with (
             zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
             archive.open(name, "w", force_zip64=True) as file,
         ):
-            stored = self._header(file)
-            for strip in strips:
-                file.write(np.ascontiguousarray(strip, stored).data)
+            _write_array(file, self.like, strips)

@@ -1,10 +1,11 @@
-"""What every image file is to the rest of n2n: pages of rows, read and written strip by strip."""
+"""What an image file is to the rest of n2n: pages of rows, read and written strip by strip."""
 
 from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,39 +18,50 @@ from n2n.system.files import replacing
 
 Array = NDArray[Any]
 
-# Pixels of a PNG or JPEG file, which is decoded whole: Pillow's own limit.
+# Pixels of a PNG or JPEG file, which is decoded as a whole: Pillow's own limit.
 MAX_PIXELS = 178_956_970
-# Bytes that one strip, tile or chunk, or the array of an .npz file, may unpack to.
+# Bytes of one strip, tile or chunk, or of the array of an .npz file, once it is unpacked.
 MAX_BLOCK = 2**30
-# Pixels of one row: what is streamed is streamed by rows; and bytes of it.
+# Pixels and bytes of one row: large images are read by rows, so a row must fit into the memory several times.
 MAX_WIDTH = 2**18
 MAX_ROW = 2**23
-# 32-bit and wider integers do not fit into the float32 that networks compute in.
+# Integers of 32 bits and more do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
-# What writers of formats raise when they are to say again what the other file says of itself, which may be wrong.
-_BY_METADATA = (
+# Raised by format writers when metadata copied from the source file is invalid.
+_METADATA_ERRORS = (
     *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
     struct.error,
 )
 
-# Grey of red, green and blue: Rec. 601, Pillow's own conversion.
+# Weights of red, green and blue in grey: Rec. 601, as Pillow converts.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels with the pixels from one format to another.
+    """What is copied with the pixels from one format to another.
 
     Attributes:
         icc: colour profile.
-        exif: EXIF block, with the orientation; pixels are as stored, not turned.
+        exif: EXIF block, with the orientation. Pixels are as stored, not rotated.
         dpi: pixels per inch, horizontal and vertical.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+
+
+@contextmanager
+def refusing_damage(path: Path, wanted: str) -> Iterator[None]:
+    """Raise InputError in place of the errors, of any kind, that libraries raise for damaged files."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is damaged ({reason(error)}): expected {wanted}") from None
 
 
 class ImageReader(ABC):
@@ -61,10 +73,10 @@ class ImageReader(ABC):
         height: H in pixels.
         width: W in pixels.
         channels: C, without opacity and other samples that are no image content.
-        extra: samples of a pixel that pass through, after its channels: 1 for opacity, mostly 0.
+        extra: samples of a pixel after its channels, which are copied unchanged: 1 for opacity, mostly 0.
         dtype: of the samples, in the machine's byte order.
-        shape: of the array as its file states it; pages×H×W×(C + extra) for files that are no arrays.
-        metadata: what travels to other formats.
+        shape: of the array as the file states it; pages×H×W×(C + extra) for files that hold no array.
+        metadata: what is copied to other formats.
     """
 
     path: Path
@@ -76,16 +88,17 @@ class ImageReader(ABC):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     metadata: Metadata = Metadata()
-    # Rows that must be decoded together.
+    # Rows that are decoded together.
     _block: int = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # The last block that was decoded: its page, first row, and the row after its last.
         self._kept: tuple[int, int, int] = (-1, 0, 0)
         self._samples: Array | None = None
 
     def _check(self) -> None:
-        """Refuse what the rest of n2n cannot work on; called once the attributes are there."""
+        """Refuse images that n2n cannot process; subclasses call it once the attributes are set."""
         if str(self.dtype) not in DTYPES:
             raise InputError(
                 f"{self.path} holds {self.dtype} values: expected one of {', '.join(DTYPES)}; convert the file"
@@ -112,9 +125,9 @@ class ImageReader(ABC):
         """Decode whole blocks of rows, (stop - start)×W×(C + extra)."""
 
     def samples(self, page: int, start: int, stop: int) -> Array:
-        """Read rows with all their samples, (stop - start)×W×(C + extra), in the file's own values.
+        """Read rows with all their samples, (stop - start)×W×(C + extra), in the file's own dtype and values.
 
-        Nothing is read but the blocks that hold these rows, and the last of them is kept for the next call.
+        Only the blocks that hold these rows are decoded. The last one is kept for the next call.
 
         Raises:
             InputError: if the file is damaged there.
@@ -132,7 +145,7 @@ class ImageReader(ABC):
                 keep = last - 1 - (last - 1) % self._block
                 self._kept, self._samples = (page, keep, last), fresh[keep - decoded :]
                 if keep > decoded:
-                    self._samples = self._samples.copy()  # not to hold the rows before it
+                    self._samples = self._samples.copy()  # frees the rows before it
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _read(self, page: int, start: int, stop: int) -> Array:
@@ -140,8 +153,7 @@ class ImageReader(ABC):
             return self._decode(page, start, stop)
         except (InputError, MemoryError):
             raise
-        # Decoders raise many kinds for damaged data, some with their own base classes.
-        except Exception as error:
+        except Exception as error:  # decoders raise many kinds for damaged data
             raise InputError(f"{self.path} is damaged ({reason(error)}): expected a whole image") from None
 
     def rows(self, page: int, start: int, stop: int) -> Array:
@@ -153,10 +165,10 @@ class ImageReader(ABC):
         return self.samples(page, start, stop)[..., : self.channels]
 
     def strips(self, height: int) -> Iterator[Array]:
-        """Read all rows of all pages in order, ``height`` at a time; none spans two pages.
+        """Read all rows of all pages in order, ``height`` at a time; the last of a page may be fewer.
 
         Yields:
-            rows×W×(C + extra), as :meth:`samples` gives them.
+            rows×W×(C + extra), as :meth:`samples` returns them.
 
         Raises:
             InputError: if the file is damaged.
@@ -177,7 +189,12 @@ class ImageReader(ABC):
 
 
 class ImageWriter(ABC):
-    """Writes an image file that is like another in pages, size, channels and dtype; all of it or nothing."""
+    """Writes an image file with the pages, size, channels and dtype of another; all of it or nothing.
+
+    Args:
+        path: to write, in the format of the subclass.
+        like: the other image, still open.
+    """
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like
@@ -186,17 +203,17 @@ class ImageWriter(ABC):
         """Write all rows of all pages in order.
 
         Args:
-            strips: arrays of rows×W×(C + extra) with any number of rows, of the dtype of the file; they are asked for one
-                after the other, and none spans two pages. If they raise, no file is left.
+            strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. They are read as
+                they are written. If they raise, no file is left.
 
         Raises:
-            InputError: if the file cannot be written there.
+            InputError: if the file cannot be written.
         """
         failed: list[Exception] = []
 
         def noted() -> Iterator[Array]:
             try:
-                # Not "yield from", which would close the strips with this: who gives them may want to go on.
+                # "yield from" would close the strips with this generator, and the caller may go on reading them.
                 for strip in strips:  # noqa: UP028
                     yield strip
             except Exception as error:
@@ -210,44 +227,14 @@ class ImageWriter(ABC):
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
         except (InputError, MemoryError):
             raise
-        except _BY_METADATA as error:
+        except _METADATA_ERRORS as error:
             if error in failed:
                 raise
             raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
 
     @abstractmethod
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        """Write the whole file to a path of its own."""
+        """Write the whole file to another path."""
 
     def _refuse(self, what: str, other: str) -> InputError:
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
-
-
-class Rows:
-    """Strips of any height, taken as strips of other heights.
-
-    Args:
-        strips: rows×W×(C + extra); asked for one after the other, when they are needed.
-    """
-
-    def __init__(self, strips: Iterator[Array]) -> None:
-        self._strips = strips
-        self._left: Array | None = None
-
-    def take(self, height: int) -> Array:
-        """Return the next rows, height×W×(C + extra)."""
-        parts, have = [], 0
-        while have < height:
-            strip = next(self._strips) if self._left is None else self._left
-            part = strip[: height - have]
-            self._left = strip[len(part) :] if len(part) < len(strip) else None
-            parts.append(part)
-            have += len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
-    """Cut strips of any height into strips of the given heights."""
-    rows = Rows(strips)
-    for height in heights:
-        yield rows.take(height)

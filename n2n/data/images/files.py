@@ -1,4 +1,4 @@
-"""Which file is of which format, and what the rest of n2n calls."""
+"""Opening, creating and finding image files, each in the format of its suffix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter
+from n2n.data.images.base import MAX_PIXELS, ImageReader, ImageWriter
 from n2n.data.images.pictures import exif_block, orientation
+from n2n.data.images.values import from_unit, to_unit
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
@@ -24,11 +26,10 @@ EXPECTED = "PNG, JPEG, TIFF, .npy, .npz or .zarr"
 
 
 def open_image(path: Path) -> ImageReader:
-    """Open an image of any format, told by its suffix; a folder is a zarr array.
+    """Open an image in the format of its suffix; a folder is a zarr array.
 
     Raises:
-        InputError: if it is missing, no image, damaged, claims more than it holds or n2n takes, or the system refuses: no
-            permission, too many open files, a disk that fails.
+        InputError: if it is missing, no image, damaged, larger than n2n takes, or cannot be read.
     """
     try:
         return _open(path)
@@ -38,7 +39,7 @@ def open_image(path: Path) -> ImageReader:
 
 def _open(path: Path) -> ImageReader:
     suffix = path.suffix.lower()
-    # Each format's library is imported when it is needed.
+    # Each format's library is imported only when it is needed.
     if path.is_dir():
         from n2n.data.images.zarr_files import ZarrReader, is_zarr
 
@@ -70,9 +71,9 @@ def is_image(path: Path) -> bool:
 
 
 def create_image(path: Path, like: ImageReader) -> ImageWriter:
-    """Prepare to write an image with the size, pages, channels and dtype of another, in the format of the path's suffix.
+    """Return a writer for an image with the pages, size, channels and dtype of another, in the format of the path's suffix.
 
-    Nothing is written before :meth:`ImageWriter.write`.
+    It writes nothing before :meth:`ImageWriter.write`.
 
     Raises:
         InputError: if the format cannot hold such an image.
@@ -97,20 +98,14 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
     raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
 
 
-def read_image(path: Path) -> Array:
-    """Read a whole image, pages×H×W×C, in the file's own dtype and values, without opacity.
-
-    Raises:
-        InputError: as :func:`open_image`.
-    """
-    with open_image(path) as image:
-        return np.stack([image.rows(page, 0, image.height) for page in range(image.pages)])
-
-
 def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
-    """Read a photograph as H×W×channels uint8, upright: 3 channels (grey is repeated) or 1 (colour becomes luma).
+    """Read a photograph as H×W×channels uint8, rotated to be upright; of several pages, the first.
 
-    16-bit samples are scaled down, floats are taken as [0, 1]; of several pages it is the first.
+    The full range of other integers becomes 0 to 255, and so does 0 to 1 of floats.
+
+    Args:
+        path: of the image.
+        channels: 3, where grey is repeated, or 1, where colours become luma.
 
     Raises:
         InputError: as :func:`open_image`, and for images of other than 1 or 3 channels.
@@ -124,16 +119,13 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
         exif = image.metadata.exif
     if rows.shape[2] not in (1, 3):
         raise InputError(f"{path} has {rows.shape[2]} channels: expected a photograph of 1 or 3")
-    if rows.dtype.kind == "f":
-        if not np.isfinite(rows).all():
-            raise InputError(f"{path} holds pixels that are not finite numbers: replace them first")
-        rows = np.rint(np.clip(rows, 0, 1) * 255)
-    elif rows.dtype != np.uint8:
-        limits = np.iinfo(rows.dtype)
-        rows = np.rint((rows.astype(np.float32) - limits.min) * (255 / (limits.max - limits.min)))
-    rows = rows.astype(np.uint8)
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise InputError(f"{path} holds pixels that are not finite numbers: replace them first")
+    if rows.dtype != np.uint8:
+        low, high = (0, 1) if rows.dtype.kind == "f" else (np.iinfo(rows.dtype).min, np.iinfo(rows.dtype).max)
+        rows = from_unit(to_unit(torch.tensor(rows), low, high), 0, 255, torch.uint8).numpy()
     picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
-    # Nothing else of the block, which may be damaged, is looked at.
+    # A block with nothing but the orientation: the rest of the file's may be damaged.
     if upright := exif_block(orientation(exif)):
         picture.info["exif"] = upright
         picture = ImageOps.exif_transpose(picture)
@@ -142,9 +134,10 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
 
 
 def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Give the images in some folders and all their subfolders, in a fixed order; a .zarr folder is one image.
+    """Find the images in folders and all their subfolders, without hidden ones; a .zarr folder is one image.
 
-    Hidden files and folders, whose names start with a dot, are left out.
+    Yields:
+        Paths, sorted within each folder of ``roots``.
 
     Raises:
         InputError: if a folder is not there.

@@ -1,4 +1,4 @@
-"""PNG and JPEG files, which are decoded and encoded whole."""
+"""PNG and JPEG files, which are decoded and encoded as a whole."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata
-from n2n.errors import InputError, reason
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, refusing_damage
+from n2n.errors import InputError
 from n2n.system.files import file_size
 
-_FORMATS = ("PNG", "JPEG")
-# Quality 95 without colour subsampling: the file must not put noise back that the network took out.
+_WANTED = "a whole PNG or JPEG image"
+# Quality 95 without colour subsampling, so that JPEG adds no visible noise to the denoised image.
 JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
-# Of zlib, which encodes on one core: photographs take half the time of its usual 6, and 2 % more bytes.
+# Compression level of zlib: at 4, photographs take half the time of the default, 6, and 2 % more bytes.
 _PNG_LEVEL = 4
 _ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,22 +35,20 @@ def open_picture(path: Path) -> Image.Image:
     if (size := file_size(path)) == 0:
         raise InputError(f"{path} is empty (0 bytes): expected a PNG or JPEG image")
     _check_chunks(path, size)
-    try:
-        return Image.open(path, formats=_FORMATS)
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that n2n reads: expected PNG or JPEG") from None
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"{path} claims over {MAX_PIXELS:,} pixels, more than n2n takes from one PNG or JPEG image: cut it up, or save it "
-            "as TIFF"
-        ) from None
-    # Pillow raises many kinds for damaged files (OSError, SyntaxError, ValueError, struct.error, ...).
-    except Exception as error:
-        raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
+    with refusing_damage(path, _WANTED):
+        try:
+            return Image.open(path, formats=("PNG", "JPEG"))
+        except UnidentifiedImageError:
+            raise InputError(f"{path} is not an image that n2n reads: expected PNG or JPEG") from None
+        except Image.DecompressionBombError:
+            raise InputError(
+                f"{path} claims over {MAX_PIXELS:,} pixels, more than n2n takes from one PNG or JPEG image: cut it up, or save "
+                "it as TIFF"
+            ) from None
 
 
 def _check_chunks(path: Path, size: int) -> None:
-    """Refuse a PNG file with a chunk that is longer than the file: Pillow asks for memory by that.
+    """Refuse a PNG file with a chunk that is longer than the file, for which Pillow would allocate memory.
 
     Raises:
         InputError: if there is one.
@@ -61,22 +59,22 @@ def _check_chunks(path: Path, size: int) -> None:
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
             length = int.from_bytes(head[:4], "big")
             if file.tell() + length > size:
-                raise InputError(f"{path} is damaged (it is cut off): expected a whole PNG or JPEG image")
+                raise InputError(f"{path} is damaged (it is cut off): expected {_WANTED}")
             file.seek(length + 4, 1)  # and its checksum
 
 
-def _is_deep(path: Path) -> bool:
-    """Whether this is a PNG file of 16 bits, of which Pillow keeps but 8 in colour images."""
+def _read_deep_header(path: Path) -> tuple[int, int, int] | None:
+    """Return width, height and colour type of a 16-bit PNG file; None for other files."""
     with path.open("rb") as file:
         start = file.read(_PNG_HEADER.size)
     if len(start) < _PNG_HEADER.size or not start.startswith(_PNG):
-        return False
-    name, _, _, depth, _ = _PNG_HEADER.unpack(start)
-    return bool(name == b"IHDR" and depth == 16)
+        return None
+    name, width, height, depth, colour = _PNG_HEADER.unpack(start)
+    return (width, height, colour) if name == b"IHDR" and depth == 16 else None
 
 
 def orientation(exif: bytes | None) -> int:
-    """Return how an image is to be turned to be seen upright: 1 to 8 as EXIF and TIFF count, 1 if it does not say."""
+    """Return the orientation in an EXIF block, 1 to 8 as in EXIF and TIFF; 1, which is upright, if it has none."""
     if not exif:
         return 1
     block = Image.Exif()
@@ -89,7 +87,7 @@ def orientation(exif: bytes | None) -> int:
 
 
 def exif_block(turned: int) -> bytes | None:
-    """Return the EXIF block that says how an image is to be turned; None if it is upright."""
+    """Return an EXIF block with an orientation; None if the image is upright."""
     if not 2 <= turned <= 8:
         return None
     block = Image.Exif()
@@ -100,36 +98,35 @@ def exif_block(turned: int) -> bytes | None:
 class PictureReader(ImageReader):
     """A PNG or JPEG file.
 
-    Palette and CMYK images become RGB, 1-bit images grey; opacity is an extra sample. The orientation in the EXIF block is
-    kept there, and the pixels are as stored.
+    Palette and CMYK images become RGB, 1-bit images grey. Opacity is an extra sample. Pixels are as stored: the orientation
+    stays in the EXIF block.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._image = open_picture(path)
         try:
-            self._describe()
-            self._check()
-        except InputError:
+            with refusing_damage(path, _WANTED):
+                self._describe()
+                self._check()
+        except BaseException:
             self._image.close()
             raise
-        except Exception as error:  # as in open_picture
-            self._image.close()
-            raise InputError(f"{path} is damaged ({reason(error)}): expected a whole PNG or JPEG image") from None
 
     def _describe(self) -> None:
         image = self._image
-        self._deep = _is_deep(self.path)
+        # Pillow keeps only 8 of 16 bits in colour images.
+        deep = _read_deep_header(self.path)
+        self._deep = deep is not None
         self._mode = "L" if image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") else "RGB"
         if image.has_transparency_data:
             self._mode = {"L": "LA", "RGB": "RGBA"}[self._mode]
-        if self._deep:
-            # Pillow gives LA of 16 bits as RGBA: the colour type is the file's own.
-            with self.path.open("rb") as file:
-                _, width, height, _, colour = _PNG_HEADER.unpack(file.read(_PNG_HEADER.size))
-            # Of two headers libpng believes the first and Pillow the last.
-            if (width, height) != image.size:
-                raise InputError(f"{self.path} is damaged (it says two sizes): expected a whole PNG or JPEG image")
+        if deep is not None:
+            *size, colour = deep
+            # Of two headers libpng uses the first and Pillow the last.
+            if tuple(size) != image.size:
+                raise InputError(f"{self.path} is damaged (it says two sizes): expected {_WANTED}")
+            # The file's own colour type: Pillow opens 16-bit LA as RGBA.
             self._mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(colour, "RGB")
         self.pages, (self.width, self.height) = 1, image.size
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")
@@ -138,7 +135,7 @@ class PictureReader(ImageReader):
         self.shape = (self.height, self.width, *((samples,) if samples > 1 else ()))
         self._block = self.height
         info = image.info
-        # A profile of inks describes no RGB.
+        # The colour profile of a CMYK image does not fit the RGB that it becomes.
         icc = info.get("icc_profile") if image.mode != "CMYK" else None
         self.metadata = Metadata(icc or None, info.get("exif") or None, info.get("dpi"))
 
@@ -147,7 +144,7 @@ class PictureReader(ImageReader):
             import imagecodecs
 
             samples = imagecodecs.png_decode(self.path.read_bytes())
-            # What is transparent in the file by a colour of its own comes with an opacity that it does not state.
+            # A file that marks one colour as transparent is decoded with an opacity, which its colour type does not have.
             return np.asarray(samples).reshape(self.height, self.width, -1)[..., : self.channels + self.extra]
         image = self._image
         if self.extra and image.mode == "1":
@@ -167,7 +164,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _encode_deep(samples: Array, metadata: Metadata) -> bytes:
-    """Encode a PNG file of 16 bits, which Pillow cannot in colour."""
+    """Encode a 16-bit PNG file, because Pillow cannot encode 16-bit colour."""
     import imagecodecs
 
     encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=_PNG_LEVEL))
@@ -179,12 +176,12 @@ def _encode_deep(samples: Array, metadata: Metadata) -> bytes:
         chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
     if metadata.exif:
         chunks += _chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
-    header = 8 + 12 + 13  # signature, and the header chunk, which comes first
+    header = 8 + 12 + 13  # the signature and the header chunk, which must come first
     return encoded[:header] + chunks + encoded[header:]
 
 
 class PictureWriter(ImageWriter):
-    """Writes a PNG or JPEG file, by the path's suffix."""
+    """Writes a PNG or JPEG file, chosen by the path's suffix."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)

@@ -1,4 +1,4 @@
-"""Writing TIFF files strip by strip or tile by tile, like the file that they come from."""
+"""Writing TIFF files strip by strip or tile by tile, stored as the file that they come from."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageWriter
 from n2n.data.images.pictures import JPEG_OPTIONS, orientation
+from n2n.data.images.rows import regroup
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
@@ -24,16 +25,16 @@ _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
     50000: imagecodecs.zstd_encode,
 }
 _HORIZONTAL, _FLOATING = 2, 3
-# What tags mean beside the pixels, so that it stays true of the denoised ones: orientation, page name and number, artist,
-# copyright, date, XMP, IPTC, GeoTIFF's, GDAL's.
+# Tags that do not depend on the pixel values, so that they stay true: orientation, page name and number, date, artist, XMP,
+# copyright, IPTC, and those of GeoTIFF and GDAL.
 _KEPT_TAGS = (
     *(274, 285, 297, 306, 315, 700, 33432, 33550, 33723, 33922, 34264, 34735, 34736, 34737),
     *(42112, 42113),
 )
 _IMAGEJ = 50839
-# Bytes of a strip where the other file's strips cannot be kept, before compression.
+# Bytes of a strip before compression, where the other file's strips cannot be kept.
 _STRIP = 2**18
-# Classic TIFF addresses 4 GiB; what is over that with the tags is BigTIFF.
+# Classic TIFF addresses 4 GiB, of which some is left for the tags. Larger files are BigTIFF.
 _CLASSIC = 2**32 - 2**25
 _LEVEL = int(JPEG_OPTIONS["quality"])
 
@@ -41,8 +42,8 @@ _LEVEL = int(JPEG_OPTIONS["quality"])
 class TiffWriter(ImageWriter):
     """Writes TIFF, or BigTIFF where the other file is or the pixels need it.
 
-    Kept from a TIFF file: compression, predictor, strips or tiles, resolution, colour profile, and the description of every
-    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie side by side (never in planes).
+    From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
+    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie side by side, never in planes.
     """
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
@@ -72,7 +73,7 @@ class TiffWriter(ImageWriter):
     def _storage(
         self, source: TiffReader | None, samples: int
     ) -> tuple[dict[str, Any], Callable[[Array], bytes], list[int], tuple[int, int] | None]:
-        """Choose how the samples are laid out: options of the file, an encoder of pieces, their heights, and the tile."""
+        """Choose how samples are stored: options of the file, an encoder of pieces, the pieces' heights, and the tile."""
         like = self.like
         row = like.width * samples * like.dtype.itemsize
         rows, tile, compression, predictor = max(1, min(like.height, _STRIP // row)), None, _NONE, 1
@@ -88,7 +89,7 @@ class TiffWriter(ImageWriter):
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
         jpeg = compression == _JPEG and like.dtype == np.uint8 and samples in (1, 3)
         if compression not in (_NONE, *_ENCODERS) and not jpeg:
-            compression = _DEFLATE  # of the kinds that n2n reads and does not write
+            compression = _DEFLATE  # in place of those that n2n reads but does not write
         if compression == _NONE:
             return options, _plain, heights, tile
         options["compression"] = compression
@@ -129,7 +130,7 @@ class TiffWriter(ImageWriter):
                 )
 
     def _extra_kind(self, source: TiffReader | None, index: int) -> int:
-        """Return what an extra sample is, counted from the last: 1 or 2 for opacity, 0 for anything."""
+        """Return the kind of an extra sample, by its negative index: 1 or 2 for opacity, 0 for unspecified."""
         if source is not None:
             kinds = tuple(int(kind) for kind in source.first.extrasamples)
             return kinds[index] if len(kinds) >= -index else 0
@@ -144,15 +145,15 @@ class TiffWriter(ImageWriter):
             if (turned := orientation(like.metadata.exif)) != 1:
                 tags["extratags"] = [(_KEPT_TAGS[0], "H", 1, turned, False)]
             return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
-        # A stack with one directory has one description, which is its first page's.
+        # A stack with one directory has one description, that of its first page.
         own = source.page_tags(page)
         if own is None:
             return {}
         description = own.valueof(270)
         if not isinstance(description, str) or (description.startswith('{"shape"') and not source.is_plain):
-            description = None  # or it is tifffile's own note on a layout that this file has no longer
+            description = None  # damaged, or tifffile's own, of a layout that the file written here does not have
         else:
-            # The other file's name and identity are not this one's; without them OME readers take the file at hand.
+            # The UUID and file name of the other file: without them OME readers use the file that they open.
             description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
         extratags = []
         for code in _KEPT_TAGS:
@@ -174,7 +175,7 @@ def _is_rational(value: object) -> bool:
 
 
 def _is_sound(tag: tifffile.TiffTag) -> bool:
-    """Whether a tag can be written again: a damaged one is left out."""
+    """Whether a tag can be written; a damaged one cannot."""
     value, text = tag.value, int(tag.dtype) == 2
     if text or isinstance(value, str | bytes):
         return text == isinstance(value, str) and isinstance(value, str | bytes)

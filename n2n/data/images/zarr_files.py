@@ -1,4 +1,4 @@
-"""zarr arrays, read and written by chunks; the package ``zarr`` is needed for them alone."""
+"""zarr arrays, read and written by chunks; they need the package ``zarr``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from n2n.data.images.arrays import layout
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.arrays import ArrayWriter, has_channel_axis, layout
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader
+from n2n.data.images.rows import regroup
 from n2n.errors import InputError, reason
 
-# Chunks that are not there have the fill value: from how many bytes on, and from how many for each that the folder has, an
-# array is nothing but a claim.
-_CLAIM, _MOST_RATIO = 2**30, 2**15
-# Rows of a chunk where the other file does not say; and its columns.
+# Chunks without a file have the fill value, so a small folder may claim any size. An array may claim this many bytes, or this
+# many for each byte of its folder.
+_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**30, 2**15
+# Rows and columns of a chunk, where the other file has no chunks.
 _CHUNK = 512
+# Those of numcodecs that run no code from the file: its pickle codec does.
 _CODECS = {
     *("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32"),
     *("gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd"),
@@ -36,7 +38,7 @@ def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError:
-        raise InputError(f"{path} is zarr, which needs a package more: pip install 'n2n[zarr]'") from None
+        raise InputError(f"{path} is zarr, which needs another package: pip install 'n2n[zarr]'") from None
     return zarr
 
 
@@ -44,7 +46,7 @@ def _size(path: Path) -> int:
     """Return the bytes of all files in a folder.
 
     Raises:
-        InputError: if something in it is no file, and opening it would wait for ever, or the folder cannot be read.
+        InputError: if it holds a pipe or a device, which could block for ever, or cannot be read.
     """
     size = 0
     try:
@@ -74,7 +76,7 @@ class ZarrReader(ImageReader):
         if not isinstance(node, zarr.Array):
             inside = ", ".join(sorted(name for name, _ in node.arrays())[:5]) or "none"
             raise InputError(f"{path} is a zarr group (arrays in it: {inside}): name the array, {path.name}/ARRAY")
-        # The second format names its codecs by numcodecs' names; one of them unpickles.
+        # Format 2 uses the codecs of numcodecs.
         named = [codec.codec_id for codec in (*node.compressors, *(node.filters or ())) if hasattr(codec, "codec_id")]
         if unsafe := sorted(set(named) - _CODECS):
             raise InputError(
@@ -84,24 +86,21 @@ class ZarrReader(ImageReader):
         self.shape = tuple(node.shape)
         self.dtype = np.dtype(node.dtype).newbyteorder("=")
         self.pages, self.height, self.width, self.channels = layout(self.shape, path)
-        self._rows_axis = len(self.shape) - (2 if self._is_flat() else 3)
+        self._rows_axis = len(self.shape) - (3 if has_channel_axis(self.shape) else 2)
         stored = node.shards or node.chunks
         self._block = min(self.height, stored[self._rows_axis])
         self._check()
         claimed = math.prod(self.shape) * self.dtype.itemsize
-        if claimed > max(_CLAIM, _MOST_RATIO * held):
+        if claimed > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * held):
             raise InputError(
                 f"{path} says that it holds {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
             )
-        # A chunk of several pages is unpacked as often as it has pages.
-        whole = np.prod([float(size) for size in stored]) * self.dtype.itemsize
-        if whole > 2**30:
+        # A chunk is unpacked with all its pages, of which ``_check`` sees one.
+        whole = math.prod(stored) * self.dtype.itemsize
+        if whole > MAX_BLOCK:
             raise InputError(
                 f"{path} is stored in chunks of {whole / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones"
             )
-
-    def _is_flat(self) -> bool:
-        return len(self.shape) == 2 or not 1 <= self.shape[-1] <= 4
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         leading = np.unravel_index(page, self.shape[: self._rows_axis]) if self._rows_axis else ()
@@ -109,19 +108,17 @@ class ZarrReader(ImageReader):
         return rows.reshape(stop - start, self.width, self.channels).astype(self.dtype, copy=False)
 
 
-class ZarrWriter(ImageWriter):
-    """Writes a zarr array, with the chunks, compressors and attributes of the other if that is one."""
+class ZarrWriter(ArrayWriter):
+    """Writes a zarr array, with the chunks, compressors and attributes of the other file if that is a zarr array."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
-        super().__init__(path, like)
         self._zarr = _zarr(path)
-        if layout(like.shape, like.path) != (like.pages, like.height, like.width, like.channels + like.extra):
-            raise self._refuse(f"an array cannot say that it has {like.channels} channels", "a TIFF file")
+        super().__init__(path, like)
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, shape = self.like, self.like.shape
-        flat = len(shape) == 2 or not 1 <= shape[-1] <= 4
-        lead = len(shape) - (2 if flat else 3)
+        has_channels = has_channel_axis(shape)
+        lead = len(shape) - (3 if has_channels else 2)
         options: dict[str, Any] = {
             "chunks": (*(1,) * lead, min(_CHUNK, like.height), min(_CHUNK, like.width), *shape[lead + 2 :])
         }
@@ -139,4 +136,4 @@ class ZarrWriter(ImageWriter):
             leading = tuple(int(i) for i in np.unravel_index(page, shape[:lead])) if lead else ()
             strip_heights = (min(block, like.height - top) for top in tops)
             for top, strip in zip(tops, regroup(strips, strip_heights), strict=True):
-                array[(*leading, slice(top, top + len(strip)))] = strip[..., 0] if flat else strip
+                array[(*leading, slice(top, top + len(strip)))] = strip if has_channels else strip[..., 0]

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from n2n import Denoiser, __version__, backbones
 from n2n.backbones.spec import describe
 from n2n.cli import main
-from n2n.commands.export import command as exporting
-from n2n.commands.export.command import TOLERANCE, Exported, Format, Run, export
+from n2n.commands.export import formats
+from n2n.commands.export.check import TOLERANCE
+from n2n.commands.export.command import Exported, export
+from n2n.commands.export.formats import ExportFormat, Network
 from n2n.commands.export.tracing import Sides
 from n2n.errors import InputError
 from tests.networks import Residual
@@ -79,10 +81,10 @@ def save(backbone: nn.Module, channels: int | None = 3, **known: Any) -> Path:
     return path
 
 
-def runner(path: Path) -> Run:
+def runner(path: Path) -> Network:
     """Return what runs an exported file, as its user would."""
     if path.suffix == ".pt2":
-        run: Run = torch.export.load(path).module()
+        run: Network = torch.export.load(path).module()
         return run
     session = onnxruntime.InferenceSession(path)
     return lambda x: torch.from_numpy(session.run(None, {"noisy": x.numpy()})[0])
@@ -119,7 +121,7 @@ def paper(name: str) -> nn.Module:
         *((name, "torch") for name in ("Model1", "ModelPooling", "UNet", "NAFNet")),
     ],
 )
-def test_every_backbone_for_any_size(name: str, file_format: Format) -> None:
+def test_every_backbone_for_any_size(name: str, file_format: ExportFormat) -> None:
     if name == "NAFNet" and not NAFNET_EXPORTS:
         with pytest.raises(InputError, match="NAFNet cannot be exported"):
             export(save(paper(name)), file_format)
@@ -180,11 +182,11 @@ def test_files_say_what_they_are_and_not_where_they_came_from() -> None:
         axes = value.type.tensor_type.shape.dim
         assert [axis.dim_param or axis.dim_value for axis in axes] == ["batch", 1, "height", "width"]
     export(ckpt_path, "torch")
-    extra = {exporting.CARD: ""}
+    extra = {formats.CARD: ""}
     torch.export.load("network.pt2", extra_files=extra)
-    assert json.loads(extra[exporting.CARD]) == card
+    assert json.loads(extra[formats.CARD]) == card
     for path in ("network.onnx", "network.pt2"):
-        assert str(Path(exporting.__file__).parent).encode() not in Path(path).read_bytes()
+        assert str(Path(formats.__file__).parent).encode() not in Path(path).read_bytes()
 
 
 def test_own_backbones() -> None:
@@ -226,8 +228,8 @@ def test_what_differs_is_not_kept(
 ) -> None:
     save(Residual())
     Path("network.pt2").write_text("the one before")
-    real = exporting._write_torch
-    monkeypatch.setattr(exporting, "_write_torch", lambda *args: lambda noisy: real(*args)(noisy) + error)
+    real = formats.write_torch
+    monkeypatch.setattr(formats, "write_torch", lambda *args: lambda noisy: real(*args)(noisy) + error)
     assert main(["export", "--ckpt_path", "network.ckpt", "--format", "torch", "--overwrite"]) == 2
     assert "on images of 1×3×64×96 the exported file differs from the checkpoint by 0.0002" in capsys.readouterr().err
     assert Path("network.pt2").read_text() == "the one before"
@@ -266,7 +268,7 @@ def test_damaged_channels_are_refused(channels: int | None) -> None:
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     save(Residual())
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
     assert main(["export", "--ckpt_path", "network.ckpt", "--format", "onnx"]) == 2
     assert '--format onnx needs onnxruntime: pip install "n2n[onnx]"' in capsys.readouterr().err
     assert isinstance(export(Path("network.ckpt"), "torch"), Exported)

@@ -12,10 +12,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from n2n.data.images import create_image, find_images, open_image, read_image
+from n2n.data.images import create_image, find_images, open_image
 from n2n.errors import InputError
 from n2n.system.files import replacing
 from tests.data.images.test_pictures import copy
+from tests.images import read_image
 
 RNG = np.random.default_rng(0)
 # What is in the file: pages, H, W, C.

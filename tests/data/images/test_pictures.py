@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from n2n.data.images import create_image, open_image, read_image, read_photograph
+from n2n.data.images import create_image, open_image, read_photograph
+from tests.images import read_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (11, 7, 3), dtype=np.uint8)

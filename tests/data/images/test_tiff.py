@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from n2n.data.images import open_image, read_image
+from n2n.data.images import open_image
 from n2n.errors import InputError
 from tests.data.images.test_pictures import copy
+from tests.images import read_image
 
 RNG = np.random.default_rng(0)
 

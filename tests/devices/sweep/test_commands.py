@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from n2n.cli import main
-from n2n.data.images import read_image
 from n2n.data.images.base import DTYPES
 from tests.devices.sweep.conftest import noisy_images
 from tests.devices.target import Target, options
+from tests.images import read_image
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 QUIET = ("--trainer.enable_progress_bar", "false")

@@ -1,0 +1,62 @@
+"""Directories of TIFF files that are loops, or claim more memory than the file is large."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import tifffile
+
+from n2n.errors import InputError
+
+# tifffile's own limit of tags in a directory; and bytes of a value, by the type of its tag.
+_MOST_TAGS = 4096
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# Bytes of tags that tifffile may load: from any file, and for each byte of the file, because pages may share a palette.
+_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**26, 4
+
+
+def check_directories(path: Path, size: int) -> None:
+    """Refuse a file whose directories tifffile would read for ever, or would need too much memory for.
+
+    Files that are damaged in other ways are left to tifffile.
+
+    Raises:
+        InputError: if the directories are a loop, or claim far more bytes than the file has.
+    """
+    loaded = 0
+    seen: set[int] = set()
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return
+        big = head[2:4] in (b"+\0", b"\0+")
+        # The number of tags, a tag, the offset of the next directory.
+        number, tag, after = (
+            struct.Struct(order + code) for code in (("Q", "HHQQ", "Q") if big else ("H", "HHII", "I"))
+        )
+        (at,) = after.unpack_from(head, 8 if big else 4)
+        while 0 < at < size:
+            if at in seen:
+                raise InputError(f"{path} is damaged: its directories are a loop; expected a whole TIFF image")
+            seen.add(at)
+            file.seek(at)
+            start = file.read(number.size)
+            if len(start) < number.size or (count := number.unpack(start)[0]) > _MOST_TAGS:
+                return
+            directory = file.read(count * tag.size + after.size)
+            if len(directory) < count * tag.size + after.size:
+                return
+            loaded += sum(
+                values * _TYPE_BYTES.get(kind, 1)
+                for code, kind, values, _ in tag.iter_unpack(directory[: -after.size])
+                if code in tifffile.TIFF.TAG_LOAD and values <= size
+            )
+            # Directories may overlap, so there may be as many as the file has bytes.
+            loaded += len(directory)
+            if loaded > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * size):
+                raise InputError(
+                    f"{path} is damaged: its directories say that they hold {loaded:,} bytes, and the file has {size:,}"
+                )
+            (at,) = after.unpack_from(directory, count * tag.size)

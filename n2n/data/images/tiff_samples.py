@@ -1,0 +1,74 @@
+"""How the samples that a TIFF file stores for a pixel become channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+
+from n2n.data.images.base import Array
+from n2n.errors import InputError
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_ALPHA = (1, 2)
+_UINT8: np.dtype[Any] = np.dtype(np.uint8)
+
+
+class Samples(NamedTuple):
+    """The samples of a pixel.
+
+    Attributes:
+        channels: C, without opacity and other samples that are no image content.
+        extra: samples after the channels.
+        dtype: of both, in the machine's byte order.
+        convert: turns rows×W×stored samples into rows×W×(C + extra); None if they are stored so.
+    """
+
+    channels: int
+    extra: int
+    dtype: np.dtype[Any]
+    convert: Callable[[Array], Array] | None = None
+
+
+def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
+    """Find the channels of a page that stores so many samples for a pixel.
+
+    Raises:
+        InputError: for kinds of pixels that n2n does not read.
+    """
+    assert page.dtype is not None
+    dtype, photometric = page.dtype.newbyteorder("="), int(page.photometric)
+    if photometric == _PALETTE:
+        if page.colormap is None or stored != 1:
+            raise InputError(f"{path} is damaged: a palette image without its palette")
+        palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+        return Samples(3, 0, _UINT8, lambda index: palette[index[..., 0].astype(np.uint16)])
+    if photometric == _CMYK:
+        if stored < 4 or dtype.kind != "u":
+            raise InputError(f"{path} holds {stored} inks of {dtype}, which n2n does not read: convert it to RGB")
+        return Samples(3, stored - 4, dtype, _cmyk_to_rgb)
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
+        kind = getattr(page.photometric, "name", photometric)
+        raise InputError(f"{path} holds {kind!s:.40} values, which n2n does not read: convert it to RGB or grey")
+    channels = stored
+    if photometric in (_RGB, _YCBCR) and stored > 3:
+        channels = 3
+    elif page.extrasamples and page.extrasamples[-1] in _ALPHA and stored > 1:
+        channels = stored - 1
+    if dtype.kind == "b" or page.bitspersample == 1:
+        white = 0 if photometric == _WHITE_IS_ZERO else 1
+        return Samples(
+            channels, stored - channels, _UINT8, lambda bits: np.where(bits == white, np.uint8(255), np.uint8(0))
+        )
+    return Samples(channels, stored - channels, dtype)
+
+
+def _cmyk_to_rgb(inks: Array) -> Array:
+    """Convert CMYK as Pillow does, (1 − ink)·(1 − black); further samples are passed through."""
+    top = np.iinfo(inks.dtype).max
+    light = top - inks[..., :4].astype(np.uint64)
+    rgb = (light[..., :3] * light[..., 3:] + top // 2) // top
+    return np.concatenate([rgb.astype(inks.dtype), inks[..., 4:]], axis=2)

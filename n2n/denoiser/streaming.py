@@ -1,0 +1,124 @@
+"""Denoising open image files, however large, with one row of tiles in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from n2n.data.images import ImageReader
+from n2n.data.images.rows import Rows
+from n2n.data.images.values import from_unit, to_unit
+from n2n.denoiser.denoiser import Denoiser
+from n2n.denoiser.survey import Survey
+from n2n.denoiser.value_range import full_range
+
+# Rows that are surveyed at once.
+_SURVEY_ROWS = 256
+
+
+def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
+    """Survey an image's values. Integers whose range is their dtype's are not read: none can be outside.
+
+    Raises:
+        InputError: if the image is damaged, or nothing says what its values mean.
+    """
+    if image.dtype.kind != "f" and (scale := denoiser.value_range(image.dtype)) == full_range(image.dtype):
+        return Survey(scale.low, scale.high)
+    found = Survey()
+    for page in range(image.pages):
+        for top in range(0, image.height, _SURVEY_ROWS):
+            found |= Survey.of(image.rows(page, top, min(top + _SURVEY_ROWS, image.height)))
+    return found
+
+
+def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]:
+    """Return a line for each way in which an image's values differ from those of the training images."""
+    scale, trained = denoiser.value_range(image.dtype), denoiser.trained
+    floats = image.dtype.kind == "f"
+    lines = []
+    if denoiser.range is None and image.dtype != trained.dtype and not (floats and trained.dtype.kind == "f"):
+        lines.append(
+            f"it has {image.dtype} values and the network was trained on {trained.dtype}: {scale} was taken to mean the same "
+            f"as {trained.values} there"
+        )
+    if line := survey.remark(scale, floats):
+        lines.append(line)
+    return lines
+
+
+def denoise_image(
+    denoiser: Denoiser, image: ImageReader, survey: Survey, strips: Iterator[NDArray[Any]]
+) -> Iterator[NDArray[Any]]:
+    """Denoise an open image, each of its pages by itself.
+
+    Args:
+        denoiser: the network and its options.
+        image: open.
+        survey: of the image.
+        strips: the rows of the image, as :meth:`ImageReader.strips` yields them; read only as they are needed.
+
+    Yields:
+        Rows of all pages in order, as :meth:`ImageWriter.write` takes them: rows×W×(C + extra) of the image's dtype. Extra
+        samples, such as opacity, are the image's own.
+
+    Raises:
+        InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
+    """
+    device = denoiser.network.device
+    denoiser.network.check_channels(image.channels)
+    scale = denoiser.value_range(image.dtype)
+    survey.check(scale)
+    dtype: torch.dtype = getattr(torch, str(image.dtype))
+    limits = survey.limits(scale, image.dtype)
+
+    def to_values(band: Tensor) -> Tensor:
+        return from_unit(band, scale.low, scale.high, dtype, limits)[0].movedim(0, 2)
+
+    for _ in range(image.pages):
+        rows = Rows(strips)
+        extras: list[NDArray[Any]] = []
+
+        def read(start: int, stop: int, rows: Rows = rows, extras: list[NDArray[Any]] = extras) -> Tensor:
+            samples = rows.take(stop - start)
+            if image.extra:
+                extras.append(samples[..., image.channels :])
+            values = torch.tensor(samples[..., : image.channels])
+            if device.type == "cuda":
+                # As file values, which are fewer bytes; from pinned memory, so that the copy does not wait for the GPU.
+                values = values.pin_memory().to(device, non_blocking=True)
+            # Other devices lack dtypes that files have, such as float64 on Apple GPUs: mapped on the CPU, then moved.
+            return to_unit(values.movedim(2, 0)[None], scale.low, scale.high).to(device)
+
+        with denoiser.network.rows_in_memory(image.width):
+            for band in _on_cpu(denoiser.denoise_rows(read, image.height, image.width), to_values):
+                done = band.numpy()
+                if image.extra:
+                    alpha = np.concatenate(extras)
+                    done = np.concatenate([done, alpha[: len(done)]], axis=2)
+                    extras[:] = [alpha[len(done) :]]
+                yield done
+
+
+def _on_cpu(bands: Iterator[Tensor], to_values: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Turn bands into file values on the CPU; from a CUDA device, copy each while the next one is computed."""
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+    for band in bands:
+        if band.device.type != "cuda":
+            yield to_values(band.cpu())
+            continue
+        values = to_values(band)
+        copied = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        if waiting is not None:
+            waiting[1].synchronize()
+            yield waiting[0]
+        waiting = copied, event
+    if waiting is not None:
+        waiting[1].synchronize()
+        yield waiting[0]
