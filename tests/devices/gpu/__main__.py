@@ -107,16 +107,17 @@ def _run(name: str, setting: Setting, seconds: float) -> list[Row]:
         )
         try:
             status = process.wait(seconds)
-            trouble = f"the process ended with status {status}" if status else ""
+            trouble = f"ended with status {status}" if status else ""
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            trouble = f"stopped after {seconds:.0f} s"
+            trouble = "stopped"
     file = folder / "rows.jsonl"
     rows = [Row(**json.loads(line)) for line in file.read_text().splitlines()] if file.is_file() else []
     if trouble:
         lines = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
-        rows.append(Row("the check", FAILED, f"{trouble}: {lines[-1][:200] if lines else 'it wrote nothing'}"))
+        last = f"; its last line: {lines[-1][:150]}" if lines else ""
+        rows.append(Row("the check", FAILED, f"{trouble} after {time.monotonic() - begun:.0f} s{last}"))
     print(f"{CHECKS[name].title}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return rows
 
