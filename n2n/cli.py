@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
@@ -10,10 +11,10 @@ import shlex
 import sys
 
 from n2n import __version__
-from n2n.errors import InputError, Interrupted, ProcessDiedError, one_line, reason
+from n2n.errors import InputError, Interrupted, one_line, reason
 from n2n.system.config_files import bundled_names
 
-# The environment variable that shows where an error came from.
+# The environment variable that turns on tracebacks.
 DEBUG = "N2N_DEBUG"
 
 COMMANDS = {
@@ -46,9 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(args: list[str]) -> int:
     if args[0] not in COMMANDS:
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else "n2n --help tells what they do"
+        hint = f"did you mean {close[0]}?" if close else "n2n --help describes them"
         raise InputError(f"there is no command {args[0]}: expected one of {', '.join(COMMANDS)} ({hint})")
-    # Imported here, so that each command waits for what it needs alone: predicting and asking for help not for Lightning.
+    # Each command imports only what it needs: help does not wait for torch.
     if args[0] in ("fit", "validate"):
         from n2n.trainer.run import train
 
@@ -66,17 +67,15 @@ def main(args: list[str] | None = None) -> int:
         args: the command line after ``n2n``; that of the process if None.
 
     Returns:
-        The exit status: 0; 2 for what the user can mend, which is printed in one line; 1 for what failed otherwise, and for a
-        comparison some of whose networks did; 130 for what Ctrl-C ended, 143 for SIGTERM.
+        The exit status: 0; 2 if something given was wrong, which one line on the standard error says; 1 if the command failed
+        otherwise, or some of the networks of a comparison did; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     args = sys.argv[1:] if args is None else args
     if not args:
         _parser().print_help()
         return 2
-    parser = _parser()
-    if args[0] in parser._option_string_actions:
-        # Of the command line only this is parsed here: what follows a command belongs to the command's own parser.
-        parser.parse_args(args[:1])
+    if args[0] in ("-h", "--help", "--version"):
+        _parser().parse_args(args[:1])
     name = f"n2n {args[0]}" if args[0] in COMMANDS else "n2n"
     try:
         return _run(args)
@@ -84,21 +83,21 @@ def main(args: list[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         line, status = _explain(error)
-        print(f"{name}: {line}", file=sys.stderr)
+        # The terminal may have been closed.
+        with contextlib.suppress(OSError):
+            print(f"{name}: {line}", file=sys.stderr)
         return status
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    """Say in one line what ended a command, and give its exit status."""
+    """Return one line on what ended a command, and the exit status."""
     if isinstance(error, KeyboardInterrupt):
         stop = error if isinstance(error, Interrupted) else Interrupted()
         return _stopped(stop), 128 + stop.signum
     if isinstance(error, InputError):
         return f"error: {error}", 2
-    if isinstance(error, ProcessDiedError):
-        return f"error: {error}", 1
     if isinstance(error, OSError) and error.filename is not None:
-        # The system refused: a name too long, no permission.
+        # A name that is too long, no permission, ...
         return f"error: {one_line(str(error.filename))} cannot be used ({error.strerror}): name another", 2
     if isinstance(error, OSError):
         return f"error: {reason(error)}", 1

@@ -27,10 +27,6 @@ class InputError(ValueError):
         super().__init__(one_line(message))
 
 
-class ProcessDiedError(RuntimeError):
-    """Another process of a training on several devices died; the message is one line, which says how to go on."""
-
-
 class Interrupted(KeyboardInterrupt):
     """A training was interrupted.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,32 +56,13 @@ class Halves(NamedTuple):
     take: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class NetworkLoss(nn.Module, ABC):
+class NetworkLoss(nn.Module):
     """Base class of losses that call the network.
 
-    In training, :class:`n2n.DenoisingModule` calls ``loss(denoised, target, network, halves)``; in validation,
+    In training, :class:`n2n.DenoisingModule` calls ``loss(denoised, target, network, halves)``: ``network`` maps N×C×H×W in
+    [0, 1] to the same shape, and ``halves`` says where half-size pairs come from, or is None. In validation, it calls
     ``loss(denoised, target)``.
     """
-
-    @abstractmethod
-    def forward(
-        self,
-        denoised: Tensor,
-        target: Tensor,
-        network: Callable[[Tensor], Tensor] | None = None,
-        halves: Halves | None = None,
-    ) -> Tensor:
-        """Compare the network's output with the target.
-
-        Args:
-            denoised: output of the network, N×C×H×W.
-            target: what it is compared with, of the same shape.
-            network: maps N×C×H×W in [0, 1] to the same shape; None in validation.
-            halves: where the pair comes from; None unless the source is :class:`n2n.data.SingleImages`.
-
-        Returns:
-            A scalar.
-        """
 
 
 class Neighbor2Neighbor(NetworkLoss):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import resource
@@ -11,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,41 +23,13 @@ from n2n.data import CourseFiles, Photographs
 from n2n.data.images import open_image, read_photograph
 from n2n.errors import InputError
 from tests.conftest import write_course, write_photos
-from tests.events import add_panel, write_events
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.run import fuzz
-from tests.write_checkpoints import write_checkpoint
+from tests.hostile import Hostile, Takes, everything, run
+from tests.run_folders import add_panel, write_run
+from tests.write_checkpoints import same, write_checkpoint
 
 FIGURES = {"train/loss": 0.5, "val/psnr": 20.0}
-
-
-class Hostile:
-    """Unpickling this leaves a mark."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("code-ran",)
-
-
-class Takes:
-    """Unpickling this takes as much memory as there is, by something that torch lets pass."""
-
-    def __reduce__(self) -> tuple[object, tuple[int]]:
-        return bytearray, (2**38,)
-
-
-SHELL = {"root": "subprocess.getoutput", "concrete_args": {"cmd": "mkdir code-ran", "encoding": None, "errors": None}}
-SHELL_BY_TRACING = {"class_path": "torch.fx.symbolic_trace", "init_args": SHELL}
-
-
-def everything() -> set[str]:
-    return {str(path) for path in Path().rglob("*")}
-
-
-def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, list[str]]:
-    """Run the command; returns its status and its lines of errors and warnings."""
-    capsys.readouterr()
-    status = main(list(args))
-    return status, [line for line in capsys.readouterr().err.splitlines() if "error: " in line or "warning: " in line]
 
 
 def predict(capsys: pytest.CaptureFixture[str], source: str, ckpt: str = "same.ckpt") -> tuple[int, list[str]]:
@@ -81,182 +51,7 @@ def refused(capsys: pytest.CaptureFixture[str], source: str, message: str, ckpt:
 
 @pytest.fixture(autouse=True)
 def _checkpoint() -> None:
-    write_checkpoint("same.ckpt", "torch.nn.Identity")
-
-
-def content(**changed: Any) -> dict[str, Any]:
-    """What a checkpoint of a layer holds, with other values somewhere."""
-    layer = torch.nn.Conv2d(3, 3, 1)
-    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 3, "out_channels": 3, "kernel_size": 1}}
-    return {
-        "pytorch-lightning_version": "2.6.0",
-        "hyper_parameters": {"backbone": spec} | changed.pop("hyper_parameters", {}),
-        "datamodule_hyper_parameters": {},
-        "state_dict": {f"backbone.{name}": value for name, value in layer.state_dict().items()}
-        | changed.pop("state_dict", {}),
-        "n2n": {"image_channels": 3, "range": [0.0, 255.0], "dtype": "uint8"} | changed.pop("n2n", {}),
-        **changed,
-    }
-
-
-def spec(class_path: object, **init_args: object) -> dict[str, Any]:
-    return {"hyper_parameters": {"backbone": {"class_path": class_path, "init_args": init_args}}}
-
-
-def doubled(times: int) -> list[Any]:
-    """Lists of lists, of which a few hold any number of values."""
-    value: list[Any] = [1]
-    for _ in range(times):
-        value = [value, value]
-    return value
-
-
-# A number that claims to be 400 millions.
-EXPANDED = {"backbone.weight": torch.zeros(1).expand(20_000, 20_000, 1, 1)}
-WIDE = {"in_channels": 20_000, "out_channels": 20_000, "kernel_size": 1, "bias": False}
-CHECKPOINTS: dict[str, tuple[Any, str]] = {
-    "code": (content(n2n={"range": Hostile()}), "holds more than tensors and plain values, and none of it was run"),
-    "bytearray": (content(x=Takes()), "holds more than tensors and plain values"),
-    "function": (content(hyper_parameters={"backbone": SHELL_BY_TRACING}), "symbolic_trace, which is no class"),
-    "function by name": (content(**spec("torch.fx.symbolic_trace")), "symbolic_trace, which is no class"),
-    "inner function": (content(**spec("torch.nn.Sequential", a=SHELL_BY_TRACING)), "symbolic_trace, which is no class"),
-    "callable": (content(**spec("torch.nn.TransformerEncoderLayer", d_model=8, nhead=2, activation="os.system")),
-                 "names os.system, which is no part of a network"),
-    "standard library": (content(**spec("subprocess.Popen", args="mkdir code-ran")), "subprocess.Popen, which is no part"),
-    "module with effects": (content(**spec("antigravity.X")), "antigravity.X, which is no part of a network"),
-    "program": (content(**spec("pip.__main__.X")), "pip.__main__.X, which is no part of a network"),
-    "no module": (content(**spec("numpy.ndarray", shape=[9])), "cannot build the backbone numpy.ndarray"),
-    "not there": (content(**spec("nowhere.Net")), "is the package that defines it installed?"),
-    "class of a line": (content(**spec("a\nb.C")), r"names a class by 'a\nb.C'"),
-    "wide": (content(**spec("torch.nn.Conv2d", **WIDE)), "do not fit the backbone it names (it has many more)"),
-    "wider than memory": (content(**spec("torch.nn.Linear", in_features=10**12, out_features=9)), "cannot build"),
-    "wide and expanded": (content(**spec("torch.nn.Conv2d", **WIDE), state_dict=EXPANDED), "is not stored in full"),
-    "deep": (content(**spec("n2n.backbones.DnCNN", depth=10**9)), "it has many more"),
-    "negative": (content(**spec("torch.nn.Conv2d", in_channels=-3, out_channels=3, kernel_size=1)), "cannot build"),
-    "doubled": (content(**spec("torch.nn.Conv2d", in_channels=doubled(60))), "more than 100,000 values"),
-    "doubled channels": (content(n2n={"image_channels": doubled(60)}), "number of channels is none from 1 to 1024"),
-    "doubled range": (content(n2n={"range": doubled(60)}), "the range in the checkpoint is no range"),
-    "channels": (content(n2n={"image_channels": 10**9}), "number of channels is none from 1 to 1024"),
-    "infinite range": (content(n2n={"range": [-1e308, 1e308]}), "expected two finite numbers"),
-    "range of nothing": (content(n2n={"range": [0.0, 1e-320]}), "expected two finite numbers"),
-    "huge range": (content(n2n={"range": [0, 10**400]}), "the range in the checkpoint is no range"),
-    "sparse": (content(state_dict={"backbone.bias": torch.zeros(3).to_sparse()}), "is not stored in full"),
-    "meta": (content(state_dict={"backbone.bias": torch.zeros(10**12, device="meta")}), "is not stored in full"),
-    "weight of text": (content(state_dict={"backbone.bias": "text"}), "is not stored in full"),
-    "no class": (content(**spec(5)), "it names a class by 5: expected package.Class"),
-    "no backbone": (content(hyper_parameters={"backbone": "torch.fx.symbolic_trace"}), "does not say what its backbone is"),
-    "a tensor": (torch.zeros(3), "is a PyTorch file of another kind"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_hostile_checkpoints_run_nothing_and_take_no_memory(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    made, message = CHECKPOINTS[name]
-    torch.save(made, "x.ckpt")
-    write_photos(Path("in"), 1)
-    refused(capsys, "in", message, "x.ckpt")
-    status, lines = run(capsys, "export", "--ckpt_path", "x.ckpt", "--format", "torch")
-    assert (status, len(lines)) == (2, 1)
-    assert message in lines[0]
-    assert not Path("code-ran").exists()
-    assert not Path("x.pt2").exists()
-
-
-def test_whole_checkpoint_of_these_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save(content(), "x.ckpt")
-    write_photos(Path("in"), 1)
-    assert predict(capsys, "in", "x.ckpt") == (0, [])
-
-
-TRAINED: dict[str, tuple[dict[str, Any], str]] = {
-    "function": ({"hyper_parameters": {"backbone": SHELL_BY_TRACING}}, "symbolic_trace, which is no class"),
-    "function of the loss": ({"hyper_parameters": {"loss": SHELL_BY_TRACING}}, "symbolic_trace, which is no class"),
-    "optimiser": ({"hyper_parameters": {"optimizer": "os.system"}}, "names os.system"),
-    "source": (
-        {"datamodule_hyper_parameters": {"source": {"class_path": "subprocess.Popen", "init_args": {"args": "ls"}}}},
-        "names subprocess.Popen",
-    ),
-    "wide": (spec("torch.nn.Conv2d", **WIDE), "do not fit the backbone"),
-    "doubled": ({"datamodule_hyper_parameters": {"x": doubled(60)}}, "more than 100,000 values"),
-    "doubled callbacks": ({"callbacks": doubled(60)}, "more than 100,000 values"),
-    "data of another kind": ({"datamodule_hyper_parameters": 5}, "does not say what it was trained on"),
-    "version": ({"pytorch-lightning_version": "x"}, "cannot be gone on with"),
-    "loops": ({"loops": 5}, "cannot be gone on with"),
-    "callbacks": ({"callbacks": 5}, "cannot be gone on with"),
-    "other files": ({"callbacks": {"a": {"best_model_path": "checkpoints/../../precious"}}}, "outside its folder"),
-    "further weights": ({"state_dict": {"x": torch.zeros(1)}}, "cannot be gone on with"),
-}
-
-
-@pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("command", ["validate", "fit"])
-def test_hostile_checkpoints_are_not_gone_on_with(name: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    changed, message = TRAINED[name]
-    torch.save(content(**changed), "x.ckpt")
-    root = write_course(Path("data"), 4, (3, 16, 16))
-    data = ("--data.source", "n2n.data.CourseFiles", "--data.source.root", str(root))
-    trainer = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false")
-    status, lines = run(capsys, command, "--ckpt_path", "x.ckpt", *data, *trainer)
-    assert (status, len(lines)) == (2, 1)
-    assert message in lines[0]
-    assert not Path("code-ran").exists()
-
-
-FIT = (
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
-    "--model.backbone.init_args.widths",
-    "[4,4]",
-)
-
-
-def set_in(content: Any, path: list[Any], value: object) -> None:
-    for key in path[:-1]:
-        content = content[key]
-    content[path[-1]] = value
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (["optimizer_states", 0, "state", 0, "exp_avg"], torch.zeros(7)),
-        (["optimizer_states", 0, "state", 0, "step"], torch.zeros(0)),
-        (["optimizer_states", 0, "state", 0], {"step": torch.zeros(())}),
-        (["optimizer_states", 0, "param_groups", 0, "betas"], "much"),
-        (["n2n", "training", "random"], torch.zeros(3)),
-        (["n2n", "training", "losses"], 5),
-        (["n2n", "training", "least_val_loss"], "low"),
-        (["n2n", "training", "loader"], [1]),
-        (["n2n", "range"], "wide"),
-        (["optimizer_states", 0], 5),
-        (["loops", "fit_loop", "state_dict"], 5),
-    ],
-)
-def test_trainings_of_another_state_are_not_gone_on_with(
-    path: list[Any], value: object, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = write_course(Path("data"), 4, (3, 16, 16))
-    command = ("fit", "--config", "data/ee559", "--data.source.root", str(root), "--name", "x", *FIT)
-    assert run(capsys, *command, "--trainer.max_epochs", "1")[0] == 0
-    last = Path("lightning_logs/x/version_0/checkpoints/last.ckpt")
-    made = torch.load(last, weights_only=True)
-    set_in(made, path, value)
-    torch.save(made, last)
-    status, lines = run(capsys, *command, "--trainer.max_epochs", "2", "--ckpt_path", str(last))
-    assert (status, len(lines)) == (2, 1)
-    assert f"{last} cannot be gone on with (" in lines[0]
-
-
-def test_a_checkpoint_does_not_say_where_to_write(capsys: pytest.CaptureFixture[str]) -> None:
-    write_photos(Path("in"), 3, (300, 300))
-    source = {"root": ["in"], "cache_dir": "precious", "val_fraction": 0.5, "max_pairs": 4}
-    data = {"source": {"class_path": "n2n.data.Photographs", "init_args": source}, "batch_size": 2}
-    torch.save(content(datamodule_hyper_parameters=data), "x.ckpt")
-    assert run(capsys, "validate", "--ckpt_path", "x.ckpt", *FIT[:4])[0] == 0
-    assert Path("cache").is_dir()
-    assert not Path("precious").exists()
+    write_checkpoint("same.ckpt", same)
 
 
 @pytest.mark.parametrize("payload", [Hostile(), Takes()])
@@ -488,20 +283,6 @@ def test_lies_get_one_line_and_no_memory(name: str, capsys: pytest.CaptureFixtur
     assert not Path("code-ran").exists()
 
 
-@pytest.mark.parametrize("ckpt", ["pipe", "folder", "loop", "none", "/dev/zero", "a" * 300, "empty"])
-@pytest.mark.parametrize("command", ["predict", "export", "validate", "fit"])
-def test_checkpoints_that_are_no_files(ckpt: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    os.mkfifo("pipe")
-    Path("folder").mkdir()
-    Path("loop").symlink_to("loop")
-    Path("empty").touch()
-    write_photos(Path("in"), 1)
-    options = {"predict": ("--input", "in", "--output", "out"), "export": ("--format", "torch")}.get(command, ())
-    status, lines = run(capsys, command, "--ckpt_path", ckpt, *options)
-    assert (status, len(lines)) == (2, 1)
-    assert ckpt in lines[0]
-
-
 NAMES = (
     "a b.png", " .png", "-x.png", "--output.png", "a\nb.png", "a\tb.png", "é漢字🙂.png", "\u202egnp.png", "$(ls).png",
     "*?[a].png", "'\".png", "a\\b.png", "%s{0}.png", os.fsdecode(b"\xff\xfe.png"), "CON.png", "x" * 251 + ".png",
@@ -627,39 +408,46 @@ def test_configs_that_are_no_files(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def run_folder(name: str = "run") -> Path:
-    return write_events(Path(name) / "events.out.tfevents.1", [(1, 60.0, FIGURES), (2, 120.0, FIGURES)])
+    return write_run(Path(name), [(1, 1.0, FIGURES), (2, 2.0, FIGURES)])
 
 
-def lying_record(length: int) -> bytes:
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c  # type: ignore[import-untyped]
+FULL = 2**24
+TABLES = {
+    "cells": "epoch,step,minutes\n" + "1" + "," * (FULL - 100),
+    "columns": ",".join(map(str, range(FULL // 9))),
+    "rows": "epoch,step,minutes\n" + "1,1,1\n" * (FULL // 8),
+    "quote": 'epoch,step,minutes\n"' + "1" * (FULL - 100),
+}
 
-    head = struct.pack("<Q", length)
-    return head + struct.pack("<I", int(masked_crc32c(head))) + b"x" * 100
 
-
-@pytest.mark.parametrize("length", [2**31 - 1, 2**36, 2**63 - 1, 2**64 - 1])
-def test_records_that_lie_take_no_memory(length: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_are_full_take_little_memory(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    with run_folder().open("ab") as file:
-        file.write(lying_record(length))
+    (run_folder() / "metrics.csv").write_text(TABLES[name])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert run(capsys, "report", "run", "--output", "out")[0] == 0
+    status, lines = run(capsys, "report", "run", "--output", "out")
+    assert (status, len(lines)) == (2, 1)
+    assert "run/metrics.csv" in lines[0]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**19
 
 
-def picture(size: tuple[int, int]) -> bytes:
-    out = io.BytesIO()
-    Image.new("1", size).save(out, "PNG")
-    return out.getvalue()
-
-
-def test_panels_that_no_panel_looks_like_end_soon(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("size", [(1, 2**21), (4000, 4000), (8000, 8000)])
+def test_panels_that_no_panel_looks_like_end_soon(size: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    for size in ((1, 2**21), (4000, 4000)):
-        add_panel(run_folder(f"{size[0]}"), picture(size), None, 20)
-        status, lines = run(capsys, "report", f"{size[0]}", "--output", "out")
-        assert (status, len(lines)) == (0, 1)
-        assert "the last panel of" in lines[0]
+    add_panel(run_folder(), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), psnr=None)
+    path = Path("run/panels/epoch_002.png")
+    Image.new("1", size).save(path)
+    rows = ["columns,height,width,noisy,denoised", *[f"2,{min(size[1], 256)},{min(size[0], 256)},,"] * 1000]
+    path.with_suffix(".csv").write_text("\n".join(rows))
+    status, lines = run(capsys, "report", "run", "--output", "out")
+    assert (status, len(lines)) == (0, 1)
+    assert "run/panels/epoch_002" in lines[0]
+
+
+def make_pipe(path: str) -> None:
+    add_panel(Path("run"), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), psnr=None)
+    Path(path).unlink()
+    os.mkfifo(path)
 
 
 RUNS: dict[str, tuple[Callable[[], object], str]] = {
@@ -667,7 +455,10 @@ RUNS: dict[str, tuple[Callable[[], object], str]] = {
     "date": (lambda: Path("run/config.yaml").write_text("a: 2020-99-99"), "month must be in 1..12"),
     "pipe": (lambda: os.mkfifo("run/config.yaml"), "is a device"),
     "doubled": (lambda: Path("run/config.yaml").write_text(CONFIGS["doubled"][0]), "more than 100,000 values"),
-    "name": (lambda: Path("run").rename(os.fsdecode(b"run\xff\n")), "that is not UTF-8"),
+    "name": (lambda: Path("run").rename(os.fsdecode(b"run\xff\n")), ""),
+    "facts": (lambda: Path("run/run.yaml").write_text(CONFIGS["doubled"][0]), "more than 100,000 values"),
+    "metrics pipe": (lambda: make_pipe("run/metrics.csv"), "no metrics.csv in run"),
+    "panel pipe": (lambda: make_pipe("run/panels/epoch_002.png"), ""),
     "loop": (lambda: Path("run/loop").symlink_to("."), ""),
 }
 

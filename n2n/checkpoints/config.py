@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
+from n2n.checkpoints.arguments import check_arguments
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.checkpoints.on_disk import BEFORE
-from n2n.checkpoints.rebuild import check_config, load_checkpoint, rebuild
+from n2n.checkpoints.rebuild import check_backbone, load_checkpoint
 from n2n.errors import InputError
 from n2n.system.nested import nested_values
+
+# Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
+_PROTOCOL = re.compile("://|::")
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -30,33 +36,45 @@ def _check_callbacks(states: object) -> None:
         InputError: if there is one.
     """
     for value in nested_values(states):
-        if isinstance(value, str) and ".." in Path(value).parts:
+        if isinstance(value, str) and (".." in PurePath(value).parts or _PROTOCOL.search(value)):
             raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
-def checkpoint_config(path: str) -> dict[str, Any]:
+def checkpoint_config(path: str, parts: Mapping[str, type], trust: Collection[str] = ()) -> dict[str, Any]:
     """Read from a checkpoint how its network and its data were configured.
 
+    What is returned can be parsed and built: it names only classes of n2n, PyTorch's losses, optimisers and schedulers, and
+    classes of trusted packages, and all else in it is a plain value that stays what it is.
+
+    Args:
+        path: the checkpoint.
+        parts: the classes that are built from its ``model`` and its ``data``.
+        trust: packages where the classes that it names may be defined, too.
+
+    Returns:
+        The arguments by their names in a configuration, such as ``model.backbone``.
+
     Raises:
-        InputError: if the file is not a checkpoint of n2n.
+        InputError: if the file is not a checkpoint of n2n, or names what it may not.
     """
     content = read_checkpoint(path)
-    config = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
-    if not isinstance(config["data"], dict):
+    given = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}
+    if type(given["data"]) is not dict:
         raise InputError(f"{path} does not say what it was trained on: expected {describe_checkpoint()}")
+    config: dict[str, Any] = {}
     try:
-        check_config(config["model"])
-        # A folder may have any name, and what reads the data calls nothing that a string names.
-        check_config(config["data"], strings=False)
-        for value in nested_values(config["data"]):
-            if isinstance(value, dict):
-                value.pop("cache_dir", None)  # a checkpoint does not say where to write
-        rebuild(content)
+        for part, values in given.items():
+            for value in nested_values(values):
+                if type(value) is dict:
+                    value.pop("cache_dir", None)  # a checkpoint does not say where to write
+            # Lightning's own, by which load_from_checkpoint would build the class.
+            values.pop("_instantiator", None)
+            check_arguments(parts[part], values, (), trust)
+            config |= {f"{part}.{name}": value for name, value in values.items()}
+        check_backbone(content, trust)
         _check_callbacks(content.get("callbacks"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return {
-        key: {name: value for name, value in part.items() if name != "_instantiator"}
-        for key, part in config.items()
-        if part
-    }
+    except RecursionError:
+        raise InputError(f"{path}: its configuration is nested too deeply") from None
+    return config

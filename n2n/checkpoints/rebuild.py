@@ -1,30 +1,34 @@
-"""Checkpoints, which may be hostile: what they say is checked before anything is built by it."""
+"""The backbone of a checkpoint, which may be hostile: built only after its class, arguments and weights are checked."""
 
 from __future__ import annotations
 
-import pkgutil
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import typing
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
-from n2n.backbones.spec import PLAIN, build
+from n2n.checkpoints.arguments import arguments, check_spec
 from n2n.checkpoints.bundled import describe_checkpoint
+from n2n.checkpoints.trust import HOMES, find_class
 from n2n.errors import InputError, reason
 from n2n.system.nested import nested_values
 from n2n.system.torch_files import load_torch_file
 
 _PREFIX = "backbone."
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-# Bytes of parameters that a constructor may make for each that the checkpoint has, since some replace others; and beside them.
-_MOST_RATIO, _SPARE = 16, 2**22
+# More than any backbone's arguments have.
+_MOST_ARGUMENTS = 1000
+# Calls of torch that a constructor makes, at most: for each weight, and beside them.
+_CALLS, _MORE_CALLS = 200, 2000
+# Elements that a constructor's tensors have beside those of the weights, at most.
+_SPARE = 2**20
+# A checkpoint of a network in half precision fits one in single precision, and the other way round.
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_MANY_MORE = "the weights do not fit the backbone it names (it has many more)"
 
 
 def load_checkpoint(path: Path, **advice: str) -> dict[str, Any]:
@@ -40,102 +44,134 @@ def load_checkpoint(path: Path, **advice: str) -> dict[str, Any]:
     wanted = describe_checkpoint()
     content = load_torch_file(path, wanted, **advice)
     parts = ("n2n", "hyper_parameters", "state_dict")
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
+    if type(content) is not dict or not all(isinstance(content.get(part), dict) for part in parts):
         raise InputError(f"{path} is a PyTorch file of another kind: expected {wanted}")
-    return content
+    # An OrderedDict out of a file may have attributes in the place of its methods.
+    return content | {part: dict(dict.items(content[part])) for part in parts}
 
 
-def check_config(content: object, strings: bool = True) -> None:
-    """Refuse what a configuration out of a checkpoint could run, or what is no configuration.
+class _Bounded(TorchFunctionMode):
+    """Refuses to make more or larger tensors than a network of so many weights needs, in this thread alone."""
 
-    It names classes, and no functions: jsonargparse calls a function that returns what is wanted, torch.fx.symbolic_trace for
-    instance, which in turn calls whatever it is given. Nothing of Python's own library has a place in it, nor what a package
-    runs as a program.
+    def __init__(self, weights: int, elements: int) -> None:
+        super().__init__()
+        self._calls, self._elements = _MORE_CALLS + _CALLS * weights, _SPARE + elements
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self._calls -= 1
+        result = func(*args, **(kwargs or {}))
+        if self._calls < 0 or (isinstance(result, Tensor) and not is_lazy(result) and result.numel() > self._elements):
+            raise InputError(_MANY_MORE)
+        return result
+
+
+def _construct(spec: Mapping[str, Any], trust: Collection[str]) -> nn.Module:
+    """Build a checked class from its arguments, and those among them that are classes before it."""
+    cls = find_class(spec["class_path"], HOMES["backbone"], trust)
+    if not issubclass(cls, nn.Module):
+        raise InputError(f"it names {spec['class_path']}, which is no torch.nn.Module")
+    annotation = arguments(cls)
+    given = {**(spec.get("init_args") or {}), **(spec.get("dict_kwargs") or {})}
+    values = {name: _built(value, annotation(name), trust) for name, value in given.items()}
+    try:
+        return cls(**values)
+    except InputError:
+        raise
+    except Exception as error:  # constructors fail in many ways on what they were not made for
+        raise InputError(f"cannot build the backbone {spec['class_path']} ({reason(error)})") from None
+
+
+def _built(value: Any, annotation: Any, trust: Collection[str]) -> Any:
+    if isinstance(value, dict) and "class_path" in value:
+        return _construct(value, trust)
+    if isinstance(value, dict):
+        return {key: _built(inner, None, trust) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        # A configuration has lists where the class wants tuples.
+        kind = tuple if typing.get_origin(annotation) is tuple else type(value)
+        return kind(_built(inner, None, trust) for inner in value)
+    return value
+
+
+def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Check that a checkpoint may name its backbone, and that the weights are those of the backbone.
+
+    The backbone is built on the meta device for that, so its weights take no memory.
 
     Args:
-        content: plain data.
-        strings: whether its strings must not name such things either, since some classes take functions by their names.
+        content: of the checkpoint, as :func:`load_checkpoint` returns it.
+        trust: packages where the backbone's class may be defined, beside n2n.
+
+    Returns:
+        What names the backbone, and its weights by their names.
 
     Raises:
         InputError: with what is wrong.
     """
-    for value in nested_values(content):
-        if isinstance(value, dict):
-            if odd := [key for key in value if not (isinstance(key, str) and key.isidentifier())]:
-                raise InputError(f"its configuration has a key that is no name, {_short(odd[0])}")
-            if "class_path" in value:
-                _check_class(value["class_path"])
-        elif not isinstance(value, (*PLAIN, list, tuple)):
-            raise InputError(f"its configuration holds a {type(value).__name__}")
-        elif strings and isinstance(value, str) and _DOTTED.fullmatch(value) and _is_pythons(value):
-            raise InputError(f"its configuration names {value}, which is no part of a network")
-
-
-def _short(value: object) -> str:
-    return f"{value!r:.80}" if isinstance(value, PLAIN) else f"a {type(value).__name__}"
-
-
-def _is_pythons(path: str) -> bool:
-    first, *rest = path.split(".")
-    return first in sys.stdlib_module_names or "__main__" in rest
-
-
-def _check_class(path: object) -> None:
-    if not (isinstance(path, str) and _DOTTED.fullmatch(path)):
-        raise InputError(f"it names a class by {_short(path)}: expected package.Class")
-    if _is_pythons(path):
-        raise InputError(f"it names {path}, which is no part of a network")
-    try:
-        found = pkgutil.resolve_name(path)
-    except Exception:  # whoever builds it tells
-        return
-    if not isinstance(found, type):
-        raise InputError(f"it names {path}, which is no class")
-
-
-@contextmanager
-def _bounded(most: int) -> Iterator[None]:
-    """Refuse to make more bytes of parameters, before their memory is filled."""
-    left = most
-
-    def count(_module: nn.Module, _name: str, parameter: Tensor | None) -> None:
-        nonlocal left
-        left -= 0 if parameter is None or is_lazy(parameter) else parameter.nbytes
-        if left < 0:
-            raise InputError("the weights do not fit the backbone it names (it has many more)")
-
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def rebuild(content: Mapping[str, Any]) -> nn.Module:
-    """Build the backbone of a checkpoint, and load its weights.
-
-    Args:
-        content: of the checkpoint, as :func:`load_checkpoint` returns it.
-
-    Raises:
-        InputError: if the class is not an importable ``torch.nn.Module``, does not take the arguments, or has other weights;
-            if there are none.
-    """
     spec = content["hyper_parameters"].get("backbone")
-    if not isinstance(spec, dict) or "class_path" not in spec:
+    if type(spec) is not dict or "class_path" not in spec:
         raise InputError("it does not say what its backbone is")
-    check_config(spec)
+    if sum(1 for _ in nested_values(spec)) > _MOST_ARGUMENTS:
+        raise InputError(f"its backbone has more than {_MOST_ARGUMENTS} arguments")
+    check_spec(spec, HOMES["backbone"], trust)
     weights = {
         name.removeprefix(_PREFIX): value
         for name, value in content["state_dict"].items()
         if isinstance(name, str) and name.startswith(_PREFIX)
     }
-    if odd := [name for name, value in weights.items() if not _is_stored(value)]:
+    if odd := [name for name, value in weights.items() if not is_stored(value)]:
         raise InputError(f"its weight {odd[0]!r:.80} is not stored in full")
-    # Names may share what is stored.
-    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in weights.values()}
-    with _bounded(_MOST_RATIO * sum(stored.values()) + _SPARE):
-        backbone = build(spec)
+    with torch.device("meta"), _Bounded(len(weights), sum(value.numel() for value in weights.values())):
+        network = _construct(spec, trust)
+    _compare(network, weights)
+    return spec, weights
+
+
+def _compare(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of a network, and fewer bytes than the network needs for them."""
+    wanted: dict[str, Any] = network.state_dict(keep_vars=True)
+    for name in [*wanted, *weights]:
+        if name not in weights or name not in wanted:
+            where = "the file" if name in wanted else "the backbone"
+            raise InputError(f"the weights do not fit the backbone it names ({name:.80} is not in {where})")
+        here, there = wanted[name], weights[name]
+        if not isinstance(here, Tensor) or is_lazy(here):
+            continue
+        if here.shape != there.shape or (here.dtype != there.dtype and not {here.dtype, there.dtype} <= _FLOATS):
+            said = [f"{tuple(one.shape)} {str(one.dtype).removeprefix('torch.')}" for one in (there, here)]
+            raise InputError(f"the weights do not fit the backbone it names ({name:.80} is {said[0]}, not {said[1]})")
+    # A weight of several names is made once; names of several weights may share what is stored.
+    needed = sum(weights[name].nbytes for name in {id(value): name for name, value in wanted.items()}.values())
+    unnamed = sum(buffer.nbytes for name, buffer in network.named_buffers() if name not in wanted)
+    if needed > _held(weights) or unnamed > 4 * (_SPARE + needed):
+        raise InputError(_MANY_MORE)
+
+
+def _held(weights: Mapping[str, Tensor]) -> int:
+    """Count the bytes behind tensors, each byte once."""
+    storages = [value.untyped_storage() for value in weights.values()]
+    total = end = 0
+    for start, length in sorted((storage.data_ptr(), storage.nbytes()) for storage in storages):
+        total += max(0, start + length - max(start, end))
+        end = max(end, start + length)
+    return total
+
+
+def rebuild(content: Mapping[str, Any], trust: Collection[str] = ()) -> nn.Module:
+    """Build the backbone of a checkpoint, and load its weights.
+
+    Args:
+        content: of the checkpoint, as :func:`load_checkpoint` returns it.
+        trust: packages where the backbone's class may be defined, beside n2n.
+
+    Raises:
+        InputError: if the class is no ``torch.nn.Module`` of n2n or of a trusted package, does not take the arguments, or has
+            other weights; if there are none.
+    """
+    spec, weights = check_backbone(content, trust)
+    backbone = _construct(spec, trust)
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
@@ -143,11 +179,13 @@ def rebuild(content: Mapping[str, Any]) -> nn.Module:
     return backbone
 
 
-def _is_stored(value: object) -> bool:
+def is_stored(value: object) -> bool:
     """Whether a value is a tensor all of whose elements are there: others may claim any size over a few bytes."""
     return (
-        isinstance(value, Tensor)
+        type(value) in (Tensor, nn.Parameter)
+        and isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
+        and not value.is_quantized
         and value.nbytes <= value.untyped_storage().nbytes()
     )

@@ -51,31 +51,14 @@ def style(number: int) -> tuple[str, Any]:
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """Return a short name for each folder, by which it can be told from the others.
-
-    What the paths end with alike is left out, and of the rest as many parts remain, from the end, as tell them apart:
-    ``lightning_logs/a/version_0`` and ``lightning_logs/b/version_0`` are a and b. A version stands alone only if its run is the
-    same for all.
-    """
-    paths = [Path(os.path.abspath(folder)).parts[1:] or ("root",) for folder in folders]  # noqa: PTH100  # follows no link
-    shortest = min(map(len, paths), default=0)
-    several = len(set(paths)) > 1
-    end = 0
-    while several and end < shortest - 1 and len({path[-1 - end] for path in paths}) == 1:
-        end += 1
-    begin = 0
-    while several and begin < shortest - end - 1 and len({path[begin] for path in paths}) == 1:
-        begin += 1
-    paths = [path[begin : len(path) - end] for path in paths]
-
-    def ending(path: tuple[str, ...], parts: int) -> tuple[str, ...]:
-        more = len(path) > parts and re.fullmatch(r"version_\d+", path[-parts])
-        return path[-parts - 1 if more else -parts :]
-
-    kept = 1
-    while len({ending(path, kept) for path in paths}) < len(set(paths)):
-        kept += 1
-    return shortened(["/".join(ending(path, kept)) for path in paths])
+    """Return a short name for each folder, all different: its path below the folder that all are in."""
+    paths = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  # follows no link
+    if len(set(paths)) > 1:
+        shared = os.path.commonpath([path.parent for path in paths])
+        return shortened([path.relative_to(shared).as_posix() for path in paths])
+    # A version alone does not name a run.
+    parts = 2 if re.fullmatch(r"version_\d+", paths[0].name) else 1
+    return shortened(["/".join(path.parts[-parts:]) for path in paths])
 
 
 def shortened(labels: Sequence[str]) -> list[str]:

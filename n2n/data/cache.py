@@ -1,4 +1,4 @@
-"""Arrays that are made once, kept in the user's cache folder, and mapped into memory from then on."""
+"""Arrays that are made once, kept in the user's cache folder, and memory-mapped from then on."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 from n2n.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-# Bytes read at a time for the checksum: large enough to run at memory speed, small enough to stay in cache.
+# Bytes per step of the checksum: enough to run at memory speed, few enough to stay in the CPU's cache.
 _BLOCK = 1 << 22
 
 
@@ -35,8 +31,32 @@ def default_cache() -> Path:
     return Path(os.environ.get("N2N_CACHE") or user_cache_dir("n2n"))
 
 
+def stamp(path: Path) -> list[Any] | None:
+    """Return what changes when a file is written or replaced, for the recipe of what is made from it.
+
+    Args:
+        path: a file, or a folder that is one image (a zarr array).
+
+    Returns:
+        Size in bytes, times of the last change of content and of inode in ns, and inode; for a folder the number of its
+        entries and a digest of all of theirs. None for a missing file.
+    """
+
+    def entry(file: Path) -> list[int]:
+        stat = file.stat()
+        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+    try:
+        if not path.is_dir():
+            return entry(path)
+        entries = [[file.relative_to(path).as_posix(), *entry(file)] for file in sorted(path.rglob("*"))]
+        return [len(entries), hashlib.sha256(json.dumps(entries).encode()).hexdigest()]
+    except (OSError, RuntimeError):  # RuntimeError: a loop of links
+        return None
+
+
 def _checksum(array: NDArray[Any], note: object) -> int:
-    """Sum up an array, what tells its bytes apart into numbers, and the note on it."""
+    """Return a checksum of an array's bytes, shape and dtype, and of the note on it."""
     flat = array.reshape(-1).view(np.uint8)
     value = zlib.crc32(json.dumps([array.shape, array.dtype.str, note], sort_keys=True).encode())
     for start in range(0, flat.size, _BLOCK):
@@ -46,46 +66,45 @@ def _checksum(array: NDArray[Any], note: object) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Wait until no other process holds the lock of this name, and hold it; a process that is killed holds none.
+    """Hold a lock file, after waiting for the process that holds it; a killed process holds none.
 
-    Gives whether it is held: there are file systems without locks, where nothing is waited for.
+    Yields:
+        Whether the lock is held. On file systems without locks it is not, and nothing waits.
     """
-    with contextlib.ExitStack() as stack:
-        held = fcntl is not None and _lock(path, stack)
+    lock = FileLock(path)
+    held = _acquire(lock)
+    try:
+        yield held
+    finally:
+        if held:
+            # Removed while it is held: a process that waits for it notices, and locks a new file. Windows refuses this, and
+            # filelock removes the file there.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            lock.release()
+
+
+def _acquire(lock: FileLock) -> bool:
+    try:
         try:
-            yield held
-        finally:
-            if held:
-                path.unlink(missing_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            # Imported here: denoising imports this module and needs no Lightning.
+            from lightning.pytorch.utilities import rank_zero_info
 
-
-def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
-    while True:
-        file = stack.enter_context(path.open("a"))
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # Denoising needs no Lightning, and imports this module.
-                from lightning.pytorch.utilities import rank_zero_info
-
-                rank_zero_info("Another process makes these images at the moment: waiting for it.")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it has removed its file, and another may hold the next of this name.
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return True
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return False
+            rank_zero_info("Another process is preparing the same images: waiting for it.")
+            lock.acquire()
+    except (OSError, NotImplementedError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the cache keeps under one name.
+    """One entry of the cache.
 
     Attributes:
-        array: mapped from disk; writable in memory, never on disk.
+        array: memory-mapped copy-on-write: changes stay in memory.
         note: what ``build`` returned: plain JSON values, among them ``remarks``, lines for the user.
     """
 
@@ -98,14 +117,14 @@ Build = Callable[[Allocate], dict[str, Any]]
 
 
 class Cache:
-    """An array on disk, made once and found again under a name that changes with its recipe.
+    """An array on disk, made once and found again by its name and its recipe.
 
-    A folder ``<name>-<digest>`` holds ``array.npy`` and ``recipe.json``. It is written under another name and renamed when
-    whole, so an interrupted build leaves no half array. Of processes that want the same one at once, one builds it and the
-    others wait for that, where the file system has locks.
+    The folder ``<name>-<digest of the recipe>`` holds ``array.npy`` and ``recipe.json``. It is written under a temporary name
+    and renamed when complete, so an interrupted build leaves no partial array. If several processes want the same array, one
+    builds it and the others wait, provided that the file system has locks.
 
     Args:
-        name: what the array is, for people who look into the cache folder.
+        name: describes the array to a user who opens the cache folder.
         recipe: everything that the values depend on, as plain JSON values.
         folder: the cache folder; the user's own if None.
     """
@@ -117,11 +136,11 @@ class Cache:
         self.path = self.folder / f"{name}-{digest}"
 
     def find(self) -> Kept | None:
-        """Map the array, or return None if it is missing or damaged; reads all of it once."""
+        """Map the array, or return None if it is missing or damaged. Reads all of it once, for its checksum."""
         try:
-            # "c": writable in memory, never on disk; torch warns about read-only arrays.
+            # "c": copy-on-write. torch warns about read-only arrays.
             files = [self.path / name for name in ("array.npy", "recipe.json")]
-            if not all(file.is_file() for file in files):  # opening a pipe would wait for ever
+            if not all(file.is_file() for file in files):  # opening a pipe would block
                 return None
             array = np.load(files[0], mmap_mode="c", allow_pickle=False)
             content = json.loads(files[1].read_text(encoding="utf-8"))
@@ -131,14 +150,14 @@ class Cache:
             return None
 
     def open(self, build: Build) -> Kept:
-        """Map the array; make it first, unless it is there and whole.
+        """Map the array, and make it first if it is missing or damaged.
 
         Args:
-            build: calls the function it is given once, with a shape and a dtype, fills the array that it returns, and
-                returns what is to be known about it as plain JSON values.
+            build: is given ``allocate(shape, dtype)``, calls it once, fills the array that it returns, and returns a note on
+                it as plain JSON values.
 
         Raises:
-            InputError: if the cache folder cannot be written or has not enough room; whatever ``build`` raises, as it is.
+            InputError: if the cache folder cannot be written or is too full. Exceptions of ``build`` pass unchanged.
         """
         kept = self.find()
         if kept is not None:
@@ -150,7 +169,7 @@ class Cache:
                 if stack.enter_context(_locked(self.folder / f"{prefix}lock")):
                     if (kept := self.find()) is not None:
                         return kept
-                    # Of a process that was killed.
+                    # Left by a process that was killed.
                     for left in self.folder.glob(f"{prefix}*/"):
                         shutil.rmtree(left, ignore_errors=True)
                 name = stack.enter_context(
@@ -164,7 +183,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Blame the cache folder for what fails meanwhile: nothing but the cache's own writing."""
+        """Turn an OSError of the cache's own writing into an InputError that names the cache folder."""
         try:
             yield
         except OSError as error:
@@ -183,7 +202,7 @@ class Cache:
                 if free < size:
                     raise InputError(
                         f"the images need {size / 1e6:.0f} MB and {self.folder} has {free / 1e6:.0f} MB free: "
-                        "free some, or name another folder with the environment variable N2N_CACHE"
+                        "free disk space, or name another folder with the environment variable N2N_CACHE"
                     )
                 made.append(np.lib.format.open_memmap(folder / "array.npy", "w+", dtype, shape))
             return made[0]
@@ -191,7 +210,7 @@ class Cache:
         note = build(allocate)
         (array,) = made
         with self._writing():
-            array.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not say
+            array.flush()  # type: ignore[attr-defined]  # a memmap
             content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array, note)}
             (folder / "recipe.json").write_text(json.dumps(content, indent=1))
         return note
@@ -202,6 +221,6 @@ class Cache:
         for file in ("array.npy", "recipe.json"):
             (folder / file).rename(whole / file)
         if self.path.exists():
-            # Damaged, or made meanwhile by another process; move it aside, since a folder cannot be renamed over one.
+            # Damaged, or made by another process in the meantime. A folder cannot be renamed over one, so move it aside.
             self.path.rename(folder / "replaced")
         whole.rename(self.path)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.rebuild import load_checkpoint, rebuild
+from n2n.checkpoints.trust import packages
 from n2n.data.images.base import DTYPES
 from n2n.data.images.values import from_unit, to_unit
 from n2n.denoiser.network import TrainedNetwork
@@ -101,13 +102,22 @@ class Denoiser:
         batch: int | None = None,
         ensemble: bool = False,
         range: Sequence[float] | None = None,  # noqa: A002
+        trust: Sequence[str] = (),
     ) -> Denoiser:
-        """Build the denoiser from a checkpoint of ``n2n fit``; the arguments after the path are those of the class.
+        """Build the denoiser from a checkpoint of ``n2n fit``; all arguments but ``path`` and ``trust`` are those of the class.
 
-        The path may also be the name of a checkpoint that comes with n2n, such as "quick".
+        The backbone's class must be defined in ``n2n.backbones`` or in a trusted package. Nothing else in the file is run.
 
-        No code in the file is run. The constructor of the backbone is called, which must be a ``torch.nn.Module`` of an
-        installed package.
+        Args:
+            path: the checkpoint, or the name of one that comes with n2n, such as "quick".
+            device: as for the class, like all arguments up to ``range``.
+            precision: as for the class.
+            tile: as for the class.
+            overlap: as for the class.
+            batch: as for the class.
+            ensemble: as for the class.
+            range: as for the class.
+            trust: names of packages whose classes the checkpoint may name, too. Their code is imported and run.
 
         Raises:
             InputError: if the file is missing, damaged or no checkpoint of n2n, or the backbone cannot be built.
@@ -122,7 +132,7 @@ class Denoiser:
             )
         try:
             trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
-            backbone = rebuild(content)
+            backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
@@ -184,7 +194,7 @@ class Denoiser:
         denoised = torch.empty(noisy.shape, dtype=torch.float32)
         # Small images are joined to batches that are as large as a batch of tiles.
         count = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
-        for inputs, outputs in zip(noisy.split(count), denoised.split(count), strict=True):
+        for inputs, outputs in zip(torch.split(noisy, count), torch.split(denoised, count), strict=True):
 
             def read(start: int, stop: int, inputs: Tensor = inputs) -> Tensor:
                 # Cast first: Apple GPUs have no float64.
@@ -198,18 +208,7 @@ class Denoiser:
         return denoised
 
     def denoise_rows(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
-        """Denoise images of any height with one row of tiles in memory at a time.
-
-        Args:
-            read: returns rows start to stop, N×C×(stop - start)×W float32 in [0, 1] on the device. The rows are read in
-                order, each once.
-            H: height of the images in pixels.
-            W: width of the images in pixels.
-
-        Returns:
-            An iterator of N×C×h×W float32 on the device, in order. It raises InputError as :meth:`denoise`, and torch's error
-            where a row of tiles does not fit into the memory: see :meth:`TrainedNetwork.rows_in_memory`.
-        """
+        """Denoise H×W images on the device, float32 in [0, 1], with :func:`denoise_bands`, in tiles that suit the network."""
         field = self.network.field if max(H, W) > self.tile else None
         if field is None:
             # One tile: for a small image, and for a network that takes images of one size only, which may refuse it.

@@ -56,15 +56,11 @@ def denoise_image(
 ) -> Iterator[NDArray[Any]]:
     """Denoise an open image, each of its pages by itself.
 
-    Args:
-        denoiser: the network and its options.
-        image: open.
-        survey: of the image.
-        strips: the rows of the image, as :meth:`ImageReader.strips` yields them; read only as they are needed.
+    The strips are those of :meth:`ImageReader.strips`, which are read only as they are needed.
 
     Yields:
-        Rows of all pages in order, as :meth:`ImageWriter.write` takes them: rows×W×(C + extra) of the image's dtype. Extra
-        samples, such as opacity, are the image's own.
+        Rows of all pages in order, rows×W×(C + extra) in the image's dtype, for :meth:`ImageWriter.write`. Extra samples, such
+        as opacity, are the image's own.
 
     Raises:
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.

@@ -21,7 +21,8 @@ def nested_values(content: object) -> Iterator[object]:
         value = waiting.pop()
         yield value
         if isinstance(value, dict):
-            inside = [*value, *value.values()]
+            # An OrderedDict out of a file may have attributes in the place of its methods.
+            inside = [*value, *dict.values(value)]
         else:
             inside = list(value) if isinstance(value, list | tuple) else []
         count += len(inside)

@@ -1,4 +1,4 @@
-"""What the commands' options have in common: one line for a mistake, with the option that was probably meant."""
+"""What the parsers of all commands share: errors of one line, with the option that was probably meant."""
 
 from __future__ import annotations
 
@@ -9,18 +9,34 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from n2n.errors import InputError
-from n2n.system.messages import clear
+
+# Longest message, in characters, that is shown whole.
+_LONGEST = 500
+# What argparse and jsonargparse say of an option that does not exist.
+_UNKNOWN = re.compile(r"(?:unrecognized arguments: --|Option '|Group '(\S+)' does not accept option ')([^\s=']+)")
+
+# Of --trust.
+TRUST_HELP = (
+    "a package whose classes a checkpoint may name beside n2n's; may be repeated. Its code is imported and run, so name only "
+    "packages that you would run yourself"
+)
+
+
+def options(args: Sequence[str], name: str) -> list[str]:
+    """Return all values of an option in command line arguments."""
+    values = []
+    for i, argument in enumerate(args):
+        if argument == name and i + 1 < len(args):
+            values.append(args[i + 1])
+        elif argument.startswith(f"{name}="):
+            values.append(argument.partition("=")[2])
+    return values
 
 
 def option(args: Sequence[str], name: str) -> str | None:
     """Return the last value of an option in command line arguments, or None."""
-    value = None
-    for i, argument in enumerate(args):
-        if argument == name and i + 1 < len(args):
-            value = args[i + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.partition("=")[2]
-    return value
+    values = options(args, name)
+    return values[-1] if values else None
 
 
 def without_option(args: Sequence[str], name: str) -> list[str]:
@@ -37,26 +53,34 @@ def without_option(args: Sequence[str], name: str) -> list[str]:
     return kept
 
 
+def shorten(message: str) -> str:
+    """Put a message into one line; a long one loses its middle, since the option stands first and the value last."""
+    line = " ".join(message.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a parser that its help lists."""
+    return set(re.findall(r"(?<![\w-])--?\w[\w.-]*\+?", parser.format_help()))
+
+
 def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
     """Add the option that was probably meant to a message about one that does not exist.
 
     Args:
-        message: from argparse.
-        known: the options that there are.
+        message: from argparse or jsonargparse.
+        known: the options that exist.
         command: after ``n2n``.
     """
-    wrong = re.match(
-        r"(?:unrecognized arguments: |Subcommand '\w+' does not accept option ')(?:--)?([^\s=']+)", message
-    )
-    # What has no dashes is a value too many.
-    meant = wrong and (wrong[0].endswith(f"option '{wrong[1]}") or f" --{wrong[1]}" in wrong[0])
-    close = difflib.get_close_matches(f"--{wrong[1]}", list(known), n=1) if wrong and meant else []
+    found = _UNKNOWN.match(message)
+    wrong = "--" + ".".join(filter(None, found.groups())) if found else ""
+    close = difflib.get_close_matches(wrong, list(known), n=1) if wrong else []
     hint = f"did you mean {close[0]}?" if close else f"n2n {command} --help lists the options"
     return f"{message} ({hint})"
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of a command that needs no Lightning, and so no jsonargparse; completes no misspelt option.
+    """The parser of a command that does not import jsonargparse; it completes no abbreviated option.
 
     Args:
         command: after ``n2n``.
@@ -67,16 +91,20 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(f"n2n {command}", allow_abbrev=False, **kwargs)
         self.command = command
 
-    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]  # of the process: never
-        """Parse the options; raises InputError.
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]  # never those of the process
+        """Parse the options.
 
-        An option that does not exist is named first: argparse would say that the one it should have been is missing.
+        An option that does not exist is reported first: argparse would report the option that was meant as missing.
+
+        Raises:
+            InputError: if an argument is wrong.
         """
+        known = option_names(self)
         for name in (argument.partition("=")[0] for argument in args):
-            if name.startswith("--") and name not in self._option_string_actions:
+            if name.startswith("--") and name not in known:
                 self.error(f"unrecognized arguments: {name}")
         return super().parse_args(args)
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
-        raise InputError(with_suggestion(clear(message), self._option_string_actions, self.command))
+        raise InputError(with_suggestion(shorten(message), option_names(self), self.command))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -17,6 +19,13 @@ from n2n.system.files import file_size
 # The end record of a zip archive: signature, length and offset of the directory, length of the comment. The same record of a
 # 64-bit archive stands before it, and between them a locator with the offset of the 64-bit record.
 _END, _END64, _LOCATOR = struct.Struct("<4s8xIIH"), struct.Struct("<4s36xQQ8xQ4x"), 56
+
+# All that torch.save names for tensors and plain values, as module and name. torch lets more pass: some of it takes
+# memory by a number (bytearray, torch.Tensor), or makes tensors of other kinds.
+_NAMED = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch Size"
+    r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
+)
 
 
 def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it again") -> Any:
@@ -49,15 +58,25 @@ def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it aga
         plain = False
     if not plain:
         raise InputError(f"{path} is damaged or not a PyTorch file: expected {wanted}; {advice}")
-    # torch accepts bytearray(10**12), which takes as much memory as its number says.
-    if any(b"bytearray" in pickled for pickled in pickles):
-        raise more
     try:
+        if not all(map(_names_tensors_alone, pickles)):
+            raise more
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError:
         raise more from None
     except Exception as error:  # of many kinds, for damaged files
         raise InputError(f"{path} cannot be read ({reason(error)}): expected {wanted}") from None
+
+
+def _names_tensors_alone(pickled: bytes) -> bool:
+    """Whether a pickle names only what tensors and plain values are made of."""
+    return all(
+        operation.name not in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
+        and (operation.name != "GLOBAL" or _NAMED.fullmatch(str(argument)))
+        for operation, argument, _ in pickletools.genops(pickled)
+    )
 
 
 def _is_one_archive(path: Path) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -15,31 +15,16 @@ from n2n.data.batch import Batch
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError
 from n2n.metrics import better, psnr_from_mse, squared_error_per_image
+from n2n.trainer.panels import COLUMNS, MOST_SIDE, PanelRow, Picture, write_panel
 
 
-def panel(*columns: Tensor, least_width: int = 128, most: int = 256) -> Tensor:
-    """Lay images out side by side, one column for each kind (noisy, denoised, clean), one row for each image.
-
-    Args:
-        columns: N×C×H×W in [0, 1], all of one shape; clipped to [0, 1] here.
-        least_width: smaller images are enlarged to it by whole factors, pixel by pixel, so that the noise can be seen.
-        most: of larger images this many pixels are cut out of the centre.
-
-    Returns:
-        C×(rows)×(columns) in [0, 1], with a white line between images.
-    """
-    H, W = columns[0].shape[-2:]
-    top, left = max(0, H - most) // 2, max(0, W - most) // 2
-    cut = [x[..., top : top + most, left : left + most].float().clamp(0.0, 1.0) for x in columns]
-    row = torch.cat([F.pad(x, (1, 1, 1, 1), value=1.0) for x in cut], dim=3)
-    picture = torch.cat(list(row), dim=1)
-    factor = max(1, -(-least_width // W))
-    return picture.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-
-
-# Above a line for each of a panel's images, top to bottom: height and width of the row in the panel, which find it there again,
-# and the PSNR of each column, where there is a clean image.
-PANEL_TABLE = "| height | width | noisy, dB | denoised, dB |\n|---|---|---|---|"
+def _picture(image: Tensor) -> Picture:
+    """Cut the centre out of an image, C×H×W in [0, 1], and return it as a file shows it: grey or colour, clipped."""
+    top, left = (max(0, side - MOST_SIDE) // 2 for side in image.shape[1:])
+    # Of numbers of channels that are neither grey nor colour, the first channel is shown.
+    shown = image if len(image) == 3 else image[:1]
+    cut = shown[:, top : top + MOST_SIDE, left : left + MOST_SIDE].float().clamp(0.0, 1.0)
+    return (cut * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -81,11 +66,14 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class ImagePanel(Callback):
-    """Puts validation images, noisy | denoised | clean (where there is one), into TensorBoard every few epochs.
+    """Writes validation images, noisy | denoised | clean (where there is one), to ``panels/`` and TensorBoard every few epochs.
 
     Args:
         every_n_epochs: epochs between panels; the first and the last epoch have one too.
         images: number of images, from the first validation batches; 0 for no panels.
+
+    Raises:
+        InputError: if one of them is too small.
     """
 
     def __init__(self, every_n_epochs: int = 5, images: int = 8) -> None:
@@ -94,13 +82,11 @@ class ImagePanel(Callback):
                 f"the panel's every_n_epochs is {every_n_epochs} and images {images}: expected at least 1, and at least 0"
             )
         self.every_n_epochs, self.images = every_n_epochs, images
-        self._rows: list[Tensor] = []
-        self._table: list[str] = []
-        self._clean = False
+        self._rows: list[PanelRow] = []
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start an empty panel."""
-        self._rows, self._table = [], []
+        self._rows = []
 
     def on_validation_batch_end(
         self,
@@ -115,34 +101,25 @@ class ImagePanel(Callback):
         epoch, last = trainer.current_epoch, (trainer.max_epochs or 0) - 1
         due = epoch == last or epoch % self.every_n_epochs == 0
         room = self.images - len(self._rows)
-        if not due or room <= 0 or trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+        if not due or room <= 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        self._clean = batch.clean is not None
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
         columns = [batch.noisy, outputs] + ([batch.clean] if batch.clean is not None else [])
         # From all over the batch: neighbours are often cut from one photograph.
         step = max(1, len(outputs) // room)
         for i in range(0, len(outputs), step)[:room]:
-            row = panel(*(x[i : i + 1] for x in columns)).cpu()
-            # TensorBoard shows grey and colour; of other numbers of channels the first stands for all.
-            self._rows.append((row if len(row) == 3 else row[:1]).expand(3, -1, -1))
-            scores = ["", ""]
+            psnr = None
             if batch.clean is not None:
-                clean = batch.clean[i : i + 1]
-                scores = [
-                    f"{float(psnr_from_mse(squared_error_per_image(x[i : i + 1], clean))):.2f}" for x in columns[:2]
-                ]
-            self._table.append("| {} | {} | {} | {} |".format(*row.shape[1:], *scores))
+                noisy, denoised = (squared_error_per_image(x[i : i + 1], batch.clean[i : i + 1]) for x in columns[:2])
+                psnr = float(psnr_from_mse(noisy)), float(psnr_from_mse(denoised))
+            self._rows.append(PanelRow(tuple(_picture(x[i]) for x in columns), psnr))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the panel."""
+        """Write the panel."""
         if not self._rows or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        width = max(row.shape[2] for row in self._rows)
-        picture = torch.cat([F.pad(row, (0, width - row.shape[2]), value=1.0) for row in self._rows], dim=1)
-        # Rounded here: TensorBoard would cut the fraction off, and darken the picture.
-        picture = (picture * 255).round().to(torch.uint8)
+        panel = write_panel(Path(trainer.logger.log_dir), trainer.current_epoch + 1, self._rows)
+        name = "val/" + "_".join(COLUMNS[: len(self._rows[0].pictures)])
+        trainer.logger.experiment.add_image(name, panel, trainer.global_step, dataformats="HWC")
         self._rows = []
-        name = "val/noisy_denoised" + ("_clean" if self._clean else "")
-        trainer.logger.experiment.add_image(name, picture, trainer.global_step)
-        table = "\n".join([PANEL_TABLE, *self._table])
-        trainer.logger.experiment.add_text("val/psnr_of_panel", table, trainer.global_step)

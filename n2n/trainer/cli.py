@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -24,85 +24,92 @@ from lightning.pytorch.utilities import rank_zero_info
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
+from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import default_accelerator, default_precision, device_name
-from n2n.system.messages import about, clear
-from n2n.system.options import option, with_suggestion
+from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, write_facts
 from n2n.trainer.parser import OneLineParser
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
 
 def _is_of_restored_state(error: Exception) -> bool:
-    """Whether Lightning was putting a checkpoint's state back, which it takes as it is, or the optimiser was using it."""
+    """Whether an error came while Lightning restored a checkpoint's state, or while the optimiser used that."""
     names = [frame.f_code.co_name.lstrip("_") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    # The optimiser calls the closure for the loss and its gradients, whose faults are others.
+    # The optimiser calls the closure that computes the loss and the gradients; errors in there are others.
     parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
     return "closure" not in names and any(name.startswith(parts) for name in names)
 
 
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
 class TrainingCLI(LightningCLI):
-    """LightningCLI for one subcommand, ``fit`` or ``validate``.
+    """Parses the options of ``n2n fit`` or ``n2n validate`` and builds the module, the data and the Trainer.
 
     Args:
-        args: the subcommand and its arguments.
-        folder: of the run, instead of the next ``lightning_logs/NAME/version_N``. If there is a checkpoint of an interrupted
-            training in it, that goes on.
-        callbacks: beside those of the configuration.
+        args: the command and its arguments.
+        folder: of the run, instead of the next ``lightning_logs/NAME/version_N``. If it holds the checkpoint of an interrupted
+            training, that training is resumed.
+        callbacks: added to those of the configuration.
+
+    Raises:
+        InputError: if an option, a class or one of its arguments is wrong.
     """
 
     config: Namespace
-    # Those of the command that this one serves, which a misspelt option may have meant.
+    # The command that messages name, and options of its own that a misspelt option may have meant.
+    asked_by: str | None = None
     further_options: Sequence[str] = ()
 
     def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
-        self._command = args[0]
+        self.command, *args = args
         self._folder, self._callbacks = folder, callbacks
         last = folder / "checkpoints" / LAST if folder is not None else None
         if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
             args = [*args, "--ckpt_path", str(last)]
+        self._ckpt_path = option(args, "--ckpt_path")
+        if self._ckpt_path is not None:
+            self._ckpt_path = str(find_checkpoint(self._ckpt_path))
+            args = [*args, "--ckpt_path", self._ckpt_path]
+        self._trust = packages(options(args, "--trust"))
         super().__init__(
             DenoisingModule,
             PairDataModule,
             # Validation writes nothing.
-            save_config_callback=SaveConfig if args[0] == "fit" else None,
+            save_config_callback=SaveConfig if self.command == "fit" else None,
             save_config_kwargs={"overwrite": folder is not None},
             seed_everything_default=0,
             # The paper's number of epochs; Lightning's own default is 1000.
             trainer_defaults={"max_epochs": 30},
             parser_class=OneLineParser,
-            parser_kwargs={"prog": "n2n"},
+            parser_kwargs={"prog": f"n2n {self.command}"},
             auto_configure_optimizers=False,
             args=args,
+            run=False,
         )
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # one is parsed, so one is built
-        """Return the one subcommand, with the arguments that are not the user's to give."""
-        skip = {
-            "model",
-            "datamodule",
-            "dataloaders",
-            "train_dataloaders",
-            "val_dataloaders",
-            "verbose",
-            "weights_only",
-        }
-        return {self._command: skip}
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what n2n has beside the Trainer, the module and the data."""
+        """Add the options that belong neither to the Trainer nor to the module nor to the data."""
         parser.set_defaults(
             {
                 "model.backbone": {"class_path": "n2n.backbones.ModelFinal"},
                 "data.source": {"class_path": "n2n.data.DeadLeaves"},
             }
         )
-        if self._command != "fit":
+        parser.add_argument("--ckpt_path", type=str | None, help=f"{describe_checkpoint()}; fit resumes its training.")
+        parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
+        if self._ckpt_path is not None:
+            # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
+            parts = {"model": DenoisingModule, "data": PairDataModule}
+            parser.set_defaults(checkpoint_config(self._ckpt_path, parts, self._trust))
+        if self.command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -110,129 +117,128 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Speed, "speed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the command line, on top of what the checkpoint says of its network and data."""
+        """Parse the command line; the network and data of the checkpoint, if one is given, are its defaults."""
         assert isinstance(args, list)
-        ckpt_path = option(args, "--ckpt_path")
-        if ckpt_path is not None:
-            ckpt_path = str(find_checkpoint(ckpt_path))
-            args = [*args, "--ckpt_path", ckpt_path]
-            # As the first configuration: whatever the user says beside it wins.
-            args = [args[0], "--config", yaml.safe_dump(checkpoint_config(ckpt_path)), *args[1:]]
-        elif self._command == "validate":
+        if self._ckpt_path is None and self.command == "validate":
             raise InputError("validate needs a checkpoint: add --ckpt_path, such as the best.ckpt of a run")
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
-            if "does not accept option 'search" in str(error):
+            if "'search" in str(error):
                 raise InputError("a config with a section search is for n2n search") from None
-            known = [*self._subcommand_parsers[self._command]._option_string_actions, *self.further_options]
-            raise InputError(with_suggestion(clear(str(error)), known, self._command)) from None
-        check_numbers(dict(self.config[self._command].items()))
-
-    def _parse_ckpt_path(self) -> None:
-        """Do nothing: LightningCLI would let the checkpoint win over the command line, and parse_arguments read it."""
+            known = [*option_names(parser), *self.further_options]
+            raise InputError(with_suggestion(str(error), known, self.asked_by or self.command)) from None
+        check_numbers(dict(self.config.items()))
 
     def before_instantiate_classes(self) -> None:
-        """Fill in what depends on the machine and on the run's name, so that the saved config says what ran."""
-        trainer = self.config[self._command].trainer
+        """Fill in the defaults that depend on the machine, so that the saved config says what ran."""
+        trainer = self.config.trainer
         if trainer is None:
             raise InputError("trainer is null in a config: expected options under it, or none of it")
         trainer.accelerator = default_accelerator(trainer.accelerator)
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
-        if self._command != "fit":
+        if self.command != "fit":
             trainer.logger = trainer.enable_checkpointing = False
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
-        """Add the logger and the callbacks that make sense with the Trainer that is asked for."""
-        given = dict(config)
-        if self._command == "fit" and config["logger"] in (None, True):
-            # Built here and not written into the configuration, so that --name counts also beside a saved one.
-            if self._folder is None:
-                folder, name = Path(config["default_root_dir"] or ".") / "lightning_logs", self.config.fit.name
-            else:
-                folder, name = self._folder.parent, ""
-            version = self._folder.name if self._folder is not None else None
-            config["logger"] = RunLogger(str(folder), name, version, default_hp_metric=False)
-        if config["enable_checkpointing"] is False:
-            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
-        elif self._command == "fit":
-            # A second one, because save_last of the first writes only when the best changes: a run resumed from it
-            # would go back to the best epoch.
-            last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-            callbacks = [*callbacks, last]
-        if config["logger"]:
-            callbacks = [*callbacks, LearningRateMonitor()]
-        callbacks = [*callbacks, *self._callbacks]
-        chosen = config["callbacks"] or []
-        chosen = [*callbacks, *(chosen if isinstance(chosen, list) else [chosen])]
-        if config["enable_progress_bar"] is not False and not any(isinstance(one, ProgressBar) for one in chosen):
-            callbacks = [*callbacks, EpochBar()]
-        if config["profiler"] is None:
-            config["profiler"] = NoProfiler()
-        plugins = config["plugins"] or []
-        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Build the Trainer, with n2n's logger, plugins and callbacks where the configuration names no other.
+
+        Raises:
+            InputError: if the Trainer refuses an option.
+        """
+        config = self.config_init.trainer
+        own: dict[str, Any] = {}
+        if self.command == "fit" and config.logger in (None, True):
+            # Not part of the saved configuration, so that --name counts beside that as well.
+            own["logger"] = self._logger(Path(config.default_root_dir or "."))
+        if config.profiler is None:
+            own["profiler"] = NoProfiler()
+        plugins = _as_list(config.plugins)
         if not any(isinstance(one, CheckpointIO) for one in plugins):
-            config["plugins"] = [*plugins, WholeCheckpoints()]
+            own["plugins"] = [*plugins, WholeCheckpoints()]
+        # LightningCLI adds these after the callbacks of the configuration and those that have options of their own.
+        self.trainer_defaults["callbacks"] = self._own_callbacks(config)
         try:
-            return super()._instantiate_trainer(config, callbacks)
+            return super().instantiate_trainer(**(own | kwargs))
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise InputError(about(str(error), given)) from error
+            default = self.parser.get_defaults().trainer
+            changed = {name: value for name, value in config.items() if value != default[name]}
+            plain = (
+                f"--trainer.{name} {value}" for name, value in changed.items() if isinstance(value, str | int | float)
+            )
+            raise InputError(f"the Trainer refuses {' '.join(plain)}: {shorten(str(error))}") from error
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Load checkpoints without running code that may be in them."""
-        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+    def _logger(self, root: Path) -> RunLogger:
+        folder, name, version = root / "lightning_logs", self.config.name, None
+        if self._folder is not None:
+            folder, name, version = self._folder.parent, "", self._folder.name
+        return RunLogger(str(folder), name, version, default_hp_metric=False)
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run it; blame the checkpoint for what its state does."""
-        path = self.config[subcommand].ckpt_path
+    def _own_callbacks(self, config: Namespace) -> list[Callback]:
+        callbacks: list[Callback] = []
+        if self.command == "fit" and config.enable_checkpointing is False:
+            # The Trainer would refuse the checkpoint callback.
+            self.config_init.checkpoint = Callback()
+        elif self.command == "fit":
+            # Saves each epoch, after the best one's: save_last of that writes only when the best changes.
+            callbacks += [ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)]
+        if config.logger is not False:
+            callbacks += [LearningRateMonitor()]
+        callbacks += self._callbacks
+        bars = any(isinstance(one, ProgressBar) for one in _as_list(config.callbacks))
+        if config.enable_progress_bar is not False and not bars:
+            callbacks += [EpochBar()]
+        return callbacks
+
+    def run(self) -> None:
+        """Train or validate.
+
+        Raises:
+            InputError: if something given by the user turns out to be wrong.
+        """
+        path, fit = self.config.ckpt_path, self.command == "fit"
+        started = time.monotonic()
+        run = self.trainer.fit if fit else self.trainer.validate
         try:
-            super()._run_subcommand(subcommand)
-        except (InputError, OSError, torch.OutOfMemoryError):
-            raise
+            run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
         except Exception as error:
-            if path is None or not _is_of_restored_state(error):
+            if (launcher := self.trainer.strategy.launcher) is not None:
+                # Lightning ends the processes that it started on Ctrl-C alone; these may wait for this one for ever.
+                launcher.kill(signal.SIGKILL)
+            known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
+            if known or path is None or not _is_of_restored_state(error):
                 raise
-            raise InputError(
-                f"{path} cannot be gone on with ({reason(error)}): expected {describe_checkpoint()}"
-            ) from error
-
-    def after_validate(self) -> None:
-        """Say the PSNR without clean images, which has an interval."""
-        assert isinstance(self.model, DenoisingModule)
-        if self.model.blind_estimate is not None:
+            raise InputError(f"{path} cannot be resumed ({reason(error)}): expected {describe_checkpoint()}") from error
+        if fit:
+            self._report(time.monotonic() - started)
+        elif self.model.blind_estimate is not None:
             rank_zero_info(f"PSNR over all pixels, estimated without clean images: {self.model.blind_estimate}")
 
-    def before_fit(self) -> None:
-        """Note when training started."""
-        self._started = time.monotonic()
-
     def _log_final(self, figures: Mapping[str, Any]) -> None:
-        """Put the hyper-parameters with the figures of the best epoch into TensorBoard, which sorts runs by them."""
+        """Log the hyper-parameters with the figures of the best epoch, so that TensorBoard can sort runs by them."""
         logger = self.trainer.logger
         if not isinstance(logger, TensorBoardLogger) or not self.trainer.is_global_zero:
             return
-        assert isinstance(self.model, DenoisingModule)
-        assert isinstance(self.datamodule, PairDataModule)
         best = {
             name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
         }
         cost = network_cost(self.model, self.datamodule.image_shape)
         count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
-        logger.log_hyperparams(hyperparameters(self.config.fit) | cost | device, best, self.trainer.global_step)
+        logger.log_hyperparams(hyperparameters(self.config) | cost | device, best, self.trainer.global_step)
         logger.save()
+        write_facts(Path(logger.log_dir), finished=True, **cost, **device)
 
-    def after_fit(self) -> None:
+    def _report(self, seconds: float) -> None:
         """Say where the checkpoint is, how good it is, and how to use it."""
-        if self.trainer.interrupted or self.config.fit.trainer.fast_dev_run:
+        if self.trainer.interrupted or self.config.trainer.fast_dev_run:
             return
         checkpoint = self.trainer.checkpoint_callback
         path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
-        # Somebody may have taken it away from a run that went on.
+        # The best checkpoint may have been deleted since.
         kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
         self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
-        seconds = time.monotonic() - self._started
         rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
         if kept is None:
             return

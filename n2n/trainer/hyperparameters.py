@@ -1,4 +1,4 @@
-"""The hyper-parameters of a run, flat and plain, as TensorBoard shows and sorts them."""
+"""The hyper-parameters and the cost of a run, as TensorBoard shows and sorts them."""
 
 from __future__ import annotations
 
@@ -9,48 +9,26 @@ from jsonargparse import Namespace
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-Plain = bool | int | float | str
 
-# Of the data's arguments those that say where files lie, and nothing of what is learnt from them.
-_PLACES = {"cache_dir", "root", "roots", "val_root", "clean"}
-
-
-def _flatten(name: str, value: Any) -> dict[str, Plain]:
-    """Flatten a value of the configuration: a class becomes its name, and its arguments follow under it."""
-    if isinstance(value, bool | int | float | str):
-        return {name: value}
-    if not isinstance(value, dict):
-        return {} if value is None else {name: str(value)}
-    flat: dict[str, Plain] = {}
-    if "class_path" in value:
-        flat[name] = str(value["class_path"]).rpartition(".")[2]
-        value = value.get("init_args") or {}
-    for key, inner in value.items():
-        if key not in _PLACES:
-            flat |= _flatten(f"{name}.{key}", inner)
-    return flat
-
-
-def hyperparameters(config: Namespace) -> dict[str, Plain]:
+def hyperparameters(config: Namespace) -> dict[str, Any]:
     """Return what tells one run from another: network, loss, optimiser, schedule, data, budget and seed.
+
+    The logger flattens it: ``model/optimizer/init_args/lr`` and so on.
 
     Args:
         config: of ``n2n fit``, as it ran.
     """
     content: dict[str, Any] = config.as_dict()
-    flat: dict[str, Plain] = {}
-    for part in ("model", "data"):
-        for key, value in content[part].items():
-            flat |= _flatten(key, value)
     trainer = content["trainer"]
-    return flat | {
+    return {
+        **{name: content[name] for name in ("model", "data")},
         "seed": content["seed_everything"],
         "epochs": trainer["max_epochs"],
         "precision": trainer["precision"],
     }
 
 
-def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, Plain]:
+def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Count a network's parameters, and the multiplications it takes for each pixel of an image.
 
     Args:

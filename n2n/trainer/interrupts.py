@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training: it is saved where it is, in the middle of an epoch too."""
+"""Ctrl-C, SIGTERM and SIGHUP save a training after the current step, also in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from n2n.checkpoints.on_disk import LAST
 from n2n.errors import Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Steps from one question whether another process was interrupted to the next: each is a message between all.
-_QUESTIONS = 20
+# SIGHUP comes when a terminal is closed or a connection lost. Windows does not have it.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# Steps between two checks whether another process was interrupted, each of which is a message among all processes.
+_STEPS = 20
 
 
 class _Stop(BaseException):
@@ -26,16 +27,17 @@ class _Stop(BaseException):
 
 
 class StopAndSave(Callback):
-    """Saves a training after the step in which a signal came, and ends it. A second signal ends it at once, unsaved."""
+    """Saves a training after the step in which a signal came, and ends it; a second signal ends it at once, unsaved."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.result: Interrupted | None = None
         self._training = False
+        self._handled: list[signal.Signals] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for Ctrl-C and SIGTERM; before and after the training itself they raise a KeyboardInterrupt.
+        """Handle the signals; outside the training steps they raise a KeyboardInterrupt.
 
         Raises:
             Interrupted: if the training was interrupted.
@@ -44,6 +46,8 @@ class StopAndSave(Callback):
             yield
             return
         before = {number: signal.getsignal(number) for number in _SIGNALS}
+        # What nohup started goes on when its terminal is closed.
+        self._handled = [n for n in before if n.name != "SIGHUP" or before[n] != signal.SIG_IGN]
         self._listen()
         try:
             yield
@@ -51,17 +55,17 @@ class StopAndSave(Callback):
             assert self.result is not None
             raise self.result from None
         except SystemExit as error:
-            # Lightning's answer to a KeyboardInterrupt.
+            # Lightning raises it after a KeyboardInterrupt.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise Interrupted(self.signum or signal.SIGINT) from None
             raise
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in self._handled:
+                signal.signal(number, before[number])
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in self._handled:
                 signal.signal(number, self._take)
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
@@ -70,32 +74,32 @@ class StopAndSave(Callback):
             raise Interrupted(signum)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait for the end of a step from now on."""
+        """From now on a signal waits for the end of the step."""
         self._training = True
-        # Lightning has put a handler of its own before ours, which leaves an epoch's last steps unsaved.
+        # Lightning has installed a handler of its own, which does not save the steps since the last epoch.
         self._listen()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait no longer."""
+        """From now on a signal does not wait."""
         self._training = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop, unless the epoch is over with this step: then its validation comes first."""
-        if trainer.world_size > 1 and (batch_idx + 1) % _QUESTIONS:
+        """Save and stop, unless this was the last step of the epoch: its validation comes first then."""
+        if trainer.world_size > 1 and (batch_idx + 1) % _STEPS:
             return
-        if batch_idx + 1 < trainer.num_training_batches and self._asked(trainer):
+        if batch_idx + 1 < trainer.num_training_batches and self._interrupted(trainer):
             steps = f" after {batch_idx + 1} of {trainer.num_training_batches} steps"
             self._stop(trainer, f"epoch {trainer.current_epoch}{steps}", save=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop between two epochs, of which the first is saved."""
-        if self._asked(trainer):
+        """Stop between two epochs; the first is saved already."""
+        if self._interrupted(trainer):
             self._stop(trainer, f"epoch {trainer.current_epoch}", save=False)
 
-    def _asked(self, trainer: L.Trainer) -> bool:
-        # All stop after the same step, or the others would wait for those that have stopped.
+    def _interrupted(self, trainer: L.Trainer) -> bool:
+        # All processes stop after the same step: those that went on would wait for the others.
         return trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
 
     def _stop(self, trainer: L.Trainer, where: str, save: bool) -> None:

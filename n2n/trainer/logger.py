@@ -1,19 +1,31 @@
-"""What a run writes into its folder beside checkpoints."""
+"""What a run writes into its folder beside checkpoints and panels."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
+from filelock import FileLock, Timeout
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from n2n.checkpoints.on_disk import claim_version
+from n2n.errors import InputError
 from n2n.module import DenoisingModule
+from n2n.system.files import replacing
+from n2n.trainer.callbacks import BestCheckpoint
+from n2n.trainer.run_folder import FACTS, METRICS, read_facts, read_metrics
+
+_FIRST_COLUMNS = ("epoch", "step", "minutes", "seconds", "best")
 
 
 def describe_figures(kept: Mapping[str, Any]) -> str:
@@ -34,13 +46,30 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
     return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
 
 
+def write_facts(folder: Path, **facts: Any) -> None:
+    """Write what reports need to know of a run beside its figures to ``run.yaml``; other facts that stand there stay.
+
+    Raises:
+        OSError: if it cannot be written.
+        InputError: if what stands there cannot be read.
+    """
+    with replacing(folder / FACTS) as part:
+        part.write_text(yaml.safe_dump(read_facts(folder) | facts, sort_keys=False), encoding="utf-8")
+
+
 class SaveConfig(SaveConfigCallback):
-    """Saves the configuration with the channels that the images turned out to have."""
+    """Saves the configuration, with the number of channels that the images have, and starts the files of the run."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Look at the images, which are open by now, and save."""
+        """Save the configuration. The data are open by now, and their channels known.
+
+        Raises:
+            InputError: if another process trains in the folder.
+        """
+        if isinstance(trainer.logger, RunLogger):
+            trainer.logger.lock()
         if self.overwrite:
-            # A run that goes on where it was: whoever repeats it from this file starts anew.
+            # Whoever repeats a resumed run from its saved configuration starts anew.
             self.config.ckpt_path = None
         assert isinstance(pl_module, DenoisingModule)
         pl_module.configure_model()
@@ -49,16 +78,108 @@ class SaveConfig(SaveConfigCallback):
             self.config.model.backbone.init_args.channels = init_args["channels"]
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start ``metrics.csv``."""
+        if isinstance(trainer.logger, RunLogger):
+            trainer.logger.start()
+
+
+class Metrics:
+    """Writes ``metrics.csv``: a row for each epoch, after the rows of the processes that trained the run before.
+
+    Lightning's CSVLogger is not used because it deletes the file of a run that is resumed.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: if the file of an earlier process is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / METRICS
+        self._rows = read_metrics(folder) if self._path.exists() else []
+        self._started = time.monotonic()
+        self._epoch_end: float | None = None
+        self._minutes_before: float | None = None
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Add figures to the row of their ``epoch``, which counts from 0 as Lightning does, and write the file."""
+        now, epoch = time.monotonic(), figures["epoch"] + 1
+        if self._minutes_before is None:
+            # An earlier process may have trained this epoch, and later ones, without saving them.
+            self._rows = [row for row in self._rows if row["epoch"] < epoch]
+            self._minutes_before = self._rows[-1]["minutes"] if self._rows else 0.0
+        if not self._rows or self._rows[-1]["epoch"] < epoch:
+            self._rows.append({})
+        row = self._rows[-1]
+        row |= {**figures, "epoch": epoch, "minutes": self._minutes_before + (now - self._started) / 60}
+        # Logged last in an epoch. The first epoch of a process has no seconds: they would include its start.
+        if "train/loss" in figures:
+            if self._epoch_end is not None:
+                row["seconds"] = now - self._epoch_end
+            self._epoch_end = now
+        with replacing(self._path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            others = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
+            table = csv.DictWriter(file, [*_FIRST_COLUMNS, *others], lineterminator="\n")
+            table.writeheader()
+            # Nine digits give back every float32.
+            table.writerows({name: f"{value:.9g}" for name, value in row.items()} for row in self._rows)
+
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard's, in a ``version_N`` that no other process gets, though both start at the same instant."""
+    """Logs to TensorBoard's files and to ``metrics.csv``, in a ``version_N`` that no other process gets."""
 
     _claimed = _told = False
+    _lock: FileLock | None = None
+    _metrics: Metrics | None = None
+    _best = False
 
+    @rank_zero_only
+    def lock(self) -> None:
+        """Keep other processes from training in the folder, until this one has ended.
+
+        Raises:
+            InputError: if one does.
+        """
+        folder = Path(self.log_dir)
+        lock = FileLock(folder / ".lock")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"another process trains in {folder}: wait until it has ended, or name another run"
+            ) from None
+        except (OSError, NotImplementedError):
+            # A file system without locks. If the folder cannot be written, the first file says so.
+            return
+        self._lock = lock
+
+    @rank_zero_only
+    def start(self) -> None:
+        """Start ``metrics.csv`` and ``run.yaml``, as training starts."""
+        folder = Path(self.log_dir)
+        self._metrics = Metrics(folder)
+        write_facts(folder, finished=False)
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures."""
+        """Log figures. Lightning adds the epoch to those that the module logs; only they go to ``metrics.csv``."""
         self._told = self._told or bool(metrics)
         super().log_metrics(metrics, step)
+        if self._metrics is not None and "epoch" in metrics:
+            row = {**metrics, "step": step or 0}
+            # Checkpoints are saved before the loss of the epoch is logged.
+            if "train/loss" in metrics and self._best:
+                row["best"], self._best = 1.0, False
+            self._metrics.add(row)
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Note whether the checkpoint of this epoch is the best so far, by ``--checkpoint.monitor``."""
+        score = checkpoint_callback.current_score
+        if isinstance(checkpoint_callback, BestCheckpoint) and score is not None and math.isfinite(score):
+            self._best = bool(score == checkpoint_callback.best_model_score)
 
     def _get_next_version(self) -> int:
         # Other processes of this training write nothing.
@@ -70,14 +191,17 @@ class RunLogger(TensorBoardLogger):
         return number
 
     def finalize(self, status: str) -> None:
-        """Close the files; of a run that failed before it had anything to tell nothing is left."""
+        """Close the files. A run that failed before it logged anything leaves nothing."""
         super().finalize(status)
+        if self._lock is not None:
+            self._lock.release()
         folder, root = Path(self.log_dir), Path(self.save_dir)
         with contextlib.suppress(OSError):
             if status == "failed" and self._claimed and not self._told and not (folder / "checkpoints").exists():
-                for file in (*folder.glob("events.out.tfevents.*"), folder / "config.yaml", folder / "hparams.yaml"):
+                written = ("config.yaml", "hparams.yaml", FACTS, ".lock")
+                for file in (*folder.glob("events.out.tfevents.*"), *(folder / name for name in written)):
                     file.unlink(missing_ok=True)
-            # Names may have folders in them.
+            # The name of a run may have folders in it.
             for empty in (folder, *folder.parents):
                 if empty == root.parent:
                     break

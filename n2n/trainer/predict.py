@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError, one_line
-from n2n.system.options import CommandParser
+from n2n.system.options import TRUST_HELP, CommandParser
 
 _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     files = parser.add_argument_group("files")
     files.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help=describe_checkpoint())
+    files.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=TRUST_HELP)
     files.add_argument(
         "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of them (subfolders too)"
     )
@@ -173,6 +174,7 @@ def main(args: list[str]) -> int:
         options.batch,
         options.ensemble,
         options.range,
+        options.trust,
     )
     keep_freed_memory()
     # These two tell the log what the one line on a file says.

@@ -1,4 +1,4 @@
-"""One training or validation, as the commands start it."""
+"""Runs one training or validation, as the commands start it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from n2n.system.options import option, without_option
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
-from n2n.trainer.processes import together
 
-# Warnings that tell n2n's user nothing, each with its reason.
-_NO_NEWS = (
-    "Checkpoint directory .* exists and is not empty",  # it is a resumed run's own
-    "The number of training batches .* is smaller than",  # nothing is logged by the step
+# Warnings that do not concern the user, each with its reason.
+_IRRELEVANT = (
+    "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+    "The number of training batches .* is smaller than",  # nothing is logged per step
     "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     "You're using the WeightAveraging callback with a model that overrides",  # no model of n2n needs sharding
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
-# Lightning's words for a figure to choose checkpoints by that is not there.
+# Lightning's error for a monitored figure that is not logged.
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
-# Of writing alone; what else the system refuses may be about a file that is read.
+# Errors of writing; others may come from a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -53,7 +52,7 @@ _QUIET = _Quiet()
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep Lightning and n2n from telling what they do meanwhile; warnings are still shown."""
+    """Hide the information that Lightning and n2n log; warnings are still shown."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -70,18 +69,18 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
 
     Args:
         args: the subcommand and its arguments; configs may be given by their bundled names.
-        folder: where the run goes, instead of the next ``lightning_logs/NAME/version_N``. If it holds a run that was
-            interrupted, training goes on from its last checkpoint; so it does for ``--ckpt_path last``, from the newest run.
-        callbacks: further ones.
+        folder: of the run, instead of the next ``lightning_logs/NAME/version_N``. If it holds a run that was interrupted,
+            training resumes from its last checkpoint. ``--ckpt_path last`` does so from the newest run.
+        callbacks: added to those of the configuration.
 
     Raises:
         InputError: for what the user can mend.
-        Interrupted: on Ctrl-C or SIGTERM.
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP.
     """
-    # The same object each time, which is added once.
+    # The same object each time, so that it is added once.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
     keep_freed_memory()
-    for message in _NO_NEWS:
+    for message in _IRRELEVANT:
         warnings.filterwarnings("ignore", message)
     args = resolve_configs(list(args))
     if args[0] == "fit" and option(args, "--ckpt_path") == "last":
@@ -89,8 +88,8 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         folder = _last_run(args)
     stop = StopAndSave()
     try:
-        with stop.listening(), _quiet_threads(), together(args[0]):
-            TrainingCLI(args, folder, [*callbacks, stop])
+        with stop.listening(), _quiet_threads():
+            TrainingCLI(args, folder, [*callbacks, stop]).run()
     except MisconfigurationException as error:
         line = " ".join(str(error).split())
         if unknown := _NO_FIGURE.search(line):
@@ -105,14 +104,14 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
 
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Let TensorBoard's thread fail in silence where it cannot write: the next event fails in our own, which tells."""
+    """Hide the traceback of TensorBoard's thread if it cannot write; the next event raises the error in this thread."""
 
-    def look(failure: threading.ExceptHookArgs) -> None:
+    def hook(failure: threading.ExceptHookArgs) -> None:
         if not isinstance(failure.exc_value, OSError):
             before(failure)
 
     before = threading.excepthook
-    threading.excepthook = look
+    threading.excepthook = hook
     try:
         yield
     finally:
@@ -120,22 +119,22 @@ def _quiet_threads() -> Iterator[None]:
 
 
 def _last_run(args: list[str]) -> Path | None:
-    """Return the newest run of the name that the command line gives; None, and a line, where nothing is saved of any."""
+    """Return the newest saved run with the name that the command line gives; None, and a line, if there is none."""
     config = parse_fit(args[1:])
     folder = Path(config["trainer"]["default_root_dir"] or ".") / "lightning_logs" / config["name"]
     run = last_run(folder)
-    rank_zero_info(f"Going on with {run}." if run else f"Nothing is saved in {folder} yet: the training starts anew.")
+    rank_zero_info(f"Resuming {run}." if run else f"Nothing is saved in {folder} yet: the training starts anew.")
     return run
 
 
 def parse_fit(args: Sequence[str], further_options: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the whole configuration that ``n2n fit`` would run with, as it would save it.
+    """Return the configuration that ``n2n fit`` would run.
 
     Args:
         args: of ``n2n fit``.
-        further_options: of the command that asks, which a misspelt one may have meant.
+        further_options: options of the command that asks, which a misspelt option may have meant.
 
     Raises:
-        InputError: if they are wrong.
+        InputError: if an argument is wrong.
     """
     return ParsingOnly(["fit", *resolve_configs(list(args))], further_options).resolved

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from n2n.data.cache import Allocate, Cache
+from n2n.data.cache import Allocate, Cache, stamp
 from n2n.errors import InputError
 
 
@@ -85,3 +88,64 @@ def test_faults_of_the_cache_folder_are_blamed_on_it(
     with pytest.raises(InputError, match=r"cannot keep the images in .* \(No space left on device\)"):
         Cache("x", {}, tmp_path).open(build)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_those_that_want_an_array_at_once_one_makes_it(tmp_path: Path) -> None:
+    made = []
+
+    def slow(allocate: Allocate) -> dict[str, Any]:
+        made.append(threading.current_thread())
+        time.sleep(0.5)
+        return build(allocate)
+
+    kept = []
+    threads = [threading.Thread(target=lambda: kept.append(Cache("x", {}, tmp_path).open(slow))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(kept)) == (1, 4)
+    assert [path.name for path in tmp_path.iterdir()] == [Cache("x", {}, tmp_path).path.name]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    cache = Cache("x", {}, tmp_path)
+    left, other = tmp_path / f".building-{cache.path.name}-abc", tmp_path / ".building-y-0-abc"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "array.npy").write_bytes(b"half")
+    (tmp_path / f".building-{cache.path.name}-lock").touch()
+    cache.open(build)
+    # Another array may be in the making.
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([cache.path.name, other.name])
+
+
+def test_without_locks_the_array_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: Any, **__: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    cache = Cache("x", {}, tmp_path)
+    assert np.array_equal(cache.open(build).array, cache.open(never).array)
+
+
+def test_a_stamp_changes_with_the_content_alone(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "file"
+    file.parent.mkdir()
+    assert stamp(file) is None
+    file.write_bytes(b"one")
+    first, folder = stamp(file), stamp(file.parent)
+    assert (stamp(file), stamp(file.parent)) == (first, folder)
+    time.sleep(0.02)
+    # Of the same size and time, in place and by another file.
+    for target in (file, tmp_path / "other"):
+        stat = file.stat()
+        target.write_bytes(b"two")
+        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        target.replace(file)
+        assert stamp(file) != first
+        assert stamp(file.parent) != folder
+        first, folder = stamp(file), stamp(file.parent)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert stamp(loop) is None

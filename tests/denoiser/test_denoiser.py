@@ -13,7 +13,7 @@ from n2n import Denoiser, DenoisingModule, backbones
 from n2n.denoiser import streaming
 from n2n.denoiser.pipeline import Job, denoise_files
 from n2n.errors import InputError
-from tests.write_checkpoints import write_checkpoint
+from tests.write_checkpoints import same, write_checkpoint
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 
@@ -119,7 +119,7 @@ def test_integers_are_clipped_and_floats_are_not() -> None:
 
 
 def test_range_comes_from_the_checkpoint() -> None:
-    write_checkpoint("x.ckpt", "torch.nn.Identity", 1, range=[0, 4095], dtype="uint16")
+    write_checkpoint("x.ckpt", same, 1, range=[0, 4095], dtype="uint16")
     seen: list[Tensor] = []
     denoiser = Denoiser.from_checkpoint("x.ckpt", "cpu")
     denoiser.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -268,6 +268,6 @@ def test_other_files_are_refused() -> None:
         Denoiser.from_checkpoint("text.ckpt")
     with pytest.raises(InputError, match="is not there"):
         Denoiser.from_checkpoint("none.ckpt")
-    write_checkpoint("lie.ckpt", "torch.nn.Identity", range=[9, 3], dtype="uint8")
+    write_checkpoint("lie.ckpt", same, range=[9, 3], dtype="uint8")
     with pytest.raises(InputError, match=r"lie.ckpt: the range is 9 to 3"):
         Denoiser.from_checkpoint("lie.ckpt")

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from n2n.checkpoints.config import checkpoint_config
-from n2n.commands.report.panels import last_panel
 from n2n.commands.runs import Run
 from n2n.data.cache import Cache
+from n2n.data.datamodule import PairDataModule
 from n2n.data.images import create_image, open_image, read_photograph
 from n2n.data.sources.course import load_pairs
 from n2n.denoiser import Denoiser
+from n2n.module import DenoisingModule
+from n2n.trainer.panels import last_panel
 from tests.fuzz import mutate, seeds
 from tests.fuzz.mutate import Mutator, Rng, one
 
@@ -81,7 +83,7 @@ def read_checkpoint(path: Path) -> None:
     """Build what a checkpoint says, use it, and look up how its data were configured."""
     denoiser = Denoiser.from_checkpoint(path, "cpu")
     denoiser(np.zeros((16, 16), np.uint8))
-    checkpoint_config(str(path))
+    checkpoint_config(str(path), {"model": DenoisingModule, "data": PairDataModule})
 
 
 def read_course(path: Path) -> None:
@@ -96,9 +98,9 @@ def read_run(folder: Path) -> None:
     from n2n.commands.report.command import write_report
 
     Run.read(folder)
-    last_panel(folder)
+    last_panel(folder, 3)
     # Drawing takes as long as a hundred readings.
-    if sum(path.stat().st_size for path in folder.iterdir()) % 50 == 0:
+    if sum(path.stat().st_size for path in folder.rglob("*")) % 50 == 0:
         write_report([folder], folder.with_name("written"))
 
 
@@ -144,27 +146,6 @@ def content(data: bytes, rng: Rng) -> bytes:
     return seeds.torch_bytes(changed)
 
 
-def framed(data: bytes, rng: Rng) -> bytes:
-    """Change a record of an event file, whose checksums are right again, or the length that it says."""
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c  # type: ignore[import-untyped]
-
-    records, at = [], 0
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 8], "little")
-        records.append(data[at + 12 : at + 12 + length])
-        at += 16 + length
-    i = int(rng.integers(len(records)))
-    records[i] = mutate.generic(records[i], rng)
-    lies = one((None, *mutate.EXTREMES), rng) if rng.integers(3) == 0 else None
-    out = b""
-    for j, record in enumerate(records):
-        length = lies if lies is not None and i == j else len(record)
-        head = length.to_bytes(8, "little")
-        for part in (head, record):
-            out += part + int(masked_crc32c(part)).to_bytes(4, "little")
-    return out
-
-
 _ZIP = (zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _IN_TORCH = (content, content, mutate.rezipped(mutate.generic, _ZIP[:1]), mutate.zip_directory)
 
@@ -177,7 +158,7 @@ FORMATS: dict[str, Format] = {
     "zarr": Format("x.zarr", seeds.zarrs, (mutate.json_value,), read_image_file),
     "checkpoint": Format("x.ckpt", seeds.checkpoints, _IN_TORCH, read_checkpoint, 15),
     "course .pkl": Format("x.pkl", seeds.courses, _IN_TORCH, read_course),
-    "run (events)": Format("x", seeds.runs, (framed, framed, mutate.yaml_text), read_run),
+    "run": Format("x", seeds.runs, (mutate.csv_cell, mutate.csv_cell, mutate.png, mutate.yaml_text), read_run),
     "config (YAML)": Format("x.yaml", seeds.configs, (mutate.yaml_text,) * 4, read_config, 3),
     "cache": Format("x", seeds.caches, (mutate.npy, mutate.json_value), read_cache, 5),
 }

@@ -340,3 +340,13 @@ def yaml_text(data: bytes, rng: Rng) -> bytes:
         if not lines:
             break
     return "\n".join(lines).encode(errors="surrogatepass")
+
+
+def csv_cell(data: bytes, rng: Rng) -> bytes:
+    """Change a cell of a CSV file, or put it into another place."""
+    rows = [line.split(",") for line in data.decode().splitlines()]
+    for _ in range(int(rng.integers(1, 3))):
+        row = one(rows, rng)
+        cells = (*VALUES, *EXTREMES, '"', "nan", "-inf", "1e999", one(one(rows, rng), rng))
+        row[int(rng.integers(len(row)))] = str(one(cells, rng))
+    return "\n".join(map(",".join, rows)).encode(errors="surrogatepass")

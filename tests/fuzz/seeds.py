@@ -16,7 +16,7 @@ from PIL import Image
 
 from n2n.backbones import ModelFinal
 from n2n.data.cache import Cache
-from tests.events import add_panel, write_events
+from tests.run_folders import add_panel, write_run
 from tests.write_checkpoints import write_checkpoint
 
 # A folder as the files in it, by their paths.
@@ -156,15 +156,12 @@ def courses() -> list[bytes]:
 
 
 def runs() -> list[Files]:
-    """The folder of a run: events with a panel, and its configuration."""
-    row = np.full((132, 3 * 132, 3), 255, np.uint8)
-    row[1:-1, 1:131] = row[1:-1, 133:263] = row[1:-1, 265:-1] = 7
+    """The folder of a run: its figures, a panel, and its configuration."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "events.out.tfevents.1"
         figures = {"train/loss": 0.5, "val/loss": 0.4, "val/psnr": 20.0, "val/psnr_per_image": 21.0}
-        write_events(file, [(epoch, 60.0 * epoch, figures) for epoch in (1, 2, 3)])
-        table = "| height | width | noisy | denoised |\n|-|-|-|-|\n| 132 | 396 | 20.1 | 25.3 |"
-        add_panel(file, torch.from_numpy(row).movedim(2, 0), table, 30)
+        write_run(Path(folder), [(epoch, 1.0 * epoch, figures) for epoch in (1, 2, 3)], finished=True)
+        images = torch.from_numpy(_RNG.random((2, 3, 16, 16)))
+        add_panel(Path(folder), images, images / 2, images / 4, psnr=(20.1, 25.3), epoch=3)
         config = "data:\n  batch_size: 100\nmodel:\n  backbone:\n    class_path: n2n.backbones.ModelFinal\n"
         (Path(folder) / "config.yaml").write_text(f"seed_everything: 0\ntrainer:\n  max_epochs: 3\n{config}")
         return [read_files(Path(folder))]

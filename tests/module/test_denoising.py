@@ -1,31 +1,22 @@
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.cli import main
 from n2n.data import CourseFiles
-from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
-from n2n.trainer.callbacks import panel
 from tests.conftest import fit, write_course
 
 
@@ -68,26 +59,6 @@ def test_training_loss_is_the_mean_squared_error_to_the_other_view(tmp_path: Pat
     assert events.Scalars("train/loss")[0].value == pytest.approx(loss, rel=1e-4)
 
 
-def test_ssim_is_exact_in_mixed_precision(tmp_path: Path) -> None:
-    root = write_course(tmp_path / "data")
-    assert fit("--model.optimizer.lr", "0", "--trainer.precision", "bf16-mixed", root=root) == 0
-    kept = torch.load("lightning_logs/run/version_0/checkpoints/best.ckpt", weights_only=True)["n2n"]["figures"]
-    module = DenoisingModule.load_from_checkpoint(
-        "lightning_logs/run/version_0/checkpoints/best.ckpt", map_location="cpu", weights_only=True
-    )
-    noisy, clean = (x.float() / 255 for x in torch.load(root / "val_data.pkl", weights_only=True))
-    ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
-    with torch.no_grad():
-        exact = float(ssim(module(noisy).clamp(0, 1), clean))
-    assert kept["val/ssim"] == pytest.approx(exact, abs=3e-3)
-
-
-def test_backbone_that_changes_the_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--model.backbone", "torch.nn.Upsample", "--model.backbone.scale_factor", "2"]
-    assert fit(*options, root=write_course(tmp_path / "data")) == 2
-    assert "a backbone must keep the shape" in capsys.readouterr().err
-
-
 def test_channels_that_differ_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, grey = write_course(tmp_path / "data"), write_course(tmp_path / "grey", size=(1, 32, 32))
     options = ["--data.val_source", "n2n.data.CourseFiles", "--data.val_source.root", str(grey)]
@@ -101,16 +72,6 @@ def test_generated_pairs_need_no_file(tmp_path: Path) -> None:
     common = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", "quick.yaml", *options, *common]) == 0
     assert (tmp_path / "lightning_logs" / "quick" / "version_0" / "checkpoints" / "best.ckpt").is_file()
-
-
-def test_panel_shows_every_pixel() -> None:
-    noisy, denoised, clean = torch.rand(3, 2, 3, 8, 8)
-    picture = panel(noisy, denoised * 3 - 1, clean, least_width=16)
-    assert picture.shape == (3, 2 * 10 * 2, 3 * 10 * 2)
-    assert torch.equal(picture[:, 2:18:2, 2:18:2], noisy[0])
-    assert torch.equal(picture[:, 22:38:2, 42:58:2], clean[1])
-    assert picture.min() >= 0
-    assert picture.max() <= 1
 
 
 def test_checkpoint_keeps_no_estimate_of_an_earlier_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,109 +131,3 @@ def test_checkpoint_of_other_channels_is_refused(
     assert (
         "the checkpoint was trained on images of 3 channels, and those of this source have 1" in capsys.readouterr().err
     )
-
-
-class Frozen(nn.Module):
-    """A network whose author froze the statistics of its first layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frozen, self.free = nn.BatchNorm2d(3).eval(), nn.BatchNorm2d(3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.free(self.frozen(x))
-        return out
-
-
-def python_fit(tmp_path: Path, module: DenoisingModule, **options: Any) -> L.Trainer:
-    given = {"accelerator": "cpu", "max_epochs": 1, "logger": False, "enable_progress_bar": False, **options}
-    trainer = L.Trainer(enable_checkpointing=False, **given)
-    trainer.fit(module, PairDataModule(CourseFiles(str(write_course(tmp_path / "data"))), batch_size=20))
-    return trainer
-
-
-def test_frozen_layers_stay_frozen(tmp_path: Path) -> None:
-    network = Frozen()
-    python_fit(tmp_path, DenoisingModule(network))
-    assert (network.frozen.training, network.free.training) == (False, True)
-    assert network.frozen.num_batches_tracked == 0
-    assert network.free.num_batches_tracked == 3
-
-
-@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
-def test_other_dtypes_train(tmp_path: Path, precision: str) -> None:
-    module = DenoisingModule(backbones.Model2(hidden=4))
-    trainer = python_fit(tmp_path, module, precision=precision)
-    assert {str(p.dtype) for p in module.parameters()} != {"torch.float32"}
-    assert float(trainer.callback_metrics["val/psnr"]) > 5
-
-
-def tensors(*images: Tensor) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(*images), batch_size=4)
-
-
-def test_plain_loaders_of_tensors_are_enough() -> None:
-    torch.manual_seed(0)
-    clean = torch.rand(10, 3, 1, 1).expand(10, 3, 16, 16)
-    noisy, other = clean + 0.1 * torch.randn(2, 10, 3, 16, 16)
-    module = DenoisingModule(backbones.Model2(hidden=8), optimizer=lambda p: torch.optim.Adam(p, 1e-2))
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = L.Trainer(accelerator="cpu", max_epochs=30, **options)  # type: ignore[arg-type]
-    trainer.fit(module, tensors(noisy, other), tensors(noisy, other, clean))
-    assert module.image_channels == 3
-    validated = trainer.validate(module, tensors(noisy, other, clean), verbose=False)[0]
-    tested = trainer.test(module, tensors(noisy, other, clean), verbose=False)[0]
-    assert {name.partition("/")[2]: value for name, value in tested.items()} == {
-        name.partition("/")[2]: value for name, value in validated.items()
-    }
-    assert {"test/psnr", "test/psnr_per_image", "test/ssim", "test/loss", "test/mse_blind"} <= tested.keys()
-    assert tested["test/psnr"] > tested["test/psnr_noisy"]
-    # By name, against clean images alone.
-    rows: Any = [{"noisy": a, "clean": b} for a, b in zip(noisy, clean, strict=True)]
-    named: DataLoader[Any] = DataLoader(rows, batch_size=4)
-    assert trainer.test(module, named, verbose=False)[0].keys() == {
-        f"test/{name}" for name in ("loss", "psnr", "psnr_per_image", "psnr_noisy", "psnr_noisy_per_image", "ssim")
-    }
-    for loader in (tensors(noisy), DataLoader(noisy, batch_size=4)):
-        predicted = trainer.predict(module, loader)
-        assert predicted is not None
-        with torch.no_grad():
-            torch.testing.assert_close(torch.cat(predicted), module(noisy))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="nothing to compare with"):
-        trainer.validate(module, tensors(noisy), verbose=False)
-    with pytest.raises(InputError, match="have no targets"):
-        L.Trainer(accelerator="cpu", max_epochs=1, **options).fit(module, tensors(noisy))  # type: ignore[arg-type]
-
-
-def test_the_data_module_tests_on_its_validation_pairs(tmp_path: Path, checkpoint: Path) -> None:
-    module = DenoisingModule.load_from_checkpoint(checkpoint, weights_only=True, map_location="cpu")
-    data = PairDataModule(CourseFiles(str(write_course(tmp_path / "data"))))
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-    (tested,) = trainer.test(module, data, verbose=False)
-    (validated,) = trainer.validate(module, data, verbose=False)
-    assert tested["test/psnr"] == validated["val/psnr"]
-
-
-def test_two_processes_with_images_of_other_sizes_log_the_same(tmp_path: Path, checkpoint: Path) -> None:
-    # Images too small for SSIM fall to one process, and large ones to the other.
-    rng = np.random.default_rng(0)
-    for i in range(6):
-        side = 8 if i % 2 else 32
-        clean = rng.integers(60, 190, (side // 4, side // 4, 3)).repeat(4, 0).repeat(4, 1)
-        for kind in ("a", "b", "clean"):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            noise = 0 if kind == "clean" else rng.normal(0, 15, clean.shape)
-            Image.fromarray(np.clip(clean + noise, 0, 255).astype(np.uint8)).save(tmp_path / kind / f"{i}.png")
-    source = {"roots": ["a", "b"], "clean": "clean", "val_fraction": 1, "patch": 8}
-    options = ["--data.source", json.dumps({"class_path": "n2n.data.Folders", "init_args": source})]
-    options += ["--trainer.accelerator", "cpu", "--ckpt_path", str(checkpoint), "--trainer.precision", "32-true"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    shown = []
-    for devices in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
-        command = [sys.executable, "-m", "n2n", "validate", *options, *devices]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr
-        shown.append({name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", done.stdout)})
-    one, two = shown
-    assert "val/ssim" in one
-    assert two == pytest.approx(one, rel=1e-4)

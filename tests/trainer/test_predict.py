@@ -17,15 +17,14 @@ from PIL import Image
 from n2n.cli import main
 from tests.conftest import write_photos
 from tests.images import read_image
-from tests.write_checkpoints import write_checkpoint
-
-MEAN = "tests.networks.Mean"
+from tests.networks import Slow
+from tests.write_checkpoints import mean, same, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _checkpoints() -> None:
-    write_checkpoint("mean.ckpt", MEAN)
-    write_checkpoint("same.ckpt", "torch.nn.Identity")
+    write_checkpoint("mean.ckpt", mean)
+    write_checkpoint("same.ckpt", same)
 
 
 def predict(source: str, target: str, *options: str, ckpt: str = "mean.ckpt") -> int:
@@ -77,7 +76,7 @@ def test_opacity_passes_through_at_every_row() -> None:
 
 
 def test_pages_and_range() -> None:
-    write_checkpoint("x.ckpt", MEAN, 1, range=[0, 4095], dtype="uint16")
+    write_checkpoint("x.ckpt", mean, 1, range=[0, 4095], dtype="uint16")
     stack = np.random.default_rng(0).integers(1000, 4000, (3, 40, 50), dtype=np.uint16)
     tifffile.imwrite("x.tif", stack, imagej=True, metadata={"axes": "TYX"})
     assert predict("x.tif", "out", ckpt="x.ckpt") == 0
@@ -105,7 +104,7 @@ def test_pages_and_range() -> None:
 def test_what_was_not_trained_on_is_warned_about(
     values: float, dtype: str, options: list[str], remark: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_checkpoint("x.ckpt", MEAN, 1, range=[0, 4095], dtype="uint16")
+    write_checkpoint("x.ckpt", mean, 1, range=[0, 4095], dtype="uint16")
     tifffile.imwrite("x.tif", np.array([[0, values]], dtype))
     assert predict("x.tif", "out", *options, ckpt="x.ckpt") == 0
     shown = capsys.readouterr().err
@@ -146,7 +145,7 @@ def test_outputs_inside_the_input_are_no_inputs() -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_leaves_no_half_file(stop: signal.Signals) -> None:
     np.save("x.npy", np.zeros((4000, 4000), np.float32))
-    write_checkpoint("slow.ckpt", "tests.networks.Slow", 1)
+    write_checkpoint("slow.ckpt", Slow(), 1)
     command = [
         sys.executable,
         "-m",
@@ -159,7 +158,7 @@ def test_stopping_leaves_no_half_file(stop: signal.Signals) -> None:
         "--output",
         "out",
     ]
-    command += ["--tile", "64", "--device", "cpu"]
+    command += ["--tile", "64", "--device", "cpu", "--trust", "tests"]
 
     def as_in_a_terminal() -> None:
         # A shell without job control lets what it starts in the background ignore SIGINT, and so would the command.
@@ -317,7 +316,7 @@ BAD: dict[str, tuple[Callable[[], object], str, str]] = {
     "device": (photo, "x.png out --device quantum", "quantum cannot be used"),
     "unknown option": (photo, "x.png out --fast", "unrecognized arguments: --fast"),
     "counts": (
-        lambda: (photo(), write_checkpoint("mean.ckpt", MEAN, range=[0.0, 9000.0], dtype="float32")),
+        lambda: (photo(), write_checkpoint("mean.ckpt", mean, range=[0.0, 9000.0], dtype="float32")),
         "x.png out",
         "x.png: uint8 values for a network trained on float32 values from 0 to 9000: say with --range",
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from filelock import FileLock
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -32,7 +33,7 @@ KINDS = {
         *("--model.optimizer", "n2n.optimizers.Muon"),
     ],
     "average": ["--config", "table1/model2.yaml", "--trainer.callbacks+", "EMAWeightAveraging"],
-    "dropout": ["--config", "table1/model2.yaml", "--model.backbone", "tests.networks.Dropping"],
+    "dropout": ["--config", "table1/model2.yaml", "--model.backbone", "tests.networks.Dropping", "--trust", "tests"],
 }
 
 
@@ -91,8 +92,8 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(kind: str, capsy
     assert fit("halves", *KINDS[kind], "--ckpt_path", "last") == 0
     assert same(weights("whole"), weights("halves"))
     for tag in ("train/loss", "val/psnr_per_image"):
-        whole, halves = (Run.read(Path(f"lightning_logs/{name}/version_0")).curves[tag] for name in ("whole", "halves"))
-        assert (halves.epochs, halves.values) == (whole.epochs, whole.values)
+        whole, halves = (Run.read(Path(f"lightning_logs/{name}/version_0")).curve(tag) for name in ("whole", "halves"))
+        assert halves == whole
 
 
 def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_validation(
@@ -101,6 +102,9 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
     assert fit("whole", *KINDS["schedule"]) == 0
     assert fit("a", *KINDS["schedule"], *stop_at(2, signal.SIGINT)) == 130
     assert "epoch 0 after 2 of 6 steps" in capsys.readouterr().err
+    # As does a closed terminal.
+    assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(4, signal.SIGHUP)) == 129
+    assert "epoch 0 after 4 of 6 steps" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(12)) == 143
     assert "stopped in epoch 2, saved" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last") == 0
@@ -117,6 +121,17 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert fit("killed", *KINDS["schedule"], "--ckpt_path", "last") == 0
     assert same(weights("whole"), weights("killed"))
+
+
+def test_a_run_that_another_process_trains_does_not_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("busy", *KINDS["plain"], *stop_at(8)) == 143
+    folder = Path("lightning_logs/busy/version_0")
+    last = (folder / "checkpoints/last.ckpt").read_bytes()
+    with FileLock(folder / ".lock"):
+        assert fit("busy", *KINDS["plain"], "--ckpt_path", "last") == 2
+        assert f"another process trains in {folder}" in capsys.readouterr().err.splitlines()[-1]
+        assert (folder / "checkpoints/last.ckpt").read_bytes() == last
+    assert fit("busy", *KINDS["plain"], "--ckpt_path", "last") == 0
 
 
 def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,6 +53,7 @@ def _parser() -> CommandParser:
         metavar="KEY=A,B",
         help="train each with each of these values; may be repeated",
     )
+    parser.add_argument("--base", metavar="CONFIG", help="config that each of the others follows, and changes")
     parser.add_argument("--show", action="store_true", help="train nothing: write the table of what there is by now")
     return parser
 
@@ -113,7 +114,9 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
                 # Last, because a saved configuration says something else.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
                 try:
-                    train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
+                    # Another comparison of the same name may have trained it meanwhile.
+                    if not job.progress()[1]:
+                        train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
                 except Exception as error:
                     # Whatever it is: the others can be trained nevertheless.
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__
@@ -165,7 +168,8 @@ def main(args: Sequence[str]) -> int:
         )
     variations = [Variation.parse(text) for text in own.vary]
     options = [*rest, *_budget(own.epochs, own.minutes)]
-    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name, list(parser._option_string_actions))
+    further = list(parser._option_string_actions)
+    jobs = plan(list(matching(configs)), variations, own.seeds, options, own.name, further, own.base)
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])
     failures: dict[Job, str] = {}

@@ -67,10 +67,8 @@ class Job:
         limit, limit_before = seconds(now["max_time"]), seconds(before.get("max_time"))
         if limit < limit_before and run.epochs:
             if run.minutes * 60 >= limit:
-                curve = run.curves["train/loss"]
-                ended = zip(curve.epochs, curve.minutes, strict=True)
-                within = [epoch for epoch, minutes in ended if minutes * 60 <= limit]
-                return run.until(max(within, default=curve.epochs[0])), True
+                within = [row["epoch"] for row in run.rows if row["minutes"] * 60 <= limit]
+                return run.until(int(max(within, default=run.rows[0]["epoch"]))), True
             if limit_before == float("inf"):
                 # Its checkpoint does not say for how long it has trained, and the time would begin anew.
                 raise InputError(

@@ -71,6 +71,7 @@ def plan(
     options: Sequence[str],
     name: str,
     further_options: Sequence[str] = (),
+    base: str | None = None,
 ) -> list[Job]:
     """Plan a comparison; every configuration is parsed, so that a mistake in the last one is found before the first trains.
 
@@ -81,6 +82,7 @@ def plan(
         options: of ``n2n fit``, the same for all.
         name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
         further_options: of the comparison itself, which a misspelt one may have meant.
+        base: a configuration that each of the others follows, or None.
 
     Raises:
         InputError: for configurations that are missing, wrong, or of the same name, and for options that make no sense here.
@@ -102,6 +104,7 @@ def plan(
         raise InputError(_NO_CHECKPOINT)
     common, below = _split(options, variations)
     values = [list(zip(v.values, v.labels(variations), strict=True)) for v in variations]
+    first = [] if base is None else ["--config", str(find_config(base))]
     jobs: dict[Path, Job] = {}
     for config, stem in zip(configs, names, strict=True):
         path = str(find_config(config))
@@ -113,7 +116,7 @@ def plan(
             for key, value in sorted(pairs, key=lambda pair: _class_key(pair[0]).count(".")):
                 varied += [f"--{key}", value, *below[key]]
             for seed in seeds or (None,):
-                args = ["--config", path, *common, *varied]
+                args = [*first, "--config", path, *common, *varied]
                 parts = [stem, *(f"{key}={value}" for key, value in pairs)]
                 if seed is not None:
                     args += ["--seed_everything", str(seed)]
@@ -135,10 +138,10 @@ def _check(config: dict[str, Any]) -> None:
         InputError: if it is one.
     """
     trainer = config["trainer"]
-    if trainer["logger"] not in (None, True) or trainer["fast_dev_run"]:
+    if trainer["logger"] not in (None, True) or trainer["enable_checkpointing"] is False or trainer["fast_dev_run"]:
         raise InputError(
-            "a comparison reads its figures from the runs' TensorBoard events: without their logger, with another one, "
-            "or with fast_dev_run, there are none"
+            "a comparison needs the metrics.csv and the best checkpoint of each run: leave trainer.logger, "
+            "trainer.enable_checkpointing and trainer.fast_dev_run out"
         )
     if config["ckpt_path"] is not None:
         raise InputError(_NO_CHECKPOINT)

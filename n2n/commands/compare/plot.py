@@ -35,7 +35,7 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
         The files; none if no run has a PSNR.
     """
     runs = [run for row in rows for _, run in row.runs]
-    found = next((figure for figure in _FIGURES if any(figure[0] in run.curves for run in runs)), None)
+    found = next((figure for figure in _FIGURES if any(run.curve(figure[0]) for run in runs)), None)
     if found is None:
         return []
     tag, title, psnr = found
@@ -52,21 +52,21 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
             colour, line = style(number)
             shown = False
             for _, run in row.runs:
-                if (curve := run.curves.get(tag)) is None:
+                rows_of_run = [row for row in run.rows if tag in row]
+                if not rows_of_run:
                     continue
-                # Of several seeds one stands in the legend.
-                scores = [psnr(value) for value in curve.values]
-                bests.append(max((score for score in scores if math.isfinite(score)), default=math.nan))
+                scores, minutes = [psnr(row[tag]) for row in rows_of_run], [row["minutes"] for row in rows_of_run]
+                bests.append(psnr(run.best()[1].get(tag, math.nan)))
                 # A line of one point would not be seen.
                 marker = "o" if len(scores) < 12 else ""
-                lines = over_time.plot(curve.minutes, scores, color=colour, linestyle=line, marker=marker, markersize=3)
+                lines = over_time.plot(minutes, scores, color=colour, linestyle=line, marker=marker, markersize=3)
+                # Of several seeds one stands in the legend.
                 if not shown:
                     names.append((lines[0], name))
                 shown = True
-                size = run.hyperparameters.get("parameters")
-                if isinstance(size, int | float):
-                    sizes.append(size)
-                    over_size.plot([size], [bests[-1]], "o", color=colour)
+                if run.parameters is not None:
+                    sizes.append(run.parameters)
+                    over_size.plot([run.parameters], [bests[-1]], "o", color=colour)
         over_time.set(xlabel="minutes of training", ylabel=title)
         over_size.set(xlabel="parameters", title="best epoch")
         # Over less than a decade or so the labels 1, 2 and 5 would be too few.

@@ -104,14 +104,6 @@ def _gain(run: Run) -> float | None:
     return None if denoised is None or noisy is None else denoised - noisy
 
 
-def _cost(name: str) -> Callable[[Run], float | None]:
-    def value(run: Run) -> float | None:
-        number = run.hyperparameters.get(name)
-        return float(number) if isinstance(number, int | float) else None
-
-    return value
-
-
 def _paper(column: int) -> Callable[[Run], float | None]:
     def value(run: Run) -> float | None:
         row = reported(run.config.get("model", {}).get("backbone", {}))
@@ -121,8 +113,8 @@ def _paper(column: int) -> Callable[[Run], float | None]:
 
 
 COLUMNS = (
-    _Column("parameters", _cost("parameters"), ",.0f", False),
-    _Column("MACs/px", _cost("macs_per_pixel"), ",.0f", False),
+    _Column("parameters", lambda run: run.parameters, ",.0f", False),
+    _Column("MACs/px", lambda run: run.macs_per_pixel, ",.0f", False),
     _Column("epochs", lambda run: run.epochs, ".0f", False),
     _Column("best epoch", lambda run: run.best()[0], ".0f", False),
     _Column("minutes", lambda run: run.minutes, ".1f", False),
@@ -187,7 +179,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     if any(column.title.startswith("paper") for column in columns):
         notes.append("Paper: its Table I, 30 epochs on its authors' GPU and the course's own 1,000 validation images.")
     notes.append("Minutes and pairs a second include validation.")
-    devices = sorted({str(run.hyperparameters.get("device", "?")) for found in runs.values() for run in found})
+    devices = sorted({run.device or "?" for found in runs.values() for run in found})
     notes.append(f"Trained on: {'; '.join(devices) or 'nothing yet'}. n2n {__version__}.")
     return "\n".join([*lines, "", *notes, "", "```sh", command, "```", ""])
 
@@ -201,6 +193,5 @@ def csv_text(rows: Sequence[Row]) -> str:
         for job, run in row.runs:
             values = [column.value(run) for column in COLUMNS]
             seed = run.config.get("seed_everything")
-            device = run.hyperparameters.get("device", "")
-            writer.writerow([row.label, seed, *values, device, job.folder.name])
+            writer.writerow([row.label, seed, *values, run.device, job.folder.name])
     return out.getvalue()

@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from n2n.commands.export.formats import INPUT, OUTPUT, SUFFIXES, ExportFormat
 from n2n.commands.export.tracing import TRIED, Sides, find_sides, trace
 from n2n.denoiser.denoiser import MAX_CHANNELS, Denoiser
 from n2n.errors import InputError
-from n2n.system.options import CommandParser
+from n2n.system.options import TRUST_HELP, CommandParser
 from n2n.system.torch_files import load_torch_file
 
 
@@ -73,7 +73,11 @@ def _model_card(ckpt_path: Path, channels: int, sides: Sides) -> dict[str, str]:
 
 
 def export(
-    ckpt_path: Path, file_format: ExportFormat = "onnx", output: Path | None = None, overwrite: bool = False
+    ckpt_path: Path,
+    file_format: ExportFormat = "onnx",
+    output: Path | None = None,
+    overwrite: bool = False,
+    trust: Sequence[str] = (),
 ) -> Exported:
     """Write a checkpoint's network to a file for other programs, which is kept only if it passes the check.
 
@@ -85,6 +89,7 @@ def export(
         file_format: "onnx", or "torch" for ``torch.export.load``.
         output: the file to write; by default the checkpoint's name in the current folder.
         overwrite: whether to replace a file that exists.
+        trust: packages whose classes the checkpoint may name, beside n2n's.
 
     Raises:
         InputError: if the checkpoint cannot be read, the network cannot be exported or differs from the checkpoint, or the
@@ -99,7 +104,7 @@ def export(
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: name another file with --output, or add --overwrite")
     formats.require_packages(file_format)
-    denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu")
+    denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu", trust=trust)
     backbone, channels = denoiser.backbone, denoiser.network.channels
     if channels is None:
         raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {MAX_CHANNELS}")
@@ -136,6 +141,7 @@ def _parser() -> CommandParser:
         "--output", type=Path, help="the file to write; by default the checkpoint's name in the current folder"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=TRUST_HELP)
     return parser
 
 
@@ -146,7 +152,7 @@ def main(args: list[str]) -> int:
         args: the command line after ``export``.
     """
     options = _parser().parse_args(args)
-    done = export(options.ckpt_path, options.format, options.output, options.overwrite)
+    done = export(options.ckpt_path, options.format, options.output, options.overwrite, options.trust)
     layout = f"N×{done.channels}×{done.sides}"
     print(f"{done.path}: {done.path.stat().st_size:,} bytes")
     print(f"  input   {INPUT}: {layout} float32 in [0, 1]")

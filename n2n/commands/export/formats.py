@@ -61,15 +61,9 @@ def write_onnx(program: ExportedProgram, path: Path, card: dict[str, str]) -> Ne
         raise InputError(f"the weights take {held / 1e9:.1f} GB and an ONNX file holds 2: choose --format torch")
     try:
         made = torch.onnx.export(
-            program,
-            (),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=_OPSET,
-            dynamo=True,
-            external_data=False,
+            program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=_OPSET, dynamo=True, external_data=False,
             verbose=False,
-        )
+        )  # fmt: skip
         assert made is not None
         model: Any = made.model_proto
         _tidy(model)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from n2n.commands.runs import Run
 
 _DESCRIPTION = """\
-Draw what training runs put into TensorBoard: loss and PSNR over epochs, and strips of noisy | denoised | clean images with
-their PSNRs, as PNG and SVG; and all figures as a table (CSV). Several runs are drawn into the same axes, and beside each other
-in one strip if they show the same images."""
+Draw what training runs wrote: loss and PSNR over epochs, and strips of noisy | denoised | clean images with their PSNRs, as PNG
+and SVG; and all figures as a table (CSV). Several runs are drawn into the same axes, and beside each other in one strip if they
+show the same images."""
 
 _EPILOG = """\
-A strip shows the last panel of its run; PSNRs are those of whole images, of which large ones are shown by their centre. Files
-of an earlier report in the same folder are replaced.
+A strip shows the last panel of its run. Of large images it shows the centre; the PSNRs are those of the whole images. Files of
+an earlier report in the same folder are replaced.
 
 examples:
   n2n report lightning_logs/quick/version_0
@@ -55,7 +55,7 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     """Draw the curves and the strips of runs.
 
     Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, and one of all if they show the same images.
-    What cannot be drawn of a run is said in a warning.
+    A warning says what cannot be drawn of a run.
 
     Args:
         folders: of the runs.
@@ -70,9 +70,9 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     """
     from n2n.commands.plots import file_names, labels, require_matplotlib, save
     from n2n.commands.report.curves import curves_figure
-    from n2n.commands.report.panels import Panel, last_panel
     from n2n.commands.report.strips import DPI, common_strip, run_strip
     from n2n.commands.runs import Run
+    from n2n.trainer.panels import PanelRow, last_panel
 
     require_matplotlib("n2n report")
     if images < 1:
@@ -81,14 +81,9 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     failures = []
     for folder in folders:
         try:
-            run = Run.read(folder)
+            runs.append(Run.read(folder))
         except InputError as error:
             failures.append(str(error))
-            continue
-        if run.curves:
-            runs.append(run)
-        else:
-            failures.append(f"{folder} has no whole epoch yet")
     if not folders:
         raise InputError("no folder is given: expected those of runs of n2n fit")
     if not runs:
@@ -98,19 +93,17 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     names = labels([run.folder for run in runs])
     files = [_write_table(runs, names, output / "curves.csv"), *save(curves_figure(runs, names), output / "curves")]
 
-    panels: dict[str, Panel] = {}
+    panels: dict[str, list[PanelRow]] = {}
     for run, name, file_name in zip(runs, names, file_names(names), strict=True):
         try:
-            panel = last_panel(run.folder)
+            panel = last_panel(run.folder, int(run.rows[-1]["epoch"]))
         except InputError as error:
             _warn(str(error))
             continue
-        if panel is None:
+        if not panel:
             _warn(f"{run.folder} has no panel of images, so there is no strip of it")
             continue
         panels[name] = panel
-        if "clean" in panel.columns and any(row.psnr is None for row in panel.rows):
-            _warn(f"{run.folder} is of a time when n2n logged no PSNRs of its panels, so there are none in its strip")
         files += save(run_strip(panel, images), output / f"strip_{file_name}", DPI)
     if len(panels) > 1:
         figure = common_strip(list(panels.values()), list(panels), images)
@@ -125,29 +118,17 @@ def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
     """Write all figures, one line for each run and epoch."""
     from n2n.system.files import write_text
 
-    tags = list(dict.fromkeys(tag for run in runs for tag in sorted(run.curves)))
+    tags = sorted({tag for run in runs for row in run.rows for tag in row if tag.startswith(("train/", "val/"))})
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["run", "epoch", "minutes", *tags])
     for run, name in zip(runs, names, strict=True):
-        table.writerows(_lines(run, name, tags))
+        for row in run.rows:
+            # Nine digits give back every float32.
+            figures = (f"{row[tag]:.9g}" if tag in row else "" for tag in tags)
+            table.writerow([name, f"{row['epoch']:.0f}", f"{row['minutes']:.3f}", *figures])
     write_text(path, out.getvalue())
     return path
-
-
-def _lines(run: Run, name: str, tags: Sequence[str]) -> list[list[str]]:
-    minutes: dict[int, float] = {}
-    values: dict[tuple[int, str], float] = {}
-    for tag, curve in run.curves.items():
-        for epoch, value, time in zip(curve.epochs, curve.values, curve.minutes, strict=True):
-            minutes[epoch] = max(time, minutes.get(epoch, 0.0))
-            values[epoch, tag] = value
-    # Nine digits give back every float32, which events hold.
-    return [
-        [name, str(epoch), f"{minutes[epoch]:.3f}"]
-        + [f"{values[epoch, tag]:.9g}" if (epoch, tag) in values else "" for tag in tags]
-        for epoch in sorted(minutes)
-    ]
 
 
 def main(args: list[str]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from n2n.commands.plots import legend, look, style
-from n2n.commands.runs import Curve, Run
+from n2n.commands.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,28 +96,14 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
 
 def _chosen(run: Run, tags: Sequence[str]) -> str | None:
     """Return the first of the tags that the run has a value of."""
-    return next((tag for tag in tags if any(map(math.isfinite, _values(run, tag)))), None)
+    return next((tag for tag in tags if any(map(math.isfinite, run.curve(tag).values()))), None)
 
 
-def _values(run: Run, tag: str) -> tuple[float, ...]:
-    return run.curves[tag].values if tag in run.curves else ()
-
-
-def _line(axes: Axes, curve: Curve, validated: Sequence[int], colour: str, kind: Any) -> None:
-    """Draw a curve, with a gap where an epoch was validated and nothing could be said, and its points where they are few."""
-    few = len(curve.epochs) < 12
-    values = dict.fromkeys(validated, math.nan) | {
-        epoch: value for epoch, value in zip(curve.epochs, curve.values, strict=True) if math.isfinite(value)
-    }
-    epochs = sorted({*values, *curve.epochs})
-    axes.plot(
-        epochs,
-        [values.get(epoch, math.nan) for epoch in epochs],
-        color=colour,
-        linestyle=kind,
-        marker="o" if few else "",
-        markersize=3,
-    )
+def _line(axes: Axes, values: dict[int, float], colour: str, kind: Any) -> None:
+    """Draw a curve, with gaps where there is no value, and its points where they are few."""
+    marker = "o" if len(values) < 12 else ""
+    finite = [value if math.isfinite(value) else math.nan for value in values.values()]
+    axes.plot(list(values), finite, color=colour, linestyle=kind, marker=marker, markersize=3)
 
 
 def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
@@ -132,19 +118,17 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         tag = _chosen(run, plot.figures)
         if tag is None:
             continue
-        curve = run.curves[tag]
-        validated = (
-            run.curves["val/mse_blind"].epochs if tag == "val/psnr_blind" and "val/mse_blind" in run.curves else ()
-        )
-        _line(axes, curve, validated, colour, kind)
-        points = [point for point in zip(curve.epochs, curve.values, strict=True) if math.isfinite(point[1])]
-        drawn += [value for _, value in points]
-        later += [value for epoch, value in points if epoch > 1]
+        curve = run.curve(tag)
+        # A validation without a PSNR that can be said is a gap.
+        validated = run.curve("val/mse_blind") if tag == "val/psnr_blind" else {}
+        _line(axes, {epoch: curve.get(epoch, math.nan) for epoch in sorted({*curve, *validated})}, colour, kind)
+        drawn += [value for value in curve.values() if math.isfinite(value)]
+        later += [value for epoch, value in curve.items() if epoch > 1 and math.isfinite(value)]
         if tag == "val/psnr_blind":
             estimated = True
             _band(axes, run, colour)
         if (base := _chosen(run, plot.noisy)) is not None:
-            noisy.append((_values(run, base)[-1], colour))
+            noisy.append((list(run.curve(base).values())[-1], colour))
     if noisy and max(value for value, _ in noisy) - min(value for value, _ in noisy) < _ALIKE:
         # Validated on the same images: one line for all.
         noisy = [(noisy[0][0], "0.4")]
@@ -163,25 +147,7 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
 
 
 def _band(axes: Axes, run: Run, colour: str) -> None:
-    low, high = run.curves.get("val/psnr_blind_low"), run.curves.get("val/psnr_blind_high")
-    if low is None or high is None:
-        return
-    bounds = {epoch: (bottom, top) for epoch, bottom, top in _both(low, high)}
-    epochs = sorted(bounds)
-    axes.fill_between(
-        epochs,
-        [bounds[epoch][0] for epoch in epochs],
-        [bounds[epoch][1] for epoch in epochs],
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-    )
-
-
-def _both(low: Curve, high: Curve) -> list[tuple[int, float, float]]:
-    tops = dict(zip(high.epochs, high.values, strict=True))
-    return [
-        (epoch, value, tops[epoch])
-        for epoch, value in zip(low.epochs, low.values, strict=True)
-        if epoch in tops and math.isfinite(value) and math.isfinite(tops[epoch])
-    ]
+    low, high = (run.curve(f"val/psnr_blind_{side}") for side in ("low", "high"))
+    epochs = [epoch for epoch in low if math.isfinite(low[epoch] + high.get(epoch, math.nan))]
+    bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
+    axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0)

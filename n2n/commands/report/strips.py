@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from n2n.commands.plots import look
-from n2n.commands.report.panels import Panel, Picture
+from n2n.errors import InputError
+from n2n.trainer.panels import COLUMNS, PanelRow, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ _LEAST_WIDTH, _TEXT, _GAP = 256, 34, 12
 DPI = 200
 # Of a pixel: the product of inches and pixels to the inch is cut to whole pixels, and may be a hair below.
 _SLACK = 1e-3
+# What matplotlib draws is smaller.
+_MOST_SIDE = 2**16
 # Letters to a line, and lines, above a column.
 _LETTERS, _LINES = 18, 3
 
@@ -44,16 +47,16 @@ def _decibels(value: float) -> str:
     return f"{value:.2f} dB"
 
 
-def run_strip(panel: Panel, images: int) -> Figure:
+def run_strip(panel: Sequence[PanelRow], images: int) -> Figure:
     """Draw the first images of a run's panel, one row each: noisy | denoised | clean."""
     rows = [
         [Cell(picture, _decibels(row.psnr[i]) if row.psnr and i < 2 else "") for i, picture in enumerate(row.pictures)]
-        for row in panel.rows[:images]
+        for row in panel[:images]
     ]
-    return _figure(panel.columns, rows)
+    return _figure(COLUMNS[: len(rows[0])], rows)
 
 
-def common_strip(panels: Sequence[Panel], labels: Sequence[str], images: int) -> Figure | None:
+def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], images: int) -> Figure | None:
     """Draw images that all panels show, one row each: noisy | denoised by each run | clean.
 
     Args:
@@ -68,9 +71,9 @@ def common_strip(panels: Sequence[Panel], labels: Sequence[str], images: int) ->
     def key(picture: Picture) -> tuple[tuple[int, ...], bytes]:
         return picture.shape, picture.tobytes()
 
-    found = [{key(row.pictures[0]): row for row in panel.rows} for panel in panels]
+    found = [{key(row.pictures[0]): row for row in panel} for panel in panels]
     shared = [name for name in found[0] if all(name in rows for rows in found)]
-    with_clean = next((i for i, panel in enumerate(panels) if "clean" in panel.columns), None)
+    with_clean = next((i for i, panel in enumerate(panels) if len(panel[0].pictures) == 3), None)
     cells = []
     for name in shared[:images]:
         rows = [of_run[name] for of_run in found]
@@ -107,6 +110,8 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
     high = [max(len(picture) for picture in row) for row in pictures]
     width = len(columns) * (wide + _GAP) + _GAP
     height = head + sum(high) + sum(foot) + _GAP * (len(rows) + 1)
+    if max(width, height) >= _MOST_SIDE:
+        raise InputError(f"a strip would have {width}×{height} pixels: ask for fewer --images, or for fewer runs")
     with look():
         figure = Figure(figsize=((width + _SLACK) / DPI, (height + _SLACK) / DPI), dpi=DPI)
 

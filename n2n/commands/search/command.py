@@ -222,7 +222,7 @@ def main(args: list[str]) -> int:
                 # Not in the search's folder, where a process could see the file of another machine.
                 with tempfile.TemporaryDirectory() as folder:
                     config_file = Path(folder) / "fit.yaml"
-                    config_file.write_text(common.dump(common.config.fit), encoding="utf-8")
+                    config_file.write_text(common.dump(common.config), encoding="utf-8")
                     run = _Run(study, search, common, config_file, options.heartbeat, options.grace)
                     while run.step():
                         pass

@@ -10,14 +10,11 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from n2n.commands.search.space import Choices, Range, Search, Value, text
 from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
-from n2n.system.messages import clear
-from n2n.system.options import with_suggestion
-from n2n.trainer.limits import check_numbers
+from n2n.system.options import option, option_names
 from n2n.trainer.parsing import ParsingOnly
 
 # What may differ between the machines that share a study, or says only how a run is shown.
@@ -91,12 +88,15 @@ class FitConfig(ParsingOnly):
     """
 
     def __init__(self, args: list[str], options: Iterable[str]) -> None:
-        super().__init__(["fit", *args], list(options))
-        self._fit = self._subcommand_parsers["fit"]
-        self.content: dict[str, Any] = yaml.safe_load(self.dump(self.config.fit))
+        refusal = "every trial starts from nothing: leave --ckpt_path out"
+        # Before parsing, which would look for the file.
+        if option(args, "--ckpt_path") is not None:
+            raise InputError(refusal)
+        super().__init__(["fit", *args], list(options), "search")
+        self.content = self.resolved
         trainer = self.content["trainer"]
         if self.content["ckpt_path"] is not None:
-            raise InputError("every trial starts from nothing: leave --ckpt_path out")
+            raise InputError(refusal)
         if trainer["fast_dev_run"]:
             raise InputError(
                 "a fast_dev_run has no figures to compare: leave it out, or set --trainer.limit_train_batches"
@@ -107,22 +107,9 @@ class FitConfig(ParsingOnly):
                 "each device (CUDA_VISIBLE_DEVICES chooses it); they share the study"
             )
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the command line."""
-        assert isinstance(args, list)
-        try:
-            self.config = parser.parse_args(args)
-        except InputError as error:
-            known = [*self._subcommand_parsers["fit"]._option_string_actions, *self.further_options]
-            raise InputError(with_suggestion(clear(str(error)), known, "search")) from None
-        check_numbers(dict(self.config.fit.items()))
-
-    def before_instantiate_classes(self) -> None:
-        """Leave to each trial what its machine decides."""
-
     def dump(self, config: Namespace) -> str:
         """Return a configuration as ``n2n fit --config`` takes it."""
-        return str(self._fit.dump(config, skip_unset=False))
+        return str(self.parser.dump(config, skip_unset=False))
 
     @property
     def name(self) -> str:
@@ -147,13 +134,13 @@ class FitConfig(ParsingOnly):
         Raises:
             InputError: for a key that does not exist, with the nearest that does, and for a value that does not fit.
         """
-        text_of_all = self.dump(self.config.fit)
+        text_of_all = self.dump(self.config)
         for parameter in search.parameters:
             for value in _ends(parameter):
                 errors = []
                 for classes in _classes(parameter, search):
                     try:
-                        self._fit.parse_args(["--config", text_of_all, *arguments(classes | {parameter.key: value})])
+                        self.parser.parse_args(["--config", text_of_all, *arguments(classes | {parameter.key: value})])
                         break
                     except InputError as error:
                         errors.append(str(error))
@@ -162,12 +149,12 @@ class FitConfig(ParsingOnly):
 
     def _known(self, search: Search) -> set[str]:
         """Return the keys that exist, with each class that is in the space."""
-        known = {option.removeprefix("--") for option in self._fit._option_string_actions if option.startswith("--")}
+        known = {option.removeprefix("--") for option in option_names(self.parser) if option.startswith("--")}
         known |= set(flatten(self.content))
         for parameter in search.parameters:
             for value in parameter.values if isinstance(parameter, Choices) else ():
                 try:
-                    parsed = self._fit.parse_args(arguments({parameter.key: value}))
+                    parsed = self.parser.parse_args(arguments({parameter.key: value}))
                 except InputError:
                     continue
                 known |= set(flatten(yaml.safe_load(self.dump(parsed))))

@@ -13,7 +13,7 @@ import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from n2n.checkpoints.config import checkpoint_config
+from n2n.checkpoints.config import read_checkpoint
 from n2n.checkpoints.on_disk import LAST
 from n2n.commands.search.claims import Claim
 from n2n.commands.search.space import Search
@@ -95,7 +95,7 @@ def _can_go_on(checkpoint: Path) -> bool:
     if not checkpoint.is_file():
         return False
     try:
-        checkpoint_config(str(checkpoint))
+        read_checkpoint(str(checkpoint))
     except InputError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""What makes an image noisy: one file a family, chosen by ``class_path``."""
+"""Corruptions, which make images noisy. One file per family; a class is chosen by ``class_path``."""
 
 from n2n.data.corruption.base import Corruption
 from n2n.data.corruption.cells import Pixels, PixelSampling, SampleCells

@@ -1,4 +1,4 @@
-"""What a corruption is."""
+"""Base class of the corruptions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 
-# Not a Protocol as a source is: jsonargparse takes one whose __call__ returns a class (a Tensor) for a factory of that class.
+# Not a Protocol: jsonargparse takes a Protocol whose __call__ returns a class (Tensor) for a factory of that class.
 class Corruption(ABC):
-    """Draws noise for clean images, on whatever device they are.
+    """Draws noise for clean images, on their device.
 
-    Every call draws anew and independently for each image, so two calls on the same images give the two views that
-    Noise2Noise needs. What comes out is never clipped: clipping would bias the noise.
+    Each call draws new noise, independent for each image, so two calls on the same images give the two views that Noise2Noise
+    needs. The result is never clipped, which would bias the noise.
 
-    A class of your own inherits from this one, writes ``__call__``, changes the attributes that do not hold, and is
-    chosen by its import path (``class_path``), with no registration.
+    To add your own, inherit from this class, write ``__call__``, and set the attributes that differ. It is chosen by its import
+    path (``class_path``) and needs no registration.
 
     Attributes:
-        zero_mean: whether the mean of the noisy images is ``clean(images)``. Only then does the squared error (MSE) to a
-            noisy target have its minimum at the clean image (Lehtinen et al. 2018, section 2).
-        suited_loss: import path of the loss that leads to the clean image.
-        scale: how many times smaller a noisy image is than the image it was made from; 1 for all that keep the size.
+        zero_mean: whether the mean of the noisy images is ``clean(images)``. Only then has the squared error (MSE) to a noisy
+            target its minimum at the clean image (Lehtinen et al. 2018, section 2).
+        suited_loss: import path of the loss whose minimum is the clean image.
+        scale: factor by which a noisy image is smaller than its original; 1 for most corruptions.
     """
 
     zero_mean: ClassVar[bool] = True
@@ -36,14 +36,14 @@ class Corruption(ABC):
 
     @abstractmethod
     def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Make images noisy: N×C×H×W float32 in [0, 1] -> N×C×(H/scale)×(W/scale), in no range.
+        """Make images noisy: N×C×H×W float32 in [0, 1] -> N×C×(H/scale)×(W/scale), not limited to [0, 1].
 
         Args:
-            clean: the images; they are left as they are.
-            generator: of the random numbers, on the device of ``clean``; the same seed gives the same noise on the
-                same kind of device. None for PyTorch's own.
+            clean: the images; they are not changed.
+            generator: random number generator on the device of ``clean``; None for PyTorch's default. The same seed gives the
+                same noise on the same kind of device.
         """
 
     def clean(self, images: Tensor) -> Tensor:
-        """Give what a denoiser of the noisy images should return: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
+        """Return the ideal result of denoising: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
         return images

@@ -1,6 +1,6 @@
-"""Pixel sampling: on photographs in memory, and on the device."""
+"""Pixel sampling: of photographs in memory, and of images on the device."""
 
-# No postponed annotations: jsonargparse does not resolve those of dataclasses like these, and would take any value.
+# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
 
 from dataclasses import dataclass
 
@@ -18,18 +18,18 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class PixelSampling:
-    """The noise of the paper's data: a pixel stands for the cell it was picked from.
+    """The noise of the paper's data: one pixel of each cell of a photograph.
 
     A square crop of a photograph is cut into square cells. A noisy view takes one pixel of each cell, chosen uniformly and
-    independently; the clean image is the mean of each cell, rounded. The pick has the mean as its expectation, so the
-    noise has zero mean, is white in space, and depends on the signal: none in flat areas, much at edges.
+    independently. The clean image is the mean of each cell, rounded. The expected value of the pixel is that mean, so the noise
+    has zero mean and is white. It depends on the signal: none in flat areas, strong at edges.
 
     Args:
         crop: side of the crop in pixels of the photograph.
         cell: side of a cell in pixels of the photograph; a view is ``crop // cell`` pixels wide.
 
     Raises:
-        InputError: if the cells do not fill the crop.
+        InputError: if crop is not a multiple of cell.
     """
 
     crop: int = 256
@@ -45,14 +45,14 @@ class PixelSampling:
         return self.crop // self.cell
 
     def corners(self, photo: Pixels, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw ``count`` crops of an H×W×C photograph; returns their upper left corners, count×2."""
+        """Draw ``count`` crops of an H×W×C photograph; returns their upper left corners (row, column), count×2."""
         room = np.array(photo.shape[:2]) - self.crop + 1
         return rng.integers(0, room, size=(count, 2))
 
     def noisy(self, photo: Pixels, corners: NDArray[np.int64], rng: np.random.Generator) -> Pixels:
         """Draw one noisy view of each crop: H×W×C photograph, N×2 corners -> N×C×size×size."""
         s = self.size
-        # One random number a cell gives both coordinates of its pick.
+        # One random number gives both coordinates of a pick.
         picks = rng.integers(0, self.cell * self.cell, size=(len(corners), s, s), dtype=np.int32)
         steps = np.arange(s) * self.cell
         tops, lefts = corners.T[:, :, None, None]
@@ -72,16 +72,16 @@ class PixelSampling:
 
 @dataclass(frozen=True)
 class SampleCells(Corruption):
-    """Pixel sampling as :class:`PixelSampling` does it, on the device: a noisy image is ``cell`` times smaller.
+    """Pixel sampling (see :class:`PixelSampling`) on the device: a noisy image is ``cell`` times smaller.
 
-    Images are cut into square cells. A noisy image takes one pixel of each cell, all channels together, chosen uniformly
-    and independently; the clean image is the mean of each cell, here not rounded.
+    Images are cut into square cells. A noisy image takes one pixel of each cell, with all its channels, chosen uniformly and
+    independently. The clean image is the mean of each cell, not rounded.
 
     Args:
         cell: side of a cell in pixels.
 
     Raises:
-        InputError: for a cell below 1, or images that cells do not fill.
+        InputError: for a cell below 1; from the methods, if an image side is not a multiple of cell.
     """
 
     cell: int = 8

@@ -1,6 +1,6 @@
 """Additive white Gaussian noise."""
 
-# No postponed annotations: jsonargparse does not resolve those of dataclasses like these, and would take any value.
+# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ class Gaussian(Corruption):
     Lehtinen et al. 2018 (section 3.1) trained with sigma drawn from [0, 50] and tested with 25.
 
     Args:
-        sigma: standard deviation in grey levels of 0..255, as this field states it: 25 is 25/255 of the range [0, 1].
-            A number, or a range from which each image draws its own, uniformly.
+        sigma: standard deviation in grey levels of 0 to 255: 25 is 25/255 of the range [0, 1]. A number, or a range [low, high]
+            from which the sigma of each image is drawn uniformly.
 
     Raises:
-        InputError: for a negative sigma or a range whose ends are the wrong way round.
+        InputError: for a negative sigma, or a range whose low end is above its high end.
     """
 
     sigma: Level = 25.0

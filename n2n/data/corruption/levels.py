@@ -1,4 +1,4 @@
-"""The strength of a noise: fixed, or drawn for each image."""
+"""The level of a noise: fixed, or drawn for each image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 from n2n.errors import InputError
 
-# A range from YAML can also arrive as a list.
+# A range from YAML can also be a list.
 Level = float | tuple[float, float]
 
 
 def check_level(name: str, level: Level, least: float = 0.0, most: float = math.inf, above: bool = False) -> None:
-    """Refuse a level outside ``least`` to ``most``; a range runs from its low end to its high end.
+    """Check that a level lies between ``least`` and ``most``.
 
     Args:
-        name: of the parameter, for the message.
-        level: a number, or the two ends of a range.
+        name: name of the parameter, for the message.
+        level: a number, or a range (low, high).
         least: smallest level.
         most: largest level.
-        above: whether ``least`` itself is refused too.
+        above: whether ``least`` itself is refused.
 
     Raises:
-        InputError: if the level is none of this.
+        InputError: if the level is outside, or a range has not two ends or has its low end above its high end.
     """
     ends = tuple(level) if isinstance(level, tuple | list) else (level, level)
     good = len(ends) == 2 and all(
@@ -37,12 +37,12 @@ def check_level(name: str, level: Level, least: float = 0.0, most: float = math.
 
 
 def highest(level: Level) -> float:
-    """Give the highest level that can be drawn."""
+    """Return the highest level that can be drawn."""
     return max(level) if isinstance(level, tuple | list) else level
 
 
 def draw_level(level: Level, images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw the level of each of N images, uniform over a range: N×1×1×1, on the device of the images."""
+    """Draw the level of each of N images, uniform over a range. Returns N×1×1×1 on the device of the images."""
     N = len(images)
     if not isinstance(level, tuple | list):
         return images.new_full((N, 1, 1, 1), level)

@@ -1,4 +1,4 @@
-"""Noise that leaves some pixels as they are and takes the others away."""
+"""Noise that replaces a part of the pixels and keeps the others."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from n2n.data.corruption.levels import Level, check_level, draw_level
 
 
 def _chosen(p: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Choose each pixel, all its channels together, with the probability of its image: N×1×1×1 -> N×1×H×W bool."""
+    """Choose each pixel with the probability of its image, the same for all channels: N×1×1×1 -> N×1×H×W bool."""
     N, _, H, W = images.shape
     return torch.rand(N, 1, H, W, generator=generator, device=images.device) < p
 
 
 @dataclass(frozen=True)
 class Bernoulli(Corruption):
-    """Drops pixels at random: x becomes x·m / keep, m being 1 with the probability ``keep`` and else 0.
+    """Drops pixels at random: x becomes x·m / keep, where m is 1 with probability ``keep`` and else 0.
 
-    The mean is x, thanks to the division, and the variance x²·(1 − keep) / keep, so plain MSE is right. Lehtinen et al.
-    2018 (section 3.2) do not divide and leave missing pixels out of the loss, Σ (m·(f − y))². Both have their minimum at
-    the clean image; theirs has less noise in its gradient, but needs the target's mask beside the target. Their p is the
-    probability of loss, 1 − keep: [0, 0.95] in training and 0.5 in their test, so keep is [0.05, 1] and 0.5.
+    Because of the division the mean is x, so MSE is the right loss; the variance is x²·(1 − keep) / keep. Lehtinen et al. 2018
+    (section 3.2) do not divide, and leave missing pixels out of the loss, Σ (m·(f − y))². Both losses have their minimum at the
+    clean image. Theirs has less noise in its gradient, but needs the mask of the target. Their p is 1 − keep: [0, 0.95] in
+    training and 0.5 in the test, so keep is [0.05, 1] and 0.5.
 
     Args:
-        keep: probability that a pixel is kept. A number, or a range from which each image draws its own, uniformly.
+        keep: probability that a pixel is kept. A number, or a range [low, high] from which that of each image is drawn
+            uniformly.
 
     Raises:
-        InputError: unless keep is above 0 and at most 1, and a range's ends the right way round.
+        InputError: unless keep is above 0 and at most 1, or for a range whose low end is above its high end.
     """
 
     keep: Level = 0.5
@@ -49,16 +50,17 @@ class Bernoulli(Corruption):
 class Impulse(Corruption):
     """Replaces pixels by random colours (random-valued impulse noise).
 
-    A replaced pixel is uniform over [0, 1] in each channel, so the mean of a noisy pixel is (1 − p)·x + p/2, not x, and the
-    median is not x either. What is x is the mode: MSE and L1 learn greyish images, and
-    :class:`n2n.losses.AnnealedL0`, which seeks the mode, is the right loss (Lehtinen et al. 2018, section 3.2; they
-    trained with p drawn from [0, 0.95]).
+    A replaced pixel is uniform over [0, 1] in each channel, so the mean of a noisy pixel is (1 − p)·x + p/2. Neither its mean
+    nor its median is x, but its mode is. MSE and L1 would give greyish images; the right loss is
+    :class:`n2n.losses.AnnealedL0`, which seeks the mode (Lehtinen et al. 2018, section 3.2; they trained with p drawn from
+    [0, 0.95]).
 
     Args:
-        p: probability that a pixel is replaced. A number, or a range from which each image draws its own, uniformly.
+        p: probability that a pixel is replaced. A number, or a range [low, high] from which that of each image is drawn
+            uniformly.
 
     Raises:
-        InputError: unless p lies in [0, 1], and a range's ends the right way round.
+        InputError: unless p lies in [0, 1], or for a range whose low end is above its high end.
     """
 
     p: Level = 0.5

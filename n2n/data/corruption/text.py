@@ -17,16 +17,16 @@ from n2n.data.corruption.levels import Level, check_level, draw_level, highest
 from n2n.errors import InputError
 
 _LETTERS = string.ascii_letters + string.digits
-# Letters of a string: at least and at most.
+# Smallest and largest number of letters in a string.
 _SHORTEST, _LONGEST = 3, 12
-# Font sizes in use at a time, spread over the range: enough for variety, few enough to loop over.
+# Number of font sizes, spread over the range: enough for variety, few enough for a loop.
 _SIZES = 6
-# Strings drawn, as a multiple of those that cover the wanted fraction on average.
+# Number of strings drawn, as a multiple of the number that covers the wanted fraction on average.
 _RESERVE = 1.5
 
 
 class _Font(NamedTuple):
-    """The letters of one size: ink is letters×points×2 (row, column), below 2·size; advance is letters, in pixels."""
+    """The letters of one size: ``ink`` is letters×points×2 (row, column), below 2·size; ``advance`` is in pixels per letter."""
 
     ink: Tensor
     advance: Tensor
@@ -36,7 +36,7 @@ class _Font(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _font(size: int, device: torch.device) -> _Font:
-    """Rasterise Pillow's own font once for each size and device, in black and white: a pixel is text or it is not."""
+    """Rasterise Pillow's default font in black and white, once for each size and device."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size)
@@ -46,7 +46,7 @@ def _font(size: int, device: torch.device) -> _Font:
         ImageDraw.Draw(picture).text((0, 0), letter, fill=255, font=font)
         points.append(np.argwhere(np.asarray(picture) >= 128))
         advance.append(math.ceil(font.getlength(letter)))
-    # All letters as many points as the one with most: writing a point twice does no harm.
+    # All letters get the same number of points, by repetition: writing a point twice does no harm.
     most = max(map(len, points))
     ink = np.stack([np.resize(letter, (most, 2)) for letter in points]).astype(np.int64)
     mean_ink = sum(map(len, points)) / len(points)
@@ -56,21 +56,21 @@ def _font(size: int, device: torch.device) -> _Font:
 
 @dataclass(frozen=True)
 class TextOverlay(Corruption):
-    """Writes random strings over an image, of random length, size, colour and place, also over each other.
+    """Writes random strings over an image, of random length, size, colour and place. Strings may overlap.
 
-    As in Lehtinen et al. 2018 (section 3.2), who trained with p drawn from [0, 0.5] and tested with 0.25. The colours have
-    nothing to do with the image, so the mean of a noisy pixel is pulled towards grey; but most draws leave it as it is
-    while p is below 0.5, so its median is the clean image, and L1 is the right loss. MSE is not.
+    As in Lehtinen et al. 2018 (section 3.2), who trained with p drawn from [0, 0.5] and tested with 0.25. The colours do not
+    depend on the image, so the mean of a noisy pixel is closer to grey than the clean one. With p below 0.5 most draws do not
+    change a pixel, so its median is the clean value, and L1 is the right loss. MSE is not.
 
-    The strings are written until the next would cover more than the wanted fraction, so that p is reached from below
-    within one string. Where one string alone covers more than p (large letters on small images), no text is written.
+    Strings are written until the next one would exceed the wanted fraction, so the covered fraction is at most p. If a single
+    string exceeds p (large letters on a small image), no text is written.
 
     Args:
-        p: fraction of the pixels under text. A number, or a range from which each image draws its own, uniformly.
+        p: fraction of the pixels under text. A number, or a range [low, high] from which that of each image is drawn uniformly.
         size: smallest and largest size of the font in pixels.
 
     Raises:
-        InputError: unless p lies in [0, 1] and the sizes between 4 and 256, and a range's ends the right way round.
+        InputError: unless p lies in [0, 1] and the sizes between 4 and 256, or for a range whose low end is above its high end.
     """
 
     p: Level = 0.25
@@ -91,8 +91,8 @@ class TextOverlay(Corruption):
         N, C, H, W = clean.shape
         budget = (draw_level(self.p, clean, generator) * (H * W)).long()
         owner, strings = self._owners(clean, generator)
-        # Strings are written in the order of their numbers, each under those before it, so the first k strings cover the
-        # pixels whose owner is below k, and the number that fits the budget is found by counting.
+        # Strings are written in the order of their numbers, each below the earlier ones. So the first k strings cover the
+        # pixels whose owner is below k, and counting gives the number of strings that fits the budget.
         rows = torch.arange(N, device=clean.device)[:, None] * (strings + 1)
         covered = owner.new_zeros(N * (strings + 1)).scatter_add_(
             0, (owner + rows).flatten(), torch.ones_like(owner).flatten()
@@ -105,18 +105,18 @@ class TextOverlay(Corruption):
         return torch.where(under_text, text.view(N, C, H, W), clean)
 
     def _owners(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, int]:
-        """Place more strings than needed: gives the uppermost string of each pixel, N×(H·W), and how many strings there are.
+        """Place more strings than needed; returns the uppermost string of each pixel, N×(H·W), and the number of strings.
 
-        A pixel without text belongs to a string of the highest number, which does not exist.
+        The owner of a pixel without text is the number of strings, which is no string's.
         """
         N, _, H, W = clean.shape
         device = clean.device
         sizes = sorted({round(float(size)) for size in np.linspace(*self.size, _SIZES)})
         each = self._strings_each([_font(size, device) for size in sizes], sizes, H, W)
         strings = each * len(sizes)
-        # Numbers in random order, so that the sizes mix.
+        # Numbers in random order, to mix the sizes.
         numbers = torch.rand(N, strings, generator=generator, device=device).argsort(1)
-        # A margin that holds any letter, so that no point needs a test of whether it falls into the image.
+        # The margin is wider than any letter, so that no point needs a test of whether it is inside.
         margin = 2 * sizes[-1]
         wide = W + 2 * margin
         owner = torch.full((N, (H + 2 * margin) * wide), strings, device=device)
@@ -128,27 +128,27 @@ class TextOverlay(Corruption):
             advance = font.advance[letters]
             ends = advance.cumsum(2)
             width = ends.gather(2, length - 1)
-            # From just outside one border to just outside the other, so that no part of the image is favoured.
+            # From just outside one border to just outside the other, so that all parts of the image are equally likely.
             top, left = torch.rand(2, N, each, 1, generator=generator, device=device)
             row = (top * (H + size)).long() - size
             column = (left * (W + width)).long() - width + ends - advance
-            # What lies outside, and the letters past the end of the string, go into the margin.
+            # Letters outside the image or past the end of the string go into the margin.
             past = torch.arange(_LONGEST, device=device) >= length
             column = column.masked_fill(past, W).clamp_(-margin, W)
             start = (row + margin) * wide + column + margin
             places = start[..., None] + (font.ink[..., 0] * wide + font.ink[..., 1])[letters]
-            # The lowest number is the same in whatever order the points are written.
+            # The minimum does not depend on the order of writing, so the result is deterministic.
             owner.scatter_reduce_(1, places.flatten(1), number[..., None, None].expand(places.shape).flatten(1), "amin")
         owner = owner.view(N, -1, wide)[:, margin : margin + H, margin : margin + W]
         return owner.flatten(1), strings
 
     def _strings_each(self, fonts: list[_Font], sizes: list[int], H: int, W: int) -> int:
-        """Give how many strings of each size cover the highest p, with some to spare."""
+        """Return the number of strings of each size that covers the highest p, with a reserve."""
         length = (_SHORTEST + _LONGEST) / 2
-        # Points of a string that fall into the image, on average, as a fraction of the image.
+        # Mean number of points inside the image of one string of each size, as a fraction of the image.
         density = sum(
             font.mean_ink * length / ((H + size) * (W + length * font.mean_advance))
             for font, size in zip(fonts, sizes, strict=True)
         )
-        # Points thrown at random leave exp(-density) of the pixels free.
+        # Random points leave a fraction of exp(-density) of the pixels free.
         return math.ceil(_RESERVE * -math.log(1 - min(highest(self.p), 0.99)) / density) + 1

@@ -35,14 +35,7 @@ def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
 
 
 class RawRows:
-    """Uncompressed samples that follow one another in a file. They are read, not mapped, so that memory stays flat.
-
-    Args:
-        file: an open binary file, with ``seek`` and ``readinto``.
-        offset: of the first sample, in bytes.
-        dtype: of the samples as stored.
-        row: samples in a row.
-    """
+    """Rows of ``row`` uncompressed samples, from a byte offset in a file on. Not mapped, so that memory stays flat."""
 
     def __init__(self, file: Any, offset: int, dtype: np.dtype[Any], row: int) -> None:
         self._file, self._offset, self._dtype, self._row = file, offset, dtype, row
@@ -58,11 +51,7 @@ class RawRows:
 
 
 def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an .npy header, and no pickled object: shape, whether the order is Fortran's, and dtype.
-
-    Raises:
-        InputError: if the header is damaged, or the array holds no numbers.
-    """
+    """Read an .npy header, and no pickled object: shape, whether the order is Fortran's, and dtype."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -18,13 +18,9 @@ _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Samples(NamedTuple):
-    """The samples of a pixel.
+    """The samples of a pixel, as :class:`ImageReader` has them.
 
-    Attributes:
-        channels: C, without opacity and other samples that are no image content.
-        extra: samples after the channels.
-        dtype: of both, in the machine's byte order.
-        convert: turns rows×W×stored samples into rows×W×(C + extra); None if they are stored so.
+    ``convert`` turns rows×W×stored samples into rows×W×(C + extra); None if they are stored so.
     """
 
     channels: int

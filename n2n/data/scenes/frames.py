@@ -32,13 +32,13 @@ class SceneFiles:
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """All of its images, the clean one last."""
+        """All images of the scene, the clean one last."""
         return self.captures if self.clean is None else (*self.captures, self.clean)
 
 
 @dataclass(frozen=True)
-class Format:
-    """What must agree among images."""
+class ImageFormat:
+    """Size, channels and dtype of an image."""
 
     height: int
     width: int
@@ -47,7 +47,7 @@ class Format:
 
     @classmethod
     def of(cls, reader: ImageReader) -> Self:
-        """Tell the format of an open file."""
+        """Return the format of an open file."""
         return cls(reader.height, reader.width, reader.channels, reader.dtype.name)
 
     @property
@@ -59,49 +59,57 @@ class Format:
         return f"{self.height}×{self.width}×{self.channels} {self.dtype}"
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Name the first few, and say how many more there are."""
+def first_few(names: Sequence[str], limit: int = 5) -> str:
+    """List the first ``limit`` names and the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _fits_clean(found: Format, captures: Format, channels: int) -> bool:
-    """Whether a clean image can be laid beside captures: floats are rounded into their dtype, as the mean of many is."""
-    same = found.dtype == captures.dtype or np.dtype(found.dtype).kind == "f"
-    return same and found.size == captures.size and _makes(found.channels, channels)
+def _clean_fits(clean: ImageFormat, captures: ImageFormat, channels: int) -> bool:
+    """Whether a clean image fits its captures. Floats fit any dtype and are rounded: the mean of many captures is a float."""
+    same = clean.dtype == captures.dtype or np.dtype(clean.dtype).kind == "f"
+    return same and clean.size == captures.size and _convertible(clean.channels, channels)
 
 
-def _makes(channels: int, wanted: int) -> bool:
-    """Whether an image of so many channels can become one of those wanted: grey and colour can be made of each other."""
+def _convertible(channels: int, wanted: int) -> bool:
+    """Whether an image can be converted to the wanted channels: equal, or between grey and colour."""
     return channels == wanted or {channels, wanted} == {1, 3}
+
+
+def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat], dict[Path, str]]:
+    """Open every file once; returns the format of each of its pages, and the error of each unreadable file."""
+    formats: dict[Frame, ImageFormat] = {}
+    unreadable: dict[Path, str] = {}
+    for path in dict.fromkeys(frame.path for scene in scenes for frame in scene.frames):
+        try:
+            with open_image(path) as reader:
+                formats.update(
+                    dict.fromkeys((Frame(path, page) for page in range(reader.pages)), ImageFormat.of(reader))
+                )
+        except InputError as error:
+            unreadable[path] = str(error)
+    return formats, unreadable
 
 
 def survey(
     scenes: Sequence[SceneFiles], channels: int | None, least: int
-) -> tuple[list[SceneFiles], dict[Frame, Format], tuple[int, np.dtype[Any]], list[str]]:
+) -> tuple[list[SceneFiles], dict[Frame, ImageFormat], tuple[int, np.dtype[Any]], list[str]]:
     """Open every file once and leave out what cannot be used.
 
+    The most frequent format of the captures is used; captures of other formats are left out.
+
+    Args:
+        scenes: the scenes.
+        channels: 1 or 3; None for those of most captures.
+        least: smallest number of captures of a scene.
+
     Returns:
-        The scenes that remain, with at least ``least`` captures each; the format of their frames; the channels and the
-        dtype of all captures (a clean image may be of floats beside any); lines on the others.
+        The remaining scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines
+        for the user on what was left out.
 
     Raises:
         InputError: if nothing remains.
     """
-    formats: dict[Frame, Format] = {}
-    unreadable: dict[Path, str] = {}
-    readable: set[Path] = set()
-    for scene in scenes:
-        for frame in scene.frames:
-            if frame.path in readable or frame.path in unreadable:
-                continue
-            try:
-                with open_image(frame.path) as reader:
-                    found, pages = Format.of(reader), reader.pages
-                readable.add(frame.path)
-                formats.update({Frame(frame.path, page): found for page in range(pages)})
-            except InputError as error:
-                unreadable[frame.path] = str(error)
-    # What most captures are decides; the others are left out.
+    formats, unreadable = _read_formats(scenes)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
     if not kinds:
         raise InputError(
@@ -109,42 +117,35 @@ def survey(
         )
     (most_channels, dtype), _ = kinds.most_common(1)[0]
     wanted = channels or most_channels
-    lines = []
-    if unreadable:
-        lines.append(
-            f"warning: {len(unreadable)} files cannot be read and are left out: {some(list(unreadable.values()), 3)}"
-        )
-
-    def fits(found: Format) -> bool:
-        return found.dtype == dtype and _makes(found.channels, wanted)
-
-    kept, other, differing, alone = [], [], [], []
+    kept: list[SceneFiles] = []
+    other: list[str] = []
+    differing: list[str] = []
+    alone: list[str] = []
     for scene in scenes:
-        there = [frame for frame in scene.captures if frame in formats]
+        readable = [frame for frame in scene.captures if frame in formats]
+        usable = [f for f in readable if formats[f].dtype == dtype and _convertible(formats[f].channels, wanted)]
+        other += [f"{f.path.name} ({formats[f]})" for f in readable if f not in usable]
+        if not usable:
+            continue
+        found = list(dict.fromkeys(formats[frame] for frame in usable))
+        if len({image.size for image in found}) > 1:
+            differing.append(f"{scene.name} ({', '.join(map(str, found))})")
+            continue
         clean = scene.clean if scene.clean in formats else None
-        fit = [frame for frame in there if fits(formats[frame])]
-        if len(fit) < len(there):
-            other += [f"{f.path.name} ({formats[f]})" for f in there if f not in fit]
-        if not fit:
-            continue
-        if any(formats[frame].size != formats[fit[0]].size for frame in fit):
-            differing.append(f"{scene.name} ({', '.join(dict.fromkeys(str(formats[frame]) for frame in fit))})")
-            continue
-        if clean is not None and not _fits_clean(formats[clean], formats[fit[0]], wanted):
-            differing.append(f"the clean image of {scene.name} ({formats[clean]}, its captures are {formats[fit[0]]})")
+        if clean is not None and not _clean_fits(formats[clean], found[0], wanted):
+            differing.append(f"the clean image of {scene.name} ({formats[clean]}, its captures are {found[0]})")
             clean = None
-        if len(fit) < least:
+        if len(usable) < least:
             alone.append(scene.name)
             continue
-        kept.append(SceneFiles(scene.name, tuple(fit), clean))
-    if other:
-        lines.append(
-            f"warning: {len(other)} images are not {wanted}-channel {dtype} like most and are left out: {some(other)}"
-        )
-    if differing:
-        lines.append(f"warning: shapes do not match and are left out: {some(differing)}")
-    if alone:
-        lines.append(f"warning: {len(alone)} scenes have one capture only and are left out: {some(alone)}")
+        kept.append(SceneFiles(scene.name, tuple(usable), clean))
+    left_out = [
+        (list(unreadable.values()), 3, "{} files cannot be read and are left out"),
+        (other, 5, f"{{}} images are not {wanted}-channel {dtype} like most and are left out"),
+        (differing, 5, "shapes do not match and are left out"),
+        (alone, 5, "{} scenes have one capture only and are left out"),
+    ]
+    lines = [f"warning: {text.format(len(n))}: {first_few(n, limit)}" for n, limit, text in left_out if n]
     if not kept:
         raise InputError(f"nothing is left to train on: {'; '.join(lines) or 'no scene has two captures'}")
     return kept, formats, (wanted, np.dtype(dtype)), lines

@@ -1,12 +1,14 @@
-"""What two captures of one scene say about their noise, with no clean image: the conditions of Noise2Noise.
+"""Check two captures of one scene for the conditions of Noise2Noise, without a clean image.
 
-Training on pairs needs noise with zero mean that is independent between the two captures (Lehtinen et al. 2018, section 2).
-The difference of two captures holds the noise and nothing of the scene, so it shows a drift in brightness and a correlation
-between neighbouring pixels. What both captures share cannot be seen in it; that is looked for where the scene is flat.
+Training on pairs needs noise with zero mean that is independent between the captures (Lehtinen et al. 2018, section 2). The
+difference of two captures contains their noise and not the scene, so it shows a drift in brightness and a correlation between
+neighbouring pixels. Noise that both captures share cancels in it, and is measured where the scene is flat. Captures of
+different scenes differ by more than noise: their difference is as smooth as a scene, and they hardly correlate.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,108 +16,166 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A drift above this part of the noise's standard deviation adds over 1 % to the error of the network.
+# Largest drift, in standard deviations of the noise, without a warning: 0.1 adds 1 % to the error of the network.
 _DRIFT = 0.1
-# Correlations from here on are worth a line.
+# Largest correlation of neighbouring pixels without a warning.
 _SPACE = 0.15
-# Nothing within so many standard errors is worth one: in small images chance alone is over the limits above.
+# No warning within this many standard errors: in small images chance alone passes the limits above.
 _ERRORS = 4
-# Fine texture is shared, too, and where a scene has it everywhere it looks like noise: so the median over scenes must be high.
+# Largest correlation of the noise of two captures without a warning. Fine texture everywhere looks like shared noise, so the
+# median over the scenes counts.
 _SHARED = 0.3
-# Side of the blocks among which the flat ones are looked for, the part of them that is taken for flat, and how many pixels
-# those must have in all for a correlation to mean something.
+# Side in pixels of the blocks that are searched for flat ones, the part of the blocks that counts as flat, and the number of
+# pixels that the flat ones must have in all.
 _BLOCK = 16
 _FLAT = 0.03
 _ENOUGH = 500
+# Captures of different scenes: the means of 4×4 pixels, which contain little noise, correlate less than _ALIKE between the
+# captures, and their difference correlates at least _SMOOTH between neighbours. For pairs of real microscope captures these are
+# 0.77 to 0.99 and 0.01 to 0.62; for captures of different fields, or different photographs with noise, -0.3 to 0.55 and 0.6
+# to 0.98. Images with fewer than _MEANS such means are not judged.
+_MEAN = 4
+_ALIKE = 0.7
+_SMOOTH = 0.5
+_MEANS = 64
 
 
 @dataclass(frozen=True)
 class PairReport:
-    """What was found in two captures of a scene.
+    """Properties of two captures of a scene.
 
     Attributes:
         identical: whether every pixel is the same.
         sigma: standard deviation of the noise of one capture, in the units of the file.
-        drift: mean brightness of the second capture less that of the first, in units of ``sigma``.
+        drift: mean brightness of the second capture minus that of the first, in units of ``sigma``.
         space: correlation of the noise of neighbouring pixels, -1 to 1.
-        shared: correlation of the noise of the two captures where the scene is flat, -1 to 1; 0 where nothing is flat.
-        pixels: how many of each capture were compared, which says how far chance carries the figures above.
+        shared: correlation of the noise of the two captures where the scene is flat, -1 to 1; None if it cannot be judged.
+        pixels: number of pixels compared; the standard errors of the figures depend on it.
+        alike: correlation of the two captures, as means of 4×4 pixels, -1 to 1.
+        smooth: correlation of neighbouring means of 4×4 pixels of the difference, -1 to 1.
     """
 
     identical: bool
     sigma: float = 0.0
     drift: float = 0.0
     space: float = 0.0
-    shared: float = 0.0
+    shared: float | None = 0.0
     pixels: int = 1 << 20
+    alike: float = 1.0
+    smooth: float = 0.0
+
+    @property
+    def different_scenes(self) -> bool:
+        """Whether the captures differ like captures of different scenes."""
+        return self.alike < _ALIKE and self.smooth >= _SMOOTH
 
 
 def _high_pass(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Difference along both axes: white noise keeps its variance (times 4), smooth images vanish."""
+    """Take differences along both axes: white noise remains, with 4 times the variance, and smooth images vanish."""
     rows = image[1:] - image[:-1]
     return rows[:, 1:] - rows[:, :-1]
 
 
 def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut H×W into blocks, one a row."""
+    """Cut H×W into blocks, one per row of the result."""
     H, W = (side // _BLOCK * _BLOCK for side in image.shape)
     return image[:H, :W].reshape(H // _BLOCK, _BLOCK, W // _BLOCK, _BLOCK).swapaxes(1, 2).reshape(-1, _BLOCK**2)
 
 
-def _shared_noise(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Correlation of the high frequencies of two captures, H×W, in the blocks that vary least."""
-    if min(first.shape) <= _BLOCK:
+def _means(image: NDArray[Any]) -> NDArray[Any]:
+    """Average H×W over squares of 4×4 pixels."""
+    H, W = (side // _MEAN for side in image.shape)
+    squares = image[: H * _MEAN, : W * _MEAN].reshape(H, _MEAN, W, _MEAN)
+    means: NDArray[Any] = squares.mean((1, 3))
+    return means
+
+
+def _neighbours(noise: NDArray[Any]) -> float:
+    """Return the covariance of neighbouring pixels of H×W values of zero mean; 0 for images one pixel wide."""
+    if min(noise.shape) < 2:
         return 0.0
+    return float(np.mean([(noise[1:] * noise[:-1]).mean(), (noise[:, 1:] * noise[:, :-1]).mean()]))
+
+
+def _shared_noise(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
+    """Correlate the high frequencies of two captures, H×W, in the flattest blocks; None if these are too few."""
+    if min(first.shape) <= _BLOCK:
+        return None
     a, b = _blocks(_high_pass(first)), _blocks(_high_pass(second))
-    # Flat is judged by means of 4×4 pixels, which hold other frequencies than what is correlated: judging by the same ones
-    # would select for chance.
+    # The flat blocks are chosen by means of 4×4 pixels. Choosing them by the frequencies that are correlated below would select
+    # for chance.
     mean = (
         _blocks((first[1:, 1:] + second[1:, 1:]) / np.float32(2))
         .reshape(-1, _BLOCK // 4, 4, _BLOCK // 4, 4)
         .mean((2, 4))
     )
     roughness = mean.reshape(len(mean), -1).std(1)
-    # Blocks without any noise (saturated, masked) say nothing.
+    # Blocks without noise are saturated or masked.
     usable = (a.std(1) > 0) & (b.std(1) > 0)
     a, b, roughness = a[usable], b[usable], roughness[usable]
-    # Of small images all blocks would have to be taken, flat or not.
+    # In a small image too many of the blocks would have to count as flat.
     if _FLAT * a.size < _ENOUGH:
-        return 0.0
+        return None
     flat = roughness <= np.quantile(roughness, _FLAT)
     a, b = a[flat], b[flat]
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
+def _alike_and_smooth(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]:
+    """Return ``alike`` and ``smooth`` of a :class:`PairReport` for two captures, H×W; 1 and 0 if they cannot be judged."""
+    a, b = map(_means, (first, second))
+    if a.size < _MEANS:
+        return 1.0, 0.0
+    a, b = a - a.mean(), b - b.mean()
+    spread = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    variance = float(((b - a) ** 2).mean())
+    if spread == 0 or variance == 0:
+        return 1.0, 0.0
+    return float((a * b).sum()) / spread, _neighbours(b - a) / variance
+
+
 def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
-    """Compare two captures of one scene, H×W×C of any dtype and range."""
+    """Compare two captures of one scene, H×W×C of any dtype and range. All figures are of the mean of the channels."""
     if np.array_equal(first, second):
         return PairReport(identical=True, pixels=first[..., 0].size)
     a, b = (image.astype(np.float32).mean(axis=2) for image in (first, second))
     difference = b - a
     drift = float(difference.mean())
     noise = difference - drift
-    # The noise of two captures; of the colours' mean, which is what all the figures here are of.
+    # Of the noise of both captures.
     variance = float((noise**2).mean())
     if variance == 0:
         return PairReport(identical=False, drift=float("inf"), pixels=difference.size)
-    products = (
-        [(noise[1:] * noise[:-1]).mean(), (noise[:, 1:] * noise[:, :-1]).mean()] if min(noise.shape) > 1 else [0.0]
-    )
-    space = float(np.mean(products)) / variance
     sigma = (variance / 2) ** 0.5
-    return PairReport(False, sigma, drift / sigma, space, _shared_noise(a, b), difference.size)
+    space = _neighbours(noise) / variance
+    return PairReport(
+        False, sigma, drift / sigma, space, _shared_noise(a, b), difference.size, *_alike_and_smooth(a, b)
+    )
+
+
+def mismatch(reports: Sequence[PairReport]) -> str | None:
+    """Return one line if the captures of every scene differ like captures of different scenes, else None."""
+    found = [report for report in reports if not report.identical]
+    if not found or not all(report.different_scenes for report in found):
+        return None
+    most, count = max(report.alike for report in found), len(found)
+    return (
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of {count} "
+        f"scenes, captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the "
+        "source's check to false (--data.source.init_args.check false)"
+    )
 
 
 def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
-    """Say in one line each what is wrong with the pairs, given by the scenes' names; empty if nothing is."""
+    """Return one line for each problem of the pairs, given with the names of their scenes."""
     lines = []
     different = [(name, report) for name, report in reports if not report.identical]
     total = len(different)
 
     def collect(value: Callable[[PairReport], float], limit: float, error: float, text: str, advice: str) -> None:
-        """Say which pairs are over the limit; ``{worst}`` in the text is the largest value.
+        """Add a line on the pairs over the limit. ``{worst}`` in the text becomes the largest value.
 
-        ``error`` is the standard error of the value times the root of the number of pixels.
+        ``error`` is the standard error of the value times the square root of the number of pixels.
         """
         found = [
             (abs(value(report)), name, value(report))
@@ -131,22 +191,29 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     collect(
         lambda report: report.drift,
         _DRIFT,
-        # The mean of a difference, which has the noise of both captures.
+        # Of the mean of a difference, which has the noise of both captures.
         2**0.5,
         "brightness drifts between captures, by {worst} times the noise",
-        "the network learns the mean of both, and PSNR without clean images comes out too low",
+        "the network learns their mean, and PSNR without clean images is too low",
     )
     collect(
         lambda report: report.space,
         _SPACE,
         1.0,
         "the difference of two captures is correlated between neighbouring pixels ({worst})",
-        "either something moved between the captures, or the noise is not white, which methods for single images need",
+        "something moved between the captures, or the noise is not white, as methods for single images need it",
     )
-    shared = float(np.median([report.shared for _, report in different])) if different else 0.0
+    judged = [report.shared for _, report in different if report.shared is not None]
+    if different and not judged:
+        side = _BLOCK * math.ceil(math.sqrt(_ENOUGH / _FLAT) / _BLOCK) + 1
+        lines.append(
+            "it could not be judged whether the captures of a scene share noise: the images are too small or too saturated (at "
+            f"least {side}×{side} px are needed)"
+        )
+    shared = float(np.median(judged)) if judged else 0.0
     if shared > _SHARED:
         lines.append(
             f"warning: captures of a scene share part of their noise (correlation {shared:.2f} where the scenes are flat), or "
-            "the noise is small beside their texture: what they share stays, and PSNR without clean images comes out too high"
+            "the noise is small beside their texture: shared noise is not removed, and PSNR without clean images is too high"
         )
     return lines

@@ -1,4 +1,4 @@
-"""What a source of pairs is."""
+"""Interface of the sources of pairs."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 class PairSource(Protocol):
     """Gives the pairs to train on and the pairs to validate on.
 
-    A class of your own with these two methods is chosen by its import path (``class_path``), with no registration. Both
-    raise :class:`n2n.errors.InputError` for what the user can mend. What has to be made first (files in a cache, say) is
-    made by the first call: one process a machine calls before the others do.
+    Any class with these two methods can be a source. It is chosen by its import path (``class_path``) and needs no
+    registration. Both methods raise :class:`n2n.errors.InputError` for mistakes that the user can correct. The first call makes
+    what is missing (files in a cache, for example): on each machine one process calls before the others do.
     """
 
     def train_pairs(self) -> Store:
         """Open the training pairs: two noisy views of each image."""
 
     def val_pairs(self) -> Store:
-        """Open what to validate on: a noisy view of each image, and the clean image or another noisy view, or both."""
+        """Open the validation pairs: a noisy view of each image, with a clean image, another noisy view, or both."""
 
 
 @runtime_checkable
 class HasCleanTargets(PairSource, Protocol):
-    """A source that can give its training pairs with the clean images, to compare noisy targets with clean ones."""
+    """A source that can add clean images to its training pairs, to compare noisy targets with clean ones."""
 
     def clean_train_pairs(self) -> Store:
-        """Open the pairs that ``train_pairs`` gives, with their clean images: two noisy views and the clean image of each."""
+        """Open the pairs of ``train_pairs`` with their clean images: two noisy views and the clean image of each."""
 
 
 def check_seed(seed: int) -> None:
-    """Refuse the seed of a source that no generator takes.
+    """Refuse a negative seed, which random number generators do not take.
 
     Raises:
-        InputError: if it is one.
+        InputError: if it is negative.
     """
     if seed < 0:
         raise InputError(f"the source's seed is {seed}: expected at least 0")

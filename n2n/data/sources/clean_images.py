@@ -1,4 +1,4 @@
-"""Clean images that are made noisy on the fly."""
+"""A source of clean images that are made noisy on the fly."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption
 from n2n.data.scenes.frames import SceneFiles
 from n2n.data.sources.folders import all_images
-from n2n.data.sources.scenes import SceneSource
+from n2n.data.sources.scene_source import SceneSource
 from n2n.data.sources.single_images import single_scenes
 
 
 class CorruptedPairs:
-    """Draws two views of each image with independent noise, on the device, anew at each step.
+    """Draws two views of each image with independent noise, on the device and new at each step.
 
     Args:
         corruption: what makes a view noisy.
@@ -30,18 +30,18 @@ class CorruptedPairs:
         self.suited_loss = None if corruption.zero_mean else corruption.suited_loss
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
-        """Draw both views; nothing is clipped, which would bias the noise."""
+        """Draw both views. They are not clipped, which would bias the noise."""
         noisy, target = (self.corruption(images, generator) for _ in range(2))
         return Batch(noisy, target, self.corruption.clean(images), independent=self.corruption.zero_mean)
 
 
 class CleanImages(SceneSource):
-    """Clean images, made noisy on the fly: to learn a kind of noise that can be simulated, and for experiments.
+    """Clean images, made noisy on the fly: for noise that can be simulated, and for experiments.
 
     Args:
-        root: an image, a folder of them, or several.
-        corruption: what makes a view noisy; input and target get independent draws of it.
-        **kwargs: as for all sources of images.
+        root: an image, a folder of images, or several.
+        corruption: makes a view noisy; input and target are independent draws.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
 
     kind = "clean-images"

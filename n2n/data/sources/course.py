@@ -16,14 +16,14 @@ from n2n.system.torch_files import load_torch_file
 def load_pairs(path: Path, clean: bool) -> PairStore:
     """Map a file in the course's format: a ``torch.save`` of a tuple of two uint8 tensors N×C×H×W.
 
-    No code in the file runs, and no memory is taken by what it claims: the tensors are mapped from it.
+    No code in the file runs. The tensors are memory-mapped.
 
     Args:
         path: the file.
-        clean: whether the second tensor holds clean images, or another noisy view of each.
+        clean: whether the second tensor holds clean images; else it holds second noisy views.
 
     Raises:
-        InputError: if the file is missing, damaged, or holds anything else.
+        InputError: if the file is missing, damaged, or has other content.
     """
     wanted = "a torch.save of a tuple of two uint8 tensors N×C×H×W"
     if not path.is_file():
@@ -34,7 +34,7 @@ def load_pairs(path: Path, clean: bool) -> PairStore:
     for tensor in content:
         if not isinstance(tensor, Tensor):
             raise InputError(f"{path} holds a {type(tensor).__name__} where a tensor belongs: expected {wanted}")
-        # A tensor that is not contiguous may claim any size over a few bytes.
+        # The shape of a tensor that is not contiguous may be far larger than its data.
         if not tensor.is_contiguous() or tensor.layout != torch.strided:
             raise InputError(f"{path} holds a tensor that is not stored in full: expected {wanted}")
     try:
@@ -45,7 +45,7 @@ def load_pairs(path: Path, clean: bool) -> PairStore:
 
 
 class CourseFiles:
-    """The course's ``train_data.pkl`` (noisy pairs) and ``val_data.pkl`` (noisy and clean), or files like them.
+    """The course's ``train_data.pkl`` (noisy pairs) and ``val_data.pkl`` (noisy and clean), or files of the same format.
 
     Args:
         root: the folder of the two files.

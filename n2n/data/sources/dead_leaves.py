@@ -1,9 +1,9 @@
-"""Generated photographs: the dead leaves model.
+"""A source of generated photographs: the dead leaves model.
 
-Images are covered by occluding shapes whose sizes follow a power law, which gives them the edges, the flat areas and the
-scale invariance of natural images (Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001). Networks that
-were trained on such images alone denoise real photographs well (Achddou, Gousseau and Ladjal, "Synthetic images as a
-regularity prior for image restoration neural networks", SSVM 2021).
+Images are covered by occluding shapes whose sizes follow a power law. Such images have the edges, the flat areas and the scale
+invariance of natural images (Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001). Networks trained on
+them alone denoise real photographs well (Achddou, Gousseau and Ladjal, "Synthetic images as a regularity prior for image
+restoration neural networks", SSVM 2021).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from n2n.data.images.base import LUMA
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Store
 from n2n.data.stores.pairs import PairStore
-from n2n.data.stores.photographs import sample_pairs, spread
+from n2n.data.stores.sampling import sample_pairs, spread
 from n2n.errors import InputError
 
 
 def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.float32]:
     """Draw periodic textures with zero mean and unit variance, count×size×size float32.
 
-    Two in three are noise whose amplitude falls off with frequency as a power law, as in stone, foliage or skin, some of it
-    stretched along a direction, as in fur or wood; the others are stripes with a bend.
+    Two thirds are noise whose amplitude decreases with frequency as a power law, as in stone, foliage or skin; some of it is
+    stretched in one direction, as in fur or wood. The others are bent stripes.
     """
     rng = np.random.default_rng([seed, 100])
     fy, fx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
@@ -45,7 +45,7 @@ def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.floa
             radius = np.hypot(along * stretch, across) + 1 / size
             texture[:] = np.fft.irfft2(noise * radius ** -rng.uniform(0.6, 1.8), s=(size, size))
         else:
-            # Whole periods keep the texture seamless; the smooth noise bends the stripes.
+            # Whole periods make the texture seamless; the smooth noise bends the stripes.
             bend = np.fft.irfft2(noise * (np.hypot(fx, fy) + 2 / size) ** -2.5, s=(size, size))
             waves = np.rint(np.array([np.cos(angle), np.sin(angle)]) * np.exp(rng.uniform(np.log(8), np.log(96))))
             phase = waves[0] * x + waves[1] * y + rng.uniform(0, 1.5) * bend / bend.std()
@@ -56,7 +56,7 @@ def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.floa
 
 
 def _outline(kind: int, x: float, y: float, r: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Return the corners of a leaf of radius about ``r``: a triangle, a bar or an irregular polygon."""
+    """Return the corners of a leaf of radius near ``r``: a triangle, a bar or an irregular polygon."""
     if kind == 0:
         angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 3)), np.full(3, r * 1.3)
     elif kind == 1:
@@ -71,11 +71,11 @@ def _outline(kind: int, x: float, y: float, r: float, rng: np.random.Generator) 
 
 
 def _leaves(size: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-    """Paint leaves over each other; returns the leaf seen in each pixel, and the leaves' radii and centres (x, y)."""
-    # Scenes differ in how much small detail they have: the smallest radius and the exponent vary from image to image.
+    """Paint leaves over each other; returns the number of the visible leaf of each pixel, and radii and centres (x, y)."""
+    # The smallest radius and the exponent vary between images, so that they differ in the amount of small detail.
     smallest, largest = np.exp(rng.uniform(np.log(2), np.log(14))), rng.uniform(0.3, 0.8) * size
     exponent = rng.uniform(2.2, 3.0)
-    # As many leaves as cover the image several times over on average.
+    # Enough leaves to cover the image several times on average.
     a, u = 1 - exponent, rng.uniform(size=8192)
     radii = (smallest**a + u * (largest**a - smallest**a)) ** (1 / a)
     covered = np.cumsum(np.pi * radii**2) / (size + 2 * radii.mean()) ** 2
@@ -93,7 +93,7 @@ def _leaves(size: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDAr
             paint.ellipse((x - dx, y - dy, x + dx, y + dy), fill=leaf)
         else:
             paint.polygon(_outline(int(kinds[leaf]), x, y, r, rng), fill=leaf)
-    # Leaf 0 is what shows between the others: the background, as large as the image.
+    # Leaf 0 is the background, as large as the image.
     radii[0], centres[0] = size, size / 2
     return np.asarray(labels).astype(np.intp), radii.astype(np.float32), centres.astype(np.float32)
 
@@ -103,18 +103,18 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
 
     Args:
         size: height and width in pixels.
-        rng: the random numbers; the image depends on them alone.
+        rng: random numbers; the image depends on nothing else.
         textures: from :func:`texture_bank`.
     """
     labels, radii, centres = _leaves(size, rng)
     count, period = len(radii), textures.shape[1]
-    # Brightness spreads around the scene's own, more or less from scene to scene; so does the tint.
+    # Each scene has its own mean and spread of brightness, and of tint.
     light = rng.uniform(0.15, 0.85) + rng.uniform(0.12, 0.42) * rng.standard_normal(count)
     tint = rng.normal(0, rng.uniform(0.01, 0.12), 3) + rng.normal(0, rng.uniform(0.03, 0.2), (count, 3))
     base = (np.abs(light)[:, None] + tint - tint @ LUMA[:, None]).clip(0.0, 1.0).astype(np.float32)
     # Shading: brightness changes linearly across a leaf, mostly by less than a third of the range.
     slope = (rng.normal(0, 0.12, (2, count)) / np.maximum(radii, 8)).astype(np.float32)
-    # Texture: of few leaves strong, of most weak.
+    # Texture: strong on few leaves, weak on most.
     strength = (rng.uniform(0.03, 0.15) * np.exp(rng.normal(0, 0.9, count))).clip(0, 0.25).astype(np.float32)
     kind = rng.integers(0, len(textures), count)
     shift = rng.integers(0, period, (2, count))
@@ -128,26 +128,29 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     detail += (x - centres[labels, 0]) * slope[0][labels] + (y - centres[labels, 1]) * slope[1][labels]
     pixels = base[labels] + detail[..., None]
     picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
-    # Lenses are not sharper than their pixels: without a blur every edge would be one pixel wide.
+    # A lens blurs: without this every edge would be one pixel wide.
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.8)))))
 
 
 class DeadLeaves:
-    """Generated photographs, pixel-sampled like the course's data; needs no file and no network.
+    """Generated photographs, pixel-sampled like the course's data. Needs no files and no network connection.
 
-    The pairs are drawn once, about half a minute for 50,000 of them, and kept in the cache folder. They depend on the
-    arguments alone.
+    The pairs are drawn once, in half a minute for 50,000 of them, and kept in the cache folder. They depend only on the
+    arguments.
 
     Args:
-        pairs: training pairs.
-        val_pairs: validation pairs, from other images.
-        crops_per_image: pairs cut from each drawn image.
-        size: height and width of a drawn image in pixels.
+        pairs: number of training pairs.
+        val_pairs: number of validation pairs, from other images.
+        crops_per_image: pairs cut from each generated image.
+        size: height and width of a generated image in pixels.
         channels: 3, or 1 for grey images.
-        crop: side of a crop in pixels of the drawn image.
+        crop: side of a crop in pixels of the generated image.
         cell: side of a cell in pixels; views are ``crop // cell`` pixels wide.
-        seed: of everything.
+        seed: of images, crops and noise.
         cache_dir: where the pairs are kept; the user's cache folder if None.
+
+    Raises:
+        InputError: for numbers out of range.
     """
 
     def __init__(
@@ -183,7 +186,7 @@ class DeadLeaves:
         return image
 
     def _recipe(self, count: int, held_out: bool) -> dict[str, Any]:
-        """Return all that the pixels of the pairs depend on."""
+        """Return everything that the pixels of the pairs depend on."""
         return {
             "source": "dead leaves",
             "version": 2,
@@ -199,7 +202,7 @@ class DeadLeaves:
     def _build(self, count: int, held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
         images = -(-count // self.crops_per_image)
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
-        _ = self._textures  # drawn here, once, rather than by several threads
+        _ = self._textures  # drawn here once, not by several threads
         sample_pairs(
             pairs,
             lambda i: self.photograph(i, held_out),
@@ -216,7 +219,7 @@ class DeadLeaves:
         return PairStore.from_cache(cache.open(lambda allocate: self._build(count, held_out, clean, allocate)), clean)
 
     def train_pairs(self) -> Store:
-        """Map the training pairs, drawn first if they are not in the cache."""
+        """Map the training pairs, and draw them first if the cache does not have them."""
         return self._pairs(self.pairs, held_out=False, clean=False)
 
     def clean_train_pairs(self) -> Store:
@@ -224,5 +227,5 @@ class DeadLeaves:
         return self._pairs(self.pairs, held_out=False, clean=True)
 
     def val_pairs(self) -> Store:
-        """Map the validation pairs, drawn first if they are not in the cache."""
+        """Map the validation pairs, and draw them first if the cache does not have them."""
         return self._pairs(self.val_count, held_out=True, clean=True)

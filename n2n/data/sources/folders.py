@@ -1,4 +1,4 @@
-"""Sources of pairs that lie in folders, one capture a file."""
+"""Sources of pairs in folders, one capture per file."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from n2n.data.images import find_images, is_image, open_image
-from n2n.data.scenes.frames import Frame, SceneFiles, some
-from n2n.data.sources.scenes import SceneSource
+from n2n.data.scenes.frames import Frame, SceneFiles, first_few
+from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 
 
 def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
-    """Find the images in a folder by their paths in it, without suffix.
+    """Find the images in a folder, by their paths in it without suffix.
 
     Args:
-        root: the folder, or an image itself, which goes by its name.
-        without: a folder whose images are left out, such as that of the clean ones.
+        root: the folder, or a single image, whose key is its name.
+        without: a folder whose images are left out, for example the clean ones.
 
     Raises:
-        InputError: if it is not there, or two images have the same name but for the suffix.
+        InputError: if the folder is missing, or two names differ only in the suffix.
     """
     path = Path(root).expanduser()
     if not path.exists():
         raise InputError(f"{path} is not there: expected an image, or a folder of images")
-    # A zarr array is a folder, and yet one image.
+    # A zarr array is a folder, and one image.
     if path.is_file() or is_image(path):
         return {path.stem: path}
     out = Path(without).expanduser().resolve() if without is not None else None
@@ -48,7 +48,7 @@ def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[s
 
 
 def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path, int]], list[str]]:
-    """Open images and count their pages; returns name, path and pages of each, and a line on those that cannot be read."""
+    """Count the pages of images; returns name, path and pages of each, and a line on unreadable ones."""
     counted, unreadable = [], []
     for name, file in files:
         try:
@@ -56,19 +56,17 @@ def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path
                 counted.append((name, file, reader.pages))
         except InputError as error:
             unreadable.append(str(error))
-    lines = [f"warning: {len(unreadable)} files cannot be read and are left out: {some(unreadable, 3)}"] * bool(
-        unreadable
-    )
-    return counted, lines
+    line = f"warning: {len(unreadable)} files cannot be read and are left out: {first_few(unreadable, 3)}"
+    return counted, [line] if unreadable else []
 
 
 class Folders(SceneSource):
     """Folders of matching files: ``a/x.png`` and ``b/x.png`` are two captures of one scene.
 
     Args:
-        roots: the folders, two or more; files match by their path in the folder, whatever their suffix.
-        clean: a folder of clean images of the same names, to validate against; never trained on.
-        **kwargs: as for all sources of images.
+        roots: two folders or more; files match by their path in the folder, without suffix.
+        clean: a folder of clean images with the same names. They are used for validation only.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
 
     kind = "folders"
@@ -99,7 +97,7 @@ class Folders(SceneSource):
         lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
         if single:
             lines.append(
-                f"warning: {len(single)} files have no match in another folder and are left out: {some(single)}"
+                f"warning: {len(single)} files have no match in another folder and are left out: {first_few(single)}"
             )
         return scenes, lines
 
@@ -108,28 +106,27 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Turn a naming pattern, such as ``{scene}_{capture}.png``, into a regular expression.
 
     Raises:
-        InputError: if it has not ``{scene}`` and ``{capture}``, once each.
+        InputError: unless ``{scene}`` and ``{capture}`` are in it, once each.
     """
     parts = re.split(r"(\{\w*\})", pattern)
     if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
         raise InputError(
-            f"pattern is {pattern!r}: expected {{scene}} and {{capture}} in it once, as in {{scene}}_{{capture}}"
+            f"pattern is {pattern!r}: expected {{scene}} and {{capture}} in it once each, as in {{scene}}_{{capture}}"
         )
-    # The capture is as short as can be: of a_b_1 it is 1, and a_b the scene.
+    # The capture is as short as possible: in a_b_1 it is 1, and a_b is the scene.
     groups = {"{scene}": "(?P<scene>.+)", "{capture}": "(?P<capture>[^/]+?)"}
     return re.compile("".join(groups.get(p, "[^/]+?" if re.fullmatch(r"\{\w*\}", p) else re.escape(p)) for p in parts))
 
 
 class Captures(SceneSource):
-    """One folder in which the names say what belongs together: ``cell_1.png``, ``cell_2.png``, ``nerve_1.png``, ...
+    """One folder in which the file names contain the scene: ``cell_1.png``, ``cell_2.png``, ``nerve_1.png``, ...
 
     Args:
-        root: the folder; subfolders too.
-        pattern: of the file names, with ``{scene}`` and ``{capture}`` in it, and ``{}`` for what does not matter. With a
-            slash it is matched to the path in the folder (``{scene}/{capture}``), without one to the name, and without a
-            suffix to any suffix.
-        clean: a folder of clean images, named like the scenes or by the same pattern; to validate against, never trained on.
-        **kwargs: as for all sources of images.
+        root: the folder; subfolders are searched too.
+        pattern: of the file names, with ``{scene}`` and ``{capture}``, and ``{}`` for parts to ignore. A pattern with a slash
+            (``{scene}/{capture}``) is matched to the path in the folder, else to the name. Without a suffix it fits any.
+        clean: a folder of clean images, named like the scenes or by the same pattern. They are used for validation only.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
 
     kind = "captures"
@@ -140,7 +137,7 @@ class Captures(SceneSource):
         self._expression = compile_pattern(pattern)
 
     def _scene(self, path: PurePath) -> str | None:
-        """Return the scene that a path in the folder belongs to, or None if it does not fit the pattern."""
+        """Return the scene of a path in the folder, or None if the path does not fit the pattern."""
         suffix = PurePath(self.pattern).suffix
         whole = path if suffix and "{" not in suffix else path.with_suffix("")
         if "/" in self.pattern:
@@ -150,11 +147,11 @@ class Captures(SceneSource):
         return (path.parent / found["scene"]).as_posix() if found else None
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
-        """Sort the files of the folder by scene."""
-        captures, other = self._sorted(self.root, self.clean)
+        """Group the files of the folder by scene."""
+        captures, other = self._grouped(self.root, self.clean)
         clean = {}
         if self.clean is not None:
-            clean = {scene: files[0] for scene, files in self._sorted(self.clean)[0].items()} | images_in(self.clean)
+            clean = {scene: files[0] for scene, files in self._grouped(self.clean)[0].items()} | images_in(self.clean)
         scenes = [
             SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
             for name, files in captures.items()
@@ -162,7 +159,7 @@ class Captures(SceneSource):
         ]
         single = [files[0].name for files in captures.values() if len(files) == 1]
         if not scenes:
-            found = some([*single, *other], 2) or "none"
+            found = first_few([*single, *other], 2) or "none"
             raise InputError(
                 f"no two files in {self.root} are captures of one scene by the pattern {self.pattern!r} "
                 f"({len(single) + len(other)} image files, such as {found}): set the source's pattern"
@@ -170,14 +167,14 @@ class Captures(SceneSource):
         lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
         if other:
             lines.append(
-                f"warning: {len(other)} files do not fit the pattern {self.pattern!r} and are left out: {some(other)}"
+                f"warning: {len(other)} files do not fit the pattern {self.pattern!r} and are left out: {first_few(other)}"
             )
         if single:
-            lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {some(single)}")
+            lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {first_few(single)}")
         return scenes, lines
 
-    def _sorted(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
-        """Return the files of each scene, and the names that fit no scene."""
+    def _grouped(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
+        """Return the files of each scene, and the names that do not fit the pattern."""
         folder = Path(root).expanduser()
         scenes: dict[str, list[Path]] = defaultdict(list)
         other = []

@@ -1,7 +1,8 @@
-"""Folders of photographs, made into noisy pairs by pixel sampling."""
+"""A source of photographs, made into noisy pairs by pixel sampling."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -13,48 +14,45 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from n2n.data.cache import Allocate, Cache
+from n2n.data.cache import Allocate, Cache, stamp
 from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
+from n2n.data.scenes.frames import first_few
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Store
+from n2n.data.stores.crops import CropVariation
 from n2n.data.stores.pairs import PairStore
-from n2n.data.stores.photographs import PhotographStore, Shapes, sample_pairs, spread
+from n2n.data.stores.photographs import PhotographStore
+from n2n.data.stores.sampling import sample_pairs, spread
 from n2n.errors import InputError
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    """Return a file's size in bytes and the time of its last change in ns; zeros for a link that leads nowhere."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns
-
-
 class Photographs:
-    """Photographs as the course's data was made from them: random crops, pixel-sampled (see :class:`PixelSampling`).
+    """Pixel-sampled random crops of photographs (see :class:`PixelSampling`), like the course's data.
 
-    Photographs smaller than a crop (the smallest, if they vary), and files that cannot be read, are left out and counted. The
-    pairs are made once and kept in the cache folder; or, ``fresh``, the photographs are, and each step draws other crops and
-    other pixels of them.
+    Unreadable files, and photographs smaller than a crop (than the smallest crop, with ``zoom``), are left out and counted. The
+    pairs are made once and kept in the cache folder. With ``fresh`` the photographs are kept instead, and each step draws new
+    crops and new pixels of them.
 
     Args:
-        root: folder of photographs (PNG or JPEG, subfolders too), or several.
-        val_root: folder or folders of the photographs to validate on. If None, ``val_fraction`` of those in ``root`` are
-            held out for it, whole photographs and never crops of one that is trained on.
-        val_fraction: from 0 (train on all; the data module then needs another ``val_source``) to below 1.
-        crops_per_photo: training pairs from each photograph, in an epoch.
-        max_pairs: upper bound on the training pairs, shared out evenly among the photographs; None for no bound.
-        val_crops_per_photo: validation pairs from each photograph.
-        fresh: whether no training pair comes twice. There are no clean targets then.
-        zoom: of fresh pairs: the side of a crop's cells is ``cell`` times a factor from 1/zoom to zoom, drawn for each crop.
-        turn: of fresh pairs: crops are turned by an angle up to this, either way, in degrees.
-        channels: 3 (grey photographs are repeated) or 1 (colour becomes luma).
+        root: a folder of photographs (PNG or JPEG; subfolders are searched too), or several.
+        val_root: a folder of the photographs to validate on, or several. If None, ``val_fraction`` of the photographs in
+            ``root`` are held out, whole.
+        val_fraction: from 0 (train on all; the data module then needs a ``val_source``) to below 1.
+        crops_per_photo: training pairs of each photograph in an epoch.
+        max_pairs: largest number of training pairs, divided evenly among the photographs; None for no limit.
+        val_crops_per_photo: validation pairs of each photograph.
+        fresh: whether each step draws new pairs. Then there are no clean targets.
+        zoom: of fresh pairs: the side of a crop's cells is ``cell`` times a random factor from 1/zoom to zoom.
+        turn: of fresh pairs: crops are rotated by up to this angle in degrees, in both directions.
+        channels: 3 (grey is repeated) or 1 (colour becomes luma).
         crop: side of a crop in pixels.
         cell: side of a cell in pixels; views are ``crop // cell`` pixels wide.
         seed: of crops, noise and held-out photographs.
         cache_dir: where the pairs are kept; the user's cache folder if None.
+
+    Raises:
+        InputError: for numbers out of range; from the methods, if no photograph can be used.
     """
 
     def __init__(
@@ -86,12 +84,14 @@ class Photographs:
         self.val_crops_per_photo, self.fresh = val_crops_per_photo, fresh
         self.channels, self.seed, self.cache_dir = channels, seed, cache_dir
         self.sampling = PixelSampling(crop, cell)
-        self.shapes = Shapes(zoom, turn)
-        if not fresh and self.shapes != Shapes():
-            raise InputError(f"zoom is {zoom} and turn is {turn}: only fresh pairs are drawn so; set fresh to true")
+        self.variation = CropVariation(zoom, turn)
+        # Name of each training photograph by its digest, once they are open.
+        self._trained: dict[str, str] = {}
+        if not fresh and self.variation != CropVariation():
+            raise InputError(f"zoom is {zoom} and turn is {turn}: only fresh pairs can vary; set fresh to true")
 
     def _split(self) -> tuple[list[Path], list[Path]]:
-        """Return the files to train and to validate on."""
+        """Return the files to train on and those to validate on."""
         files = list(find_images(self.root))
         if self.val_root is not None:
             return files, list(find_images(self.val_root))
@@ -100,36 +100,38 @@ class Photographs:
         return [files[i] for i in sorted(order[held:])], [files[i] for i in sorted(order[:held])]
 
     def _recipe(self, files: Sequence[Path], held_out: bool) -> dict[str, Any]:
-        """Return all that the pixels of the pairs depend on."""
+        """Return everything that the pixels of the pairs depend on."""
         return {
             "source": "photographs",
-            "version": 2,
+            "version": 3,
             "clean": held_out,
-            "files": [[str(file), *_stamp(file)] for file in files],
+            "files": [[str(file), stamp(file)] for file in files],
             "crops": [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs],
             "channels": self.channels,
             "seed": self.seed,
             **asdict(self.sampling),
         }
 
-    def _usable(self, files: Sequence[Path], held_out: bool, least: int) -> tuple[dict[Path, tuple[int, int]], str]:
-        """Decode every file once; return height and width of those of at least so many pixels, and a line on the others.
+    def _survey(
+        self, files: Sequence[Path], held_out: bool, least: int
+    ) -> tuple[dict[Path, tuple[int, int]], dict[str, Any]]:
+        """Decode each file once; returns height and width of the usable ones, at least ``least`` px a side, and a note on all.
 
         Raises:
-            InputError: if there are none.
+            InputError: if none is usable.
         """
 
-        def size(file: Path) -> tuple[int, int]:
+        def decode(file: Path) -> tuple[int, int, str]:
             try:
-                height, width, _ = read_photograph(file, self.channels).shape
+                photo = read_photograph(file, self.channels)
             except InputError:
-                return 0, 0
-            return height, width
+                return 0, 0, ""
+            return *photo.shape[:2], hashlib.blake2b(np.ascontiguousarray(photo).data, digest_size=16).hexdigest()
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            sizes = dict(zip(files, threads.map(size, files), strict=True))
-        usable = {file: size for file, size in sizes.items() if min(size) >= least}
-        unreadable = [file.name for file, size in sizes.items() if not max(size)]
+            decoded = dict(zip(files, threads.map(decode, files), strict=True))
+        usable = {file: (height, width) for file, (height, width, _) in decoded.items() if min(height, width) >= least}
+        unreadable = [file.name for file, (height, _, _) in decoded.items() if not height]
         remark = f"{len(usable)} photographs used"
         if small := len(files) - len(usable) - len(unreadable):
             remark += f", {small} smaller than {least} px left out"
@@ -143,14 +145,14 @@ class Photographs:
                 f"no photograph to {what} on in {folders} ({len(files)} image files; {remark}): expected PNG or JPEG images "
                 f"of at least {least} × {least} px"
             )
-        return usable, remark
+        return usable, {"remarks": [remark], "digests": {decoded[file][2]: file.name for file in usable}}
 
     def _train_count(self, photographs: int) -> int:
         count = photographs * self.crops_per_photo
         return count if self.max_pairs is None else min(count, self.max_pairs)
 
     def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
-        usable, remark = self._usable(files, held_out, self.sampling.crop)
+        usable, note = self._survey(files, held_out, self.sampling.crop)
         photos = list(usable)
         count = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
         pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
@@ -162,47 +164,59 @@ class Photographs:
             (self.seed, int(held_out)),
             f"Sampling {'validation' if held_out else 'training'} pairs",
         )
-        return {"remarks": [f"{remark}, {count} pairs"]}
+        return note | {"remarks": [f"{note['remarks'][0]}, {count} pairs"]}
 
     def _build_pixels(self, files: Sequence[Path], least: int, allocate: Allocate) -> dict[str, Any]:
-        usable, remark = self._usable(files, False, least)
+        usable, note = self._survey(files, False, least)
         ends = np.cumsum([height * width for height, width in usable.values()])
         pixels = allocate((int(ends[-1]), self.channels), np.uint8)
         for file, end in zip(tqdm(usable, desc="Reading photographs", unit="photo"), ends, strict=True):
             photo = read_photograph(file, self.channels).reshape(-1, self.channels)
             pixels[end - len(photo) : end] = photo
-        return {"remarks": [remark], "sizes": list(usable.values())}
+        return note | {"sizes": list(usable.values())}
 
     def _fresh_pairs(self) -> PhotographStore:
         files = self._split()[0]
-        least = math.ceil(self.sampling.crop / self.shapes.zoom)
-        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 2, "crops": None}
+        least = math.ceil(self.sampling.crop / self.variation.zoom)
+        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 3, "crops": None}
         cache = Cache("photographs", recipe | {"least": least}, self.cache_dir)
         kept = cache.open(lambda allocate: self._build_pixels(files, least, allocate))
+        self._trained = kept.note["digests"]
         count = self._train_count(len(kept.note["sizes"]))
-        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, each drawn anew"]
-        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.shapes)
+        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, new ones at each step"]
+        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.variation)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
         files = self._split()[held_out]
         recipe = self._recipe(files, held_out) | ({"target": "clean"} if clean and not held_out else {})
         cache = Cache(f"photographs-{'val' if held_out else 'train'}", recipe, self.cache_dir)
-        return PairStore.from_cache(cache.open(lambda allocate: self._build(files, held_out, clean, allocate)), clean)
+        kept = cache.open(lambda allocate: self._build(files, held_out, clean, allocate))
+        store = PairStore.from_cache(kept, clean)
+        if not held_out:
+            self._trained = kept.note["digests"]
+        elif both := [
+            f"{name} is {self._trained[d]}" for d, name in kept.note["digests"].items() if d in self._trained
+        ]:
+            line = (
+                f"warning: {len(both)} held-out photographs are also trained on, so validation gives too good figures: "
+            )
+            store.remarks = [*store.remarks, line + first_few(both)]
+        return store
 
     def train_pairs(self) -> Store:
-        """Map the training pairs or photographs, made first if they are not in the cache."""
+        """Map the training pairs, or the photographs if ``fresh``, and make them first if the cache does not have them."""
         return self._fresh_pairs() if self.fresh else self._pairs(held_out=False, clean=False)
 
     def clean_train_pairs(self) -> Store:
         """Map the same training pairs with their clean images.
 
         Raises:
-            InputError: if they are fresh.
+            InputError: if ``fresh`` is set.
         """
         if self.fresh:
             raise InputError("fresh pairs of photographs have no clean images: set the source's fresh to false")
         return self._pairs(held_out=False, clean=True)
 
     def val_pairs(self) -> Store:
-        """Map the validation pairs, made first if they are not in the cache."""
+        """Map the validation pairs, and make them first if the cache does not have them."""
         return self._pairs(held_out=True, clean=True)

@@ -1,4 +1,4 @@
-"""Single noisy images: neighbouring pixels stand in for the second capture."""
+"""A source of single noisy images: neighbouring pixels replace the second capture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from n2n.data.batch import Batch
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.sources.folders import all_images, count_pages, images_in
-from n2n.data.sources.scenes import SceneSource
+from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.losses import Halves
 
@@ -59,15 +59,14 @@ class NeighbourPairs:
 
 
 class SingleImages(SceneSource):
-    """Single noisy images, no pairs at all (Neighbor2Neighbor). The noise must be white: independent from pixel to pixel.
+    """Single noisy images without pairs (Neighbor2Neighbor). The noise must be white: independent from pixel to pixel.
 
     Train with the loss :class:`n2n.losses.Neighbor2Neighbor`, as ``data/single.yaml`` does.
 
     Args:
-        root: an image, a folder of them, or several; the pages of a stack are images of their own.
-        clean: a folder of clean images of the same names, to validate against; never trained on. Without it no PSNR can be
-            given, with or without clean images.
-        **kwargs: as for all sources of images.
+        root: an image, a folder of images, or several; each page of a stack is an image.
+        clean: a folder of clean images with the same names. They are used for validation only. Without them there is no PSNR.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
 
     kind = "single-images"
@@ -78,7 +77,7 @@ class SingleImages(SceneSource):
         super().__init__(**kwargs)
         self.root, self.clean = [root] if isinstance(root, str) else list(root), clean
         self.train_draw = NeighbourPairs()
-        # Whole images against clean ones, where there are such; else half-size pairs, whose loss can still be watched.
+        # Validation compares whole images with clean ones, if there are any, else half-size pairs, for their loss.
         self.val_draw = None if clean is not None else self.train_draw
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
@@ -92,9 +91,9 @@ def single_scenes(
     clean: dict[str, Path],
     roots: list[str],
 ) -> tuple[list[SceneFiles], list[str]]:
-    """Make a scene of every page of every file; returns lines on the unreadable ones, too."""
+    """Make a scene of each page of each file; returns the scenes and lines for the user."""
     counted, unreadable = count_pages(files)
-    # The clean image of a page is the same page of the clean file; where that has fewer, there is none.
+    # The clean image of a page is the same page of the clean file, if it has that page.
     scenes = [
         SceneFiles(
             f"{name}[{page}]" if pages > 1 else name,

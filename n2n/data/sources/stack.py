@@ -1,28 +1,27 @@
-"""Sources of pairs that lie in stacks: many captures in one file."""
+"""A source of pairs in stacks: many captures per file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from n2n.data.scenes.frames import Frame, SceneFiles, some
+from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.sources.folders import all_images, count_pages, images_in
-from n2n.data.sources.scenes import SceneSource
+from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 
 
 class Stack(SceneSource):
     """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
 
-    Every page is a capture of the whole scene: split a hyperstack with channels or depth first.
+    Each page is a capture of the whole scene. Split a hyperstack with channels or depth first.
 
     Args:
-        root: a stack, a folder of them, or several; each stack is a scene.
-        series: whether the pages are a time series, of which only neighbours in time are taken for captures of one scene;
-            else every two pages are.
-        clean: a folder of clean images named like the stacks, or the one clean image of a single stack; to validate
-            against, never trained on.
-        **kwargs: as for all sources of images.
+        root: a stack, a folder of stacks, or several; each stack is a scene.
+        series: whether the pages are a time series. Then only neighbours in time are pairs, else any two pages.
+        clean: a folder of clean images named like the stacks, or the clean image of a single stack. They are used for
+            validation only.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
 
     kind = "stack"
@@ -46,8 +45,8 @@ class Stack(SceneSource):
         lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
         if single:
             lines.append(
-                f"warning: {len(single)} files have one page only and are left out: {some(single)} (3 or 4 pages of a TIFF may "
-                "have been saved as one in colour)"
+                f"warning: {len(single)} files have one page only and are left out: {first_few(single)} (3 or 4 pages of a "
+                "TIFF may have been saved as one in colour)"
             )
         if not scenes:
             raise InputError(

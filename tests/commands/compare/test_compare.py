@@ -25,7 +25,7 @@ from n2n.commands.compare.table import Row, markdown
 from n2n.commands.runs import Run
 from tests.conftest import write_course
 from tests.data.sources.test_own_images import write_captures
-from tests.events import write_events
+from tests.run_folders import write_run
 
 
 def compare(*configs: str, options: tuple[str, ...] = (), root: str = "data") -> int:
@@ -120,6 +120,34 @@ def test_killed_comparison_goes_on_where_it_was() -> None:
     assert compare("table1/model2.yaml", options=("--epochs", "25", "--name", "whole")) == 0
     killed, whole = weights("killed/model2"), weights("whole/model2")
     assert all(torch.equal(killed[key], whole[key]) for key in whole)
+
+
+def test_two_processes_do_not_train_in_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    folder = Path("lightning_logs/busy/model2")
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "busy")) == 0
+    last, config = (folder / "checkpoints/last.ckpt").read_bytes(), (folder / "config.yaml").read_bytes()
+    code = (
+        "import sys; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(folder / ".lock")]
+    options = ("--epochs", "2", "--name", "busy")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        capsys.readouterr()
+        assert compare("table1/model1.yaml", "table1/model2.yaml", options=options) == 1
+        assert f"model2 failed: another process trains in {folder}" in capsys.readouterr().err
+        # The others are trained.
+        assert [row["epochs"] for row in rows("busy")] == ["2", "1"]
+        assert "model2: failed: another process trains" in Path("lightning_logs/busy/table.md").read_text()
+        assert ((folder / "checkpoints/last.ckpt").read_bytes(), (folder / "config.yaml").read_bytes()) == (
+            last,
+            config,
+        )
+        other.communicate("\n")
+    assert compare("table1/model1.yaml", "table1/model2.yaml", options=options) == 0
+    assert [row["epochs"] for row in rows("busy")] == ["2", "2"]
 
 
 def test_seeds_are_averaged_and_values_varied() -> None:
@@ -257,7 +285,8 @@ def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
         ("", False),
         ("--model.scheduler n2n.schedules.OneCycle", True),
         ("--model.loss n2n.losses.AnnealedL0", True),
-        ("--data.source n2n.data.SingleImages --data.source.root images", True),
+        ("--data.source n2n.data.SingleImages --data.source.root images", False),
+        ("--model.loss n2n.losses.Neighbor2Neighbor", True),
     ],
 )
 def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool) -> None:
@@ -286,7 +315,7 @@ def test_figures_that_are_no_numbers_have_no_spread() -> None:
     runs = []
     for mse in (-1e-6, 1e-3):
         folder = Path(f"runs/{mse}")
-        write_events(folder / "tfevents", [(1, 60, {"train/loss": 1, "val/mse_blind": mse})])
+        write_run(folder, [(1, 1, {"train/loss": 1, "val/mse_blind": mse, "best": 1})])
         runs.append((job, Run.read(folder)))
     text = markdown([Row("a|b", runs)], "n2n compare")
     assert text.splitlines()[2].startswith(r"| a\|b | 1 | 1 | 1.0 | nan |")
@@ -335,13 +364,14 @@ def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[
         ("final.yaml --epochs 0", "--epochs is 0"),
         ("final.yaml --minutes nan", "--minutes is nan"),
         ("final.yaml --epochs 1 --minutes 1", "give one of them"),
-        ("final.yaml --epochs a", "--epochs is 'a': expected a whole number"),
-        ("final.yaml --seeds x", "--seeds is 'x': expected a whole number"),
+        ("final.yaml --epochs a", "--epochs: invalid int value: 'a'"),
+        ("final.yaml --seeds x", "--seeds: invalid int value: 'x'"),
         ("final.yaml --trainer.max_epoch 1", "did you mean --trainer.max_epochs?"),
         ("final.yaml --seads 1", "did you mean --seeds?"),
         ("final.yaml --ckpt_path last.ckpt", "goes on by itself"),
-        ("final.yaml --trainer.logger false", "from the runs' TensorBoard events"),
-        ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "from the runs' TensorBoard events"),
+        ("final.yaml --trainer.logger false", "needs the metrics.csv and the best checkpoint"),
+        ("final.yaml --trainer.logger CSVLogger --trainer.logger.save_dir logs", "needs the metrics.csv"),
+        ("final.yaml --trainer.enable_checkpointing false", "needs the metrics.csv and the best checkpoint"),
         (f"final.yaml --name {'n' * 300}", "expected what can be the name of a folder"),
         ("final.yaml --name=", "expected what can be the name of a folder"),
         ("final.yaml --seed_everything true", "another seed each time"),

@@ -23,6 +23,8 @@ from n2n.commands.export.tracing import Sides
 from n2n.errors import InputError
 from tests.networks import Residual
 
+# Of the backbones below.
+TRUST = ["tests"]
 KODAK = Path(__file__).parents[4] / "shared" / "data" / "testsets" / "kodak24"
 
 
@@ -190,12 +192,12 @@ def test_files_say_what_they_are_and_not_where_they_came_from() -> None:
 
 
 def test_own_backbones() -> None:
-    done = export(save(Residual()), "torch")
+    done = export(save(Residual()), "torch", trust=TRUST)
     assert done.sides == Sides()
-    done = export(save(Halving()), "onnx", Path("halving.onnx"))
+    done = export(save(Halving()), "onnx", Path("halving.onnx"), trust=TRUST)
     assert done.sides == Sides(step=4)
     assert str(done.sides) == "H×W, H and W multiples of 4"
-    assert str(export(save(Reflecting()), "torch", Path("r.pt2")).sides) == "H×W, H and W at least 8"
+    assert str(export(save(Reflecting()), "torch", Path("r.pt2"), trust=TRUST).sides) == "H×W, H and W at least 8"
     assert runner(done.path)(torch.rand(1, 3, 4, 20)).shape == (1, 3, 4, 20)
     assert export(save(backbones.ModelFinal(5, (4,)), 5), "onnx", Path("five.onnx")).channels == 5
 
@@ -213,7 +215,7 @@ def test_what_cannot_be_exported_gets_one_line(
 ) -> None:
     save(network)
     for file_format in ("onnx", "torch"):
-        assert main(["export", "--ckpt_path", "network.ckpt", "--format", file_format]) == 2
+        assert main(["export", "--ckpt_path", "network.ckpt", "--format", file_format, "--trust", "tests"]) == 2
         out, err = capfd.readouterr()
         assert out == ""
         assert err.count("\n") == 1
@@ -230,7 +232,7 @@ def test_what_differs_is_not_kept(
     Path("network.pt2").write_text("the one before")
     real = formats.write_torch
     monkeypatch.setattr(formats, "write_torch", lambda *args: lambda noisy: real(*args)(noisy) + error)
-    assert main(["export", "--ckpt_path", "network.ckpt", "--format", "torch", "--overwrite"]) == 2
+    assert main(["export", "--ckpt_path", "network.ckpt", "--format", "torch", "--overwrite", "--trust", "tests"]) == 2
     assert "on images of 1×3×64×96 the exported file differs from the checkpoint by 0.0002" in capsys.readouterr().err
     assert Path("network.pt2").read_text() == "the one before"
     assert len(list(Path().iterdir())) == 2
@@ -263,12 +265,12 @@ def test_mistakes_get_one_line(options: str, message: str, capsys: pytest.Captur
 @pytest.mark.parametrize("channels", [None, 0, 10**9])
 def test_damaged_channels_are_refused(channels: int | None) -> None:
     with pytest.raises(InputError, match=r"number of channels is none from 1 to 1024|expected a number from 1 to 1024"):
-        export(save(Residual(), channels), "torch")
+        export(save(Residual(), channels), "torch", trust=TRUST)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     save(Residual())
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    assert main(["export", "--ckpt_path", "network.ckpt", "--format", "onnx"]) == 2
+    assert main(["export", "--ckpt_path", "network.ckpt", "--format", "onnx", "--trust", "tests"]) == 2
     assert '--format onnx needs onnxruntime: pip install "n2n[onnx]"' in capsys.readouterr().err
-    assert isinstance(export(Path("network.ckpt"), "torch"), Exported)
+    assert isinstance(export(Path("network.ckpt"), "torch", trust=TRUST), Exported)

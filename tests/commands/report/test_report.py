@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,13 @@ from PIL import Image
 from n2n.cli import main
 from n2n.commands.plots import file_names, labels
 from n2n.commands.report.curves import curves_figure
-from n2n.commands.report.panels import last_panel
 from n2n.commands.report.strips import run_strip
 from n2n.commands.runs import Run
 from n2n.errors import InputError
-from n2n.trainer.callbacks import PANEL_TABLE, panel
+from n2n.trainer.panels import last_panel
 from n2n.trainer.run import train
 from tests.conftest import write_course
-from tests.events import add_panel, write_events
+from tests.run_folders import add_panel, write_run
 
 # Of a panel's pictures in a strip of 32×32 images: each pixel is a square of 8×8, and what is around them.
 FACTOR, GAP, HEAD = 8, 12, 34
@@ -44,18 +41,12 @@ def texts(svg: Path) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text())
 
 
-def write_table(rows: Iterable[tuple[int, int, str, str]]) -> str:
-    return "\n".join([PANEL_TABLE, *("| {} | {} | {} | {} |".format(*row) for row in rows)])
-
-
-def small_run(folder: Path, noisy: torch.Tensor | None = None, psnr: float = 30.0, rows: int = 2) -> Path:
+def small_run(folder: Path, noisy: torch.Tensor | None = None, psnr: float = 30.0) -> Path:
     """Write a run of two epochs, with a panel of 32×32 images, N×3×32×32."""
     figures = {"train/loss": 0.02, "val/loss": 0.01, "val/psnr": psnr, "val/psnr_noisy": 20.0}
-    file = write_events(folder / "tfevents", [(i, 60.0 * i, figures) for i in (1, 2)])
+    write_run(folder, [(i, i, figures) for i in (1, 2)])
     if noisy is not None:
-        picture = (panel(noisy, noisy / 2, noisy / 4) * 255).round().to(torch.uint8)
-        table = write_table([(136, 408, "20.00", f"{psnr:.2f}")] * rows)
-        add_panel(file, picture, table, step=20)
+        add_panel(folder, noisy, noisy / 2, noisy / 4, psnr=(20.0, psnr))
     return folder
 
 
@@ -74,38 +65,39 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_of_two_runs(
     checkpoint: Path, resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = checkpoint.parent.parent
-    assert main(["report", str(first), str(resumed), "--output", "figures", "--images", "3"]) == 0
+    Path("first").symlink_to(checkpoint.parent.parent)
+    Path("model2").symlink_to(resumed)
+    assert main(["report", "first", "model2", "--output", "figures", "--images", "3"]) == 0
     shown = capsys.readouterr()
     names = [
         "curves.csv",
-        *(f"{x}.{y}" for x in ("curves", "strip_run-version_0", "strip_model2", "strip") for y in ("png", "svg")),
+        *(f"{x}.{y}" for x in ("curves", "strip_first", "strip_model2", "strip") for y in ("png", "svg")),
     ]
     assert shown.out.split() == [f"figures/{name}" for name in names]
     assert sorted(path.name for path in Path("figures").iterdir()) == sorted(names)
     assert "warning" not in shown.err
 
-    runs = {"run/version_0": Run.read(first), "model2": Run.read(resumed)}
+    runs = {name: Run.read(Path(name)) for name in ("first", "model2")}
     with Path("figures/curves.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["run"] for line in table] == ["run/version_0"] * 30 + ["model2"] * 2
+    assert [line["run"] for line in table] == ["first"] * 30 + ["model2"] * 2
     for line in table:
         run, epoch = runs[line["run"]], int(line["epoch"])
-        assert {tag: float(line[tag]) for tag in run.at(epoch)} == pytest.approx(run.at(epoch), rel=1e-8)
-        assert float(line["minutes"]) == pytest.approx(run.curves["train/loss"].minutes[epoch - 1], abs=6e-4)
+        figures = {tag: value for tag, value in run.rows[epoch - 1].items() if "/" in tag}
+        assert {"train/loss", "val/psnr"} <= figures.keys()
+        assert {tag: float(line[tag]) for tag in figures} == pytest.approx(figures, rel=1e-8)
+        assert float(line["minutes"]) == pytest.approx(run.rows[epoch - 1]["minutes"], abs=6e-4)
 
     said = texts(Path("figures/curves.svg"))
-    assert {"run/version_0", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
+    assert {"first", "model2", "noisy input", "PSNR (dB)", "epoch", "Training loss"} <= set(said)
     assert said.count("epoch") == 4
     for name, run in runs.items():
-        found = last_panel(run.folder)
-        assert found is not None
-        assert found.epoch == run.epochs
-        assert len(found.rows) == 8
-        expected = [f"{x:.2f} dB" for row in found.rows[:3] for x in row.psnr or ()]
-        assert texts(Path(f"figures/strip_{name.replace('/', '-')}.svg")) == ["noisy", "denoised", "clean", *expected]
+        found = last_panel(run.folder, run.epochs)
+        assert len(found) == 8
+        expected = [f"{x:.2f} dB" for row in found[:3] for x in row.psnr or ()]
+        assert texts(Path(f"figures/strip_{name}.svg")) == ["noisy", "denoised", "clean", *expected]
     # The strip of all: one denoised column for each run, and in each row the higher PSNR in bold.
-    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "run/version_0", "model2", "clean"]
+    assert texts(Path("figures/strip.svg"))[:4] == ["noisy", "first", "model2", "clean"]
     svg = Path("figures/strip.svg").read_text()
     assert svg.count("<image") == 3 * 4
     assert svg.count('<text style="font-weight: 700') == 3
@@ -131,19 +123,11 @@ def test_psnrs_without_clean_images_have_a_band(tmp_path: Path, capsys: pytest.C
         bounds = {"val/psnr_blind_low": psnr - 1, "val/psnr_blind_high": psnr + 2}
         return {"train/loss": 1, "val/loss": 1, "val/psnr_blind": psnr, "val/psnr_noisy_blind": 20} | bounds
 
-    file = write_events(tmp_path / "run" / "tfevents", [(1, 1, figures(25)), (2, 2, figures(27))])
-    # Rows of two sizes, the second cut out of a larger image.
-    narrow = (panel(torch.rand(1, 1, 40, 100), torch.rand(1, 1, 40, 100)) * 255).to(torch.uint8).expand(3, -1, -1)
-    wide = (panel(torch.rand(1, 3, 60, 300), torch.rand(1, 3, 60, 300)) * 255).to(torch.uint8)
-    padded = torch.nn.functional.pad(narrow, (0, wide.shape[2] - narrow.shape[2]), value=255)
-    sizes = [(x.shape[1], x.shape[2], "", "") for x in (narrow, wide)]
-    add_panel(file, torch.cat([padded, wide], 1), write_table(sizes), 20, "val/noisy_denoised")
+    write_run(tmp_path / "run", [(1, 1, figures(25)), (2, 2, figures(27))])
+    add_panel(tmp_path / "run", torch.rand(2, 1, 40, 100), torch.rand(2, 1, 40, 100), psnr=None)
     assert main(["report", "run"]) == 0
     assert "warning" not in capsys.readouterr().err
     assert texts(Path("report/strip_run.svg")) == ["noisy", "denoised"]
-    found = last_panel(Path("run"))
-    assert found is not None
-    assert [row.pictures[0].shape for row in found.rows] == [(40, 100, 3), (60, 256, 3)]
     assert "95 % interval" in texts(Path("report/curves.svg"))
 
     axes = curves_figure([Run.read(Path("run"))], ["run"]).axes[-1]
@@ -170,26 +154,10 @@ def test_many_runs_have_lines_of_their_own(tmp_path: Path) -> None:
 
 def test_a_first_epoch_far_off_does_not_flatten_the_others(tmp_path: Path) -> None:
     losses = [1.0, 0.02, 0.015, 0.0145, math.nan, 0.014]
-    write_events(tmp_path / "tfevents", [(i, i, {"train/loss": x}) for i, x in enumerate(losses, 1)])
+    write_run(tmp_path, [(i, i, {"train/loss": x}) for i, x in enumerate(losses, 1)])
     (axes,) = curves_figure([Run.read(tmp_path)], ["run"]).axes
     assert axes.get_ylim() == pytest.approx((0.0134, 0.0206))
     assert "first epoch off the scale" in axes.get_title()
-
-
-def test_panels_of_older_runs_are_cut_by_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = torch.rand(3, 3, 32, 32)
-    images[1] = 1.0  # a white image is no gap between images
-    file = write_events(tmp_path / "run" / "tfevents", [(1, 60, {"train/loss": 1})])
-    add_panel(file, (panel(images, images / 2, images / 4) * 255).round().to(torch.uint8), None, step=10)
-    found = last_panel(tmp_path / "run")
-    assert found is not None
-    assert (found.epoch, len(found.rows)) == (1, 3)
-    for row, image in zip(found.rows, images, strict=True):
-        for picture, part in zip(row.pictures, (1, 2, 4), strict=True):
-            assert np.array_equal(picture, (image / part * 255).round().byte().permute(1, 2, 0).numpy())
-    assert main(["report", "run"]) == 0
-    assert "logged no PSNRs" in capsys.readouterr().err
-    assert texts(Path("report/strip_run.svg")) == ["noisy", "denoised", "clean"]
 
 
 def test_runs_on_different_images_have_no_common_strip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,28 +178,28 @@ def test_runs_on_different_images_have_no_common_strip(tmp_path: Path, capsys: p
     assert np.array_equal(cell(strip, 0), (images[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def test_panels_that_are_none_of_n2n_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    huge = io.BytesIO()
-    Image.new("1", (8192, 8192)).save(huge, "PNG")
-    for name, picture, table in (
-        ("black", torch.zeros(3, 136, 408, dtype=torch.uint8), None),
-        ("table", torch.zeros(3, 136, 408, dtype=torch.uint8), write_table([(136, 408, "1", "2")])),
-        ("huge", huge.getvalue(), None),
-        ("damaged", huge.getvalue()[:100], None),
-        ("text", b"no picture", None),
-    ):
-        add_panel(write_events(tmp_path / name / "tfevents", [(1, 1, {"train/loss": 1})]), picture, table, 10)
-        assert main(["report", name]) == 0
-        (line,) = capsys.readouterr().err.splitlines()
-        assert f"the last panel of {name} " in line
-        assert not list(Path("report").glob("strip*"))
+def test_a_damaged_panel_is_named_and_the_curves_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_run(tmp_path / "run", torch.rand(2, 3, 32, 32))
+    Path("run/panels/epoch_002.png").write_text("no picture")
+    assert main(["report", "run"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the panel run/panels/epoch_002.png cannot be read" in line
+    assert not list(Path("report").glob("strip*"))
+    assert Path("report/curves.png").is_file()
+
+
+def test_a_strip_that_is_too_tall_to_draw_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_run(tmp_path / "run", torch.rand(250, 3, 32, 32))
+    assert main(["report", "run", "--images", "250"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ask for fewer --images" in line
 
 
 def test_hostile_names_are_shown_and_written(tmp_path: Path) -> None:
     names = ["$x^$_{", "_hidden", "\n<b>&", "a" * 200 + "1", "a" * 200 + "2", "ø" * 120]
     images = torch.rand(1, 3, 32, 32)
     for name in names:
-        small_run(tmp_path / "runs" / name, images, rows=1)
+        small_run(tmp_path / "runs" / name, images)
     assert main(["report", "runs", "--output", "out"]) == 0
     said = " ".join(texts(Path("out/curves.svg")))
     assert all(part in said for part in ("$x^$_{", "_hidden", "?&lt;b&gt;&amp;"))
@@ -243,13 +211,14 @@ def test_labels_are_short_and_differ() -> None:
     def of(*paths: str) -> list[str]:
         return labels([Path(path) for path in paths])
 
-    assert of("logs/a/version_0", "logs/b/version_0") == ["a", "b"]
+    assert of("logs/a/version_0", "logs/b/version_0") == ["a/version_0", "b/version_0"]
     assert of("logs/a/version_0", "logs/b/version_1") == ["a/version_0", "b/version_1"]
     assert of("logs/a/version_0", "logs/a/version_1") == ["version_0", "version_1"]
     assert of("logs/a/version_3") == ["a/version_3"]
-    assert of("exp/table1/model2", "reference/quick") == ["model2", "quick"]
+    assert of("exp/table1/model2", "reference/quick") == ["exp/table1/model2", "reference/quick"]
     assert of("exp/run/version_0", "exp/model2") == ["run/version_0", "model2"]
     assert of("a", "a") == ["a", "a 2"]
+    assert of("x/a", "x/a/b") == ["a", "a/b"]
     assert file_names(["a/b", "A-b", "a-b"]) == ["a-b", "A-b-2", "a-b-3"]
 
 
@@ -257,9 +226,9 @@ def test_labels_are_short_and_differ() -> None:
     ("command", "message"),
     [
         ("", "required: RUN"),
-        ("none", "none is not a folder"),
-        ("empty", "no TensorBoard events in empty"),
-        ("text", "no TensorBoard events in text"),
+        ("none", "no metrics.csv in none"),
+        ("empty", "no metrics.csv in empty"),
+        ("text", "text/metrics.csv is damaged"),
         ("begun", "begun has no whole epoch yet"),
         ("run --images 0", "--images is 0"),
         ("run --output file", "file/curves.csv cannot be written"),
@@ -269,9 +238,9 @@ def test_labels_are_short_and_differ() -> None:
 def test_mistakes_get_one_line(command: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     Path("text").mkdir()
-    Path("text/events.out.tfevents.1").write_text("no events")
+    Path("text/metrics.csv").write_text("no figures\n1\n")
     Path("file").write_text("")
-    write_events(Path("begun/tfevents"), [])
+    write_run(Path("begun"), [])
     small_run(Path("run"))
     assert main(["report", *command.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -307,8 +276,7 @@ def test_report_of_nothing_gets_one_line(tmp_path: Path) -> None:
 
 def test_a_strip_has_at_most_the_rows_that_there_are(tmp_path: Path) -> None:
     small_run(tmp_path / "run", torch.rand(2, 3, 32, 32))
-    found = last_panel(tmp_path / "run")
-    assert found is not None
+    found = last_panel(tmp_path / "run", 2)
     assert len(run_strip(found, 10).axes) == 6
     assert len(run_strip(found, 1).axes) == 3
 

@@ -9,7 +9,7 @@ import torch
 from n2n.data.images.values import from_unit, to_unit
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
-RANGES = {
+RANGES: dict[str, list[tuple[float, float]]] = {
     "uint8": [(0, 255), (10, 200)],
     "int8": [(-128, 127)],
     "uint16": [(0, 65535), (0, 4095), (60000, 60100)],

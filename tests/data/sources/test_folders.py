@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 
 from n2n.data import Captures, Folders, Stack
-from n2n.data.stores.patches import PatchStore, SceneStore
+from n2n.data.stores.held_out import SceneStore
+from n2n.data.stores.patches import PatchStore
 from n2n.errors import InputError
 
+MICROSCOPY = Path(__file__).parents[4] / "shared" / "data" / "testsets" / "microscopy"
 RNG = np.random.default_rng(0)
 SMALL: dict[str, Any] = {"patch": 8, "patches": 40}
 
@@ -200,3 +203,47 @@ def test_copy_is_kept_and_follows_the_files() -> None:
     write("a/x.png", (20, 25))
     write("b/x.png", (20, 25))
     assert len(train(Folders(["a", "b"], **SMALL)).pixels) == 1000
+
+
+def test_a_file_rewritten_with_its_old_size_and_time_is_read_again() -> None:
+    for folder in "ab":
+        write(f"{folder}/x.tif")
+    first = train(Folders(["a", "b"], **SMALL)).pixels.copy()
+    stat = Path("a/x.tif").stat()
+    image = write("a/x.tif")
+    os.utime("a/x.tif", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    now = Path("a/x.tif").stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    again = train(Folders(["a", "b"], **SMALL)).pixels
+    assert np.array_equal(again[:480, 0], image.ravel())
+    assert not np.array_equal(again, first)
+
+
+def test_a_picture_in_both_parts_is_named() -> None:
+    for name in "uvwxyz":
+        for folder in "ab":
+            write(f"{folder}/{name}.png")
+    clear = Folders(["a", "b"], val_fraction=0.5, **SMALL)
+    assert "under another name" not in text(clear)
+    one, other = train(clear).scenes[0].name, val(clear).scenes[0].name
+    for folder in "ab":
+        Path(f"{folder}/{other}.png").write_bytes(Path(f"{folder}/{one}.png").read_bytes())
+    line = "warning: 2 held-out images are also trained on under another name, so validation gives too good figures: "
+    name = f"{max(one, other)}.png is {min(one, other)}.png"
+    assert f"{line}{name}, {name}" in text(Folders(["a", "b"], val_fraction=0.5, **SMALL))
+    # Twice in one part is no harm to the figures.
+    assert "under another name" not in text(Folders(["a", "b"], val_fraction=0, **SMALL))
+
+
+@pytest.mark.skipif(not MICROSCOPY.is_dir(), reason="the microscope's images are not here")
+def test_real_captures_are_not_taken_for_different_scenes() -> None:
+    folder = str(MICROSCOPY / "noisy")
+    assert len(train(Captures(folder, val_fraction=0)).scenes) == 11
+    # Another capture of another field in each pair.
+    names = sorted(Path(folder).glob("*_1.png"))
+    for i, name in enumerate(names):
+        for side, source in (("a", name), ("b", names[i - 1])):
+            Path(side).mkdir(exist_ok=True)
+            Path(side, name.name).write_bytes(source.read_bytes())
+    with pytest.raises(InputError, match="show different scenes"):
+        Folders(["a", "b"]).train_pairs()

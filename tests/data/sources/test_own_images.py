@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from n2n.cli import main
-from n2n.commands.report.panels import last_panel
 from n2n.data.sources.dead_leaves import draw, texture_bank
+from n2n.trainer.panels import last_panel
 
 RNG = np.random.default_rng(0)
 BEST = "lightning_logs/run/version_0/checkpoints/best.ckpt"
@@ -86,11 +86,10 @@ def test_pairs_alone_tell_how_good_the_result_is(caplog: pytest.LogCaptureFixtur
     events = EventAccumulator("lightning_logs/run/version_0")
     events.Reload()
     assert blind["val/mse_blind"] == pytest.approx(min(e.value for e in events.Scalars("val/mse_blind")))
-    found = last_panel(Path("lightning_logs/run/version_0"))
-    assert found is not None
-    assert (found.columns, found.epoch) == (("noisy", "denoised"), 3)
-    assert [(len(row.pictures), row.psnr) for row in found.rows] == [(2, None)] * len(found.rows)
-    assert found.rows[0].pictures[0].shape == (96, 96, 3)
+    found = last_panel(Path("lightning_logs/run/version_0"), 3)
+    assert found
+    assert [(len(row.pictures), row.psnr) for row in found] == [(2, None)] * len(found)
+    assert found[0].pictures[0].shape == (96, 96, 3)
     # The same run with the clean images beside it: the estimate is the truth, and there is a gain.
     assert (
         fit("Folders", "--data.source.roots", "[a,b]", "--data.source.clean", "clean", *small(), "--name", "known") == 0
@@ -99,6 +98,22 @@ def test_pairs_alone_tell_how_good_the_result_is(caplog: pytest.LogCaptureFixtur
     assert blind_psnr(known) == pytest.approx(known["val/psnr"], abs=0.3)
     assert known["val/psnr_noisy_blind"] == pytest.approx(known["val/psnr_noisy"], abs=0.3)
     assert known["val/psnr"] > known["val/psnr_noisy"] + 1
+
+
+def test_captures_of_different_scenes_stop_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_captures()
+    for i in range(8):
+        Path(f"b/{i}.png").rename(f"b/{(i + 1) % 8}_.png")
+    for i in range(8):
+        Path(f"b/{i}_.png").rename(f"b/{i}.png")
+    options = ("--data.source.roots", "[a,b]", *small(20, 1))
+    # The second time from the cache.
+    for _ in range(2):
+        assert fit("Folders", *options) == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if "different scenes" in line)
+        assert "--data.source.init_args.check false" in line
+    assert not Path("lightning_logs").exists()
+    assert fit("Folders", *options, "--data.source.init_args.check", "false") == 0
 
 
 def test_range_of_deep_images_is_kept_and_used_again() -> None:

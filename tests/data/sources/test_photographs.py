@@ -10,7 +10,8 @@ from PIL import Image
 
 from n2n.data import DeadLeaves, PairSource, PairStore, Photographs, PixelSampling
 from n2n.data.sources.dead_leaves import draw, texture_bank
-from n2n.data.stores.photographs import Crops, PhotographStore, Shapes
+from n2n.data.stores.crops import Crops, CropVariation
+from n2n.data.stores.photographs import PhotographStore
 from n2n.errors import InputError
 from n2n.metrics import PSNR, PSNRPerImage
 from tests.conftest import write_photos
@@ -89,6 +90,21 @@ def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
     train, val = source._split()
     assert (len(train), len(val)) == (7, 3)
     assert not set(train) & set(val)
+
+
+def test_a_photograph_in_both_parts_is_named(tmp_path: Path) -> None:
+    folder, other = write_photos(tmp_path / "photos", 3), write_photos(tmp_path / "val", 1, (72, 90))
+    copied = sorted(folder.iterdir())[1]
+    (other / "copy.png").write_bytes(copied.read_bytes())
+    for fresh in (False, True):
+        source = Photographs(str(folder), val_root=str(other), fresh=fresh, **SMALL)  # type: ignore[arg-type]
+        source.train_pairs()
+        line = f"1 held-out photographs are also trained on, so validation gives too good figures: copy.png is {copied.name}"
+        assert line in "\n".join(source.val_pairs().remarks)
+    (other / "copy.png").unlink()
+    source = Photographs(str(folder), val_root=str(other), **SMALL)  # type: ignore[arg-type]
+    source.train_pairs()
+    assert "trained on" not in "\n".join(source.val_pairs().remarks)
 
 
 def test_grey_photographs_become_three_channels_or_stay_one(tmp_path: Path) -> None:
@@ -188,11 +204,11 @@ def test_fresh_pairs_are_other_crops_and_picks_each_time(tmp_path: Path) -> None
 def test_zoomed_and_turned_crops_are_square_grids_of_cells_inside_the_photograph() -> None:
     # The pixels of this photograph say where they are.
     photo = np.stack(np.meshgrid(np.arange(150), np.arange(250), indexing="ij"), axis=-1).astype(np.uint8)
-    shapes = Shapes(zoom=2, turn=180)
-    store = PhotographStore(photo.reshape(-1, 2), [photo.shape[:2]], PixelSampling(64, 8), 400, shapes=shapes)
+    variation = CropVariation(zoom=2, turn=180)
+    store = PhotographStore(photo.reshape(-1, 2), [photo.shape[:2]], PixelSampling(64, 8), 400, variation=variation)
     # The mean of many views shows the middles of the cells.
     rng = np.random.default_rng(0)
-    crops = shapes.draw(np.full((400, 2), photo.shape[:2]), store.sampling, rng)
+    crops = variation.draw(np.full((400, 2), photo.shape[:2]), store.sampling, rng)
     picked = photo.reshape(-1, 2)[np.stack([crops.picks(rng) for _ in range(300)])] + 0.5
     middles = picked.mean(axis=0)
     down, right = np.diff(middles, axis=1).mean(axis=(1, 2)), np.diff(middles, axis=2).mean(axis=(1, 2))
@@ -244,7 +260,7 @@ def test_small_photographs_are_used_where_zoom_lets_them(tmp_path: Path) -> None
         ({"zoom": float("nan"), "fresh": True}, "zoom is nan"),
     ],
 )
-def test_shapes_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+def test_variations_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Photographs("photos", **options)
 

@@ -1,0 +1,107 @@
+"""One page of an image file: opened, converted, and copied into an array."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n2n.data.images import ImageReader, open_image
+from n2n.data.images.base import LUMA
+from n2n.data.scenes.frames import Frame, ImageFormat
+from n2n.errors import InputError
+
+# Rows read at a time, so that an image larger than memory can be copied.
+_ROWS = 256
+
+
+def convert(rows: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Convert H×W×C pixels between grey and colour: grey is repeated, colour becomes luma."""
+    if rows.shape[2] == channels:
+        return rows
+    if channels == 3:
+        return np.repeat(rows, 3, axis=2)
+    grey = rows.astype(np.float32) @ LUMA[:, None]
+    return (np.rint(grey) if rows.dtype.kind in "ui" else grey).astype(rows.dtype)
+
+
+def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
+    """Round floats to the dtype of the captures.
+
+    Raises:
+        InputError: if a value does not fit.
+    """
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    rounded = rows if dtype.kind == "f" else np.rint(rows)
+    low, high = float(rounded.min()), float(rounded.max())
+    if low < float(limits.min) or high > float(limits.max):
+        raise InputError(
+            f"{path} holds values of {low:g} to {high:g}, its captures are {dtype}, which does not hold them"
+        )
+    return rounded.astype(dtype)
+
+
+def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float, float, bytes]:
+    """Copy one page into an H×W×C array, some rows at a time.
+
+    Returns:
+        Its smallest and its largest value, and a digest of the copied pixels.
+
+    Raises:
+        InputError: if the page is damaged, or a value is not finite or does not fit into the array's dtype.
+    """
+    low, high, digest = np.inf, -np.inf, hashlib.blake2b(digest_size=16)
+    for top in range(0, into.shape[0], _ROWS):
+        rows = convert(reader.rows(page, top, min(top + _ROWS, into.shape[0])), into.shape[2])
+        smallest, largest = float(rows.min()), float(rows.max())
+        # Checked for each block: Python's min() and max() below would lose a NaN.
+        if not np.isfinite([smallest, largest]).all():
+            raise InputError(f"{reader.path} holds pixels that are not finite numbers")
+        low, high = min(low, smallest), max(high, largest)
+        to = into[top : top + _ROWS]
+        to[:] = rows if rows.dtype == into.dtype else _cast(rows, into.dtype, reader.path)
+        digest.update(to.reshape(-1).view(np.uint8).data)
+    return low, high, digest.digest()
+
+
+class OpenFile:
+    """Keeps the last file open, since the next page is often in it. At most one file is open at a time."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._reader: ImageReader | None = None
+        self._error = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def open(self, frame: Frame, expected: ImageFormat) -> ImageReader:
+        """Open the file of a frame, unless it is open.
+
+        Raises:
+            InputError: if it cannot be opened, or its format has changed.
+        """
+        if frame.path != self._path:
+            self._close()
+            self._path = frame.path
+            try:
+                self._reader = open_image(frame.path)
+            except InputError as error:
+                # Kept for the other pages, so that a large stack is not opened again for each of them.
+                self._error = str(error)
+        if self._reader is None:
+            raise InputError(self._error)
+        if ImageFormat.of(self._reader) != expected or frame.page >= self._reader.pages:
+            raise InputError(f"{frame.path} changed while it was read")
+        return self._reader
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._path = self._reader = None

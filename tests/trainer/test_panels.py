@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from n2n.errors import InputError
+from n2n.trainer.callbacks import _picture
+from n2n.trainer.panels import PanelRow, last_panel, write_panel
+from tests.run_folders import add_panel
+
+RNG = np.random.default_rng(0)
+
+
+def row(height: int, width: int, columns: int, psnr: tuple[float, float] | None = None) -> PanelRow:
+    return PanelRow(tuple(RNG.integers(0, 256, (height, width, 3), np.uint8) for _ in range(columns)), psnr)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_every_pixel_is_read_back(columns: int, tmp_path: Path) -> None:
+    rows = (row(8, 8, columns, (20.123, 31.5)), row(40, 100, columns), row(256, 200, columns, (1, -2)))
+    shown = write_panel(tmp_path, 7, rows)
+    found = last_panel(tmp_path, 7)
+    for one, other in zip(found, rows, strict=True):
+        assert one.psnr == (other.psnr and pytest.approx(other.psnr, abs=0.005))
+        assert all(np.array_equal(a, b) for a, b in zip(one.pictures, other.pictures, strict=True))
+    assert np.array_equal(shown, np.asarray(Image.open(tmp_path / "panels" / "epoch_007.png")))
+    # The first picture is enlarged so that its pixels can be seen, below its caption.
+    assert np.array_equal(shown[14 : 14 + 128, :128], rows[0].pictures[0].repeat(16, 0).repeat(16, 1))
+    assert (shown[:14, :128] < 128).any()
+
+
+def test_white_pictures_are_no_gaps(tmp_path: Path) -> None:
+    images = torch.rand(3, 3, 32, 32)
+    images[1] = 1.0
+    add_panel(tmp_path, images, images / 2, images, psnr=None)
+    found = last_panel(tmp_path, 2)
+    assert [row.psnr for row in found] == [None] * 3
+    assert (found[1].pictures[0] == 255).all()
+
+
+def test_the_last_panel_is_that_of_the_last_epoch_that_counts(tmp_path: Path) -> None:
+    assert last_panel(tmp_path, 100) == []
+    for epoch in (1, 96, 1001):
+        write_panel(tmp_path, epoch, [row(8, 8, 2)] * (epoch % 10))
+    for name in ("epoch_1500.png", "epoch_x.csv", "epoch_-5.csv", f"epoch_{'9' * 200}.csv"):
+        (tmp_path / "panels" / name).write_text("")
+    assert [len(last_panel(tmp_path, epochs)) for epochs in (0, 5, 96, 1000, 1001, 2000)] == [0, 1, 6, 6, 1, 1]
+
+
+def test_images_are_shown_as_files_show_them() -> None:
+    image = torch.rand(3, 300, 20) * 3 - 1
+    shown = _picture(image)
+    assert shown.shape == (256, 20, 3)
+    assert np.array_equal(shown, (image[:, 22:278].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    two = torch.rand(2, 8, 8)
+    assert np.array_equal(_picture(two), _picture(two[:1]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("2,33,32,1,2", "3,32,32,1,2", "1,32,32,1,2", "0,32,32,1,2", "-2,32,32,1,2", "2,0,32,1,2"),
+        *("2,32,-32,1,2", "2,257,32,1,2", "2,32,1000000000,1,2", "2,32,x,1,2", "2,32,32,one,2", "2,32,32,1,"),
+        *("2,32,32,1,2\n2,32,32,1,2", "2,8,32,1,2\n3,8,32,1,2"),
+    ],
+)
+def test_tables_that_do_not_fit_their_panel_get_one_line(line: str, tmp_path: Path) -> None:
+    write_panel(tmp_path, 1, [row(32, 32, 2, (1, 2))])
+    path = tmp_path / "panels" / "epoch_001.csv"
+    header = path.read_text().splitlines()[0]
+    path.write_text(f"{header}\n2,32,32,1,2\n")
+    assert len(last_panel(tmp_path, 1)) == 1
+    path.write_text(f"{header}\n{line}\n")
+    with pytest.raises(InputError, match="does not describe the panel") as caught:
+        last_panel(tmp_path, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_panels_that_are_damaged_or_too_large_get_one_line(tmp_path: Path) -> None:
+    write_panel(tmp_path, 1, [row(32, 32, 2)])
+    path = tmp_path / "panels" / "epoch_001.png"
+    whole = path.read_bytes()
+    for content in (whole[:100], b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            last_panel(tmp_path, 1)
+    Image.new("1", (8192, 8192)).save(path, "PNG")
+    with pytest.raises(InputError, match="8192×8192 pixels, more than any panel"):
+        last_panel(tmp_path, 1)
+    path.unlink()
+    with pytest.raises(InputError, match="is not there"):
+        last_panel(tmp_path, 1)
+    path.write_bytes(whole)
+    path.with_suffix(".csv").write_text("columns,height\n2,32\n")
+    with pytest.raises(InputError, match="does not describe"):
+        last_panel(tmp_path, 1)
