@@ -1,0 +1,7 @@
+"""What n2n must do on every device. Run by ``tests/devices/test_pretend.py``, or on a real device:
+
+    N2N_DEVICE=cuda python -m pytest -p no:xdist -o addopts="" tests/devices/sweep
+
+The tests find the backbones, sources, augmentations, corruptions, losses, optimisers and schedules themselves. A new class is
+tested without being named here, unless its constructor needs arguments.
+"""
