@@ -306,7 +306,7 @@ TABLE = {
     "search --config search/grid.yaml --trainer.devices 2": "a trial trains on one device, and "
     "trainer.devices is 2: start the same command once for each device",
     "export --ckpt_path quick --format torch --output x.onnx": "--output is x.onnx: expected a name that ends in .pt2",
-    "report {}/empty": "there are no TensorBoard events in {}/empty: expected the folder of a run of n2n fit",
+    "report {}/empty": "there is no metrics.csv in {}/empty: expected the folder of a run of n2n fit",
     "report {}/run --output {}/one.tif": "one.tif/curves.csv cannot be written (File exists): name another folder",
 }
 

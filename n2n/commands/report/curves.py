@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _LEGEND, _LETTER = 3.2, 2.6, 0.5, 0.066
 # Ratio of the largest to the smallest value above which the axis is logarithmic.
 _LOG_FROM = 10.0
-# The loss of the first epoch is a mean from untrained to trained. It is left out of the axis if it lies above all other values by
-# this many times their range.
+# The loss of the first epoch is a mean from untrained to trained. It is left out of the axis if it lies this many times the
+# range of all other values above them.
 _OFF_SCALE = 2.0
 # PSNRs that differ by less, in dB, are drawn as one line.
 _ALIKE = 0.01
