@@ -139,6 +139,10 @@ class DenoisingModule(L.LightningModule):
         self._least_val_loss = math.inf
         self._random: Tensor | None = None
         self._resumed: dict[str, int] | None = None
+        # Arguments of n2n.denoiser.Denoiser for the prediction of files: tile, overlap, batch, ensemble and range.
+        self.denoiser_options: dict[str, Any] = {}
+        self._denoiser: Any = None
+        self._learned: list[nn.Parameter] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DenoisingModule:
         """Copy all but what builds optimiser and scheduler: from a command line, these hold the Trainer and all of the data."""
@@ -348,6 +352,29 @@ class DenoisingModule(L.LightningModule):
             figures["psnr_blind"] = psnr
         # Nothing where nothing can be said; a curve has a gap there.
         return {f"val/{name}": value for name, value in figures.items() if math.isfinite(value)}
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Denoise N×C×H×W in [0, 1], which is not clipped, or a file of :class:`n2n.data.image_files.ImageFiles`.
+
+        Returns:
+            The denoised tensor, or a :class:`n2n.denoiser.pipeline.Prediction`.
+        """
+        if isinstance(batch, Tensor):
+            return self(batch).float()
+        # Not at the top: only prediction of files needs image formats.
+        from n2n.denoiser.pipeline import Prediction, module_denoiser
+
+        if self._denoiser is None:
+            # The denoiser freezes them.
+            self._learned = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+            self._denoiser = module_denoiser(self)
+        return Prediction(self._denoiser, batch)
+
+    def on_predict_end(self) -> None:
+        """Drop the denoiser, and let the network learn again, which is this module's own."""
+        for parameter in self._learned:
+            parameter.requires_grad_(True)
+        self._denoiser, self._learned = None, []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the scheduler that the configuration names."""
