@@ -180,11 +180,11 @@ TRAINED: dict[str, tuple[dict[str, Any], str]] = {
     "doubled": ({"datamodule_hyper_parameters": {"x": doubled(60)}}, "more than 100,000 values"),
     "doubled callbacks": ({"callbacks": doubled(60)}, "more than 100,000 values"),
     "data of another kind": ({"datamodule_hyper_parameters": 5}, "does not say what it was trained on"),
-    "version": ({"pytorch-lightning_version": "x"}, "cannot be gone on with"),
-    "loops": ({"loops": 5}, "cannot be gone on with"),
-    "callbacks": ({"callbacks": 5}, "cannot be gone on with"),
+    "version": ({"pytorch-lightning_version": "x"}, "cannot be resumed"),
+    "loops": ({"loops": 5}, "cannot be resumed"),
+    "callbacks": ({"callbacks": 5}, "cannot be resumed"),
     "other files": ({"callbacks": {"a": {"best_model_path": "checkpoints/../../precious"}}}, "outside its folder"),
-    "further weights": ({"state_dict": {"x": torch.zeros(1)}}, "cannot be gone on with"),
+    "further weights": ({"state_dict": {"x": torch.zeros(1)}}, "cannot be resumed"),
 }
 
 
@@ -246,7 +246,7 @@ def test_trainings_of_another_state_are_not_gone_on_with(
     torch.save(made, last)
     status, lines = run(capsys, *command, "--trainer.max_epochs", "2", "--ckpt_path", str(last))
     assert (status, len(lines)) == (2, 1)
-    assert f"{last} cannot be gone on with (" in lines[0]
+    assert f"{last} cannot be resumed (" in lines[0]
 
 
 def test_a_checkpoint_does_not_say_where_to_write(capsys: pytest.CaptureFixture[str]) -> None:
