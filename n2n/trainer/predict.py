@@ -144,16 +144,9 @@ def _lightning_arguments(args: list[str]) -> list[str]:
     options: dict[str, Any] = vars(known)
     configs = options.pop("config", [])
     shown = ["--print_config"] * options.pop("print_config", False)
-    required = {
-        f"{part}.{name}": f"--{name}" for part, name in (("model", "ckpt_path"), ("data", "input"), ("data", "output"))
-    }
+    required = {"model.ckpt_path": "--ckpt_path", "data.input": "--input", "data.output": "--output"}
     missing = [name for key, name in required.items() if key not in options]
-    if (
-        missing
-        and not configs
-        and not shown
-        and not any(argument.startswith(("--model.", "--data.")) for argument in rest)
-    ):
+    if missing and not (configs or rest or shown):
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if (device := options.pop("device", None)) is not None:
         options = _device(device) | options
