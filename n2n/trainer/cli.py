@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -29,12 +28,13 @@ from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import default_accelerator, default_precision, device_name
-from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
+from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
+from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, write_facts
-from n2n.trainer.parser import OneLineParser
+from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
 
@@ -162,12 +162,7 @@ class TrainingCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**(own | kwargs))
         except (MisconfigurationException, TypeError, ValueError) as error:
-            default = self.parser.get_defaults().trainer
-            changed = {name: value for name, value in config.items() if value != default[name]}
-            plain = (
-                f"--trainer.{name} {value}" for name, value in changed.items() if isinstance(value, str | int | float)
-            )
-            raise InputError(f"the Trainer refuses {' '.join(plain)}: {shorten(str(error))}") from error
+            raise refusal(self.parser, config, error) from error
 
     def _logger(self, root: Path) -> RunLogger:
         folder, name, version = root / "lightning_logs", self.config.name, None
@@ -201,11 +196,9 @@ class TrainingCLI(LightningCLI):
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:
-            run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
+            with end_others(self.trainer):
+                run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
         except Exception as error:
-            if (launcher := self.trainer.strategy.launcher) is not None:
-                # Lightning ends the processes that it started on Ctrl-C alone; these may wait for this one for ever.
-                launcher.kill(signal.SIGKILL)
             known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
             if known or path is None or not _is_of_restored_state(error):
                 raise
