@@ -362,12 +362,19 @@ class DenoisingModule(L.LightningModule):
         if isinstance(batch, Tensor):
             return self(batch).float()
         # Not at the top: only prediction of files needs image formats.
-        from n2n.denoiser.pipeline import Prediction, module_denoiser
+        from n2n.denoiser.pipeline import Prediction, trainer_denoiser
 
         if self._denoiser is None:
             # The denoiser freezes them.
             self._learned = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-            self._denoiser = module_denoiser(self)
+            self._denoiser = trainer_denoiser(
+                self.backbone,
+                self.image_channels,
+                self.device,
+                str(self.trainer.precision),
+                self.image_format,
+                self.denoiser_options,
+            )
         return Prediction(self._denoiser, batch)
 
     def on_predict_end(self) -> None:

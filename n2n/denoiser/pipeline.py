@@ -7,11 +7,13 @@ behind. A few strips wait between them, so memory stays flat.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from n2n.data.images import ImageReader
 from n2n.data.reading import End, Event, FileBatch, FileReader, ImageFile, OpenImage, Preparation, skip, until_end
@@ -19,9 +21,6 @@ from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.value_range import TrainedRange
 from n2n.errors import InputError
 from n2n.system.threads import Behind
-
-if TYPE_CHECKING:
-    from n2n.module import DenoisingModule
 
 # Strips that wait to be written.
 _WAITING = 2
@@ -99,20 +98,31 @@ class FileWriter:
 _PRECISIONS = {"32-true": "32", "bf16-mixed": "bf16", "bf16-true": "bf16", "16-mixed": "16", "16-true": "16"}
 
 
-def module_denoiser(module: DenoisingModule) -> Denoiser:
-    """Return the denoiser of a module that a Trainer predicts with, on its device and in its precision.
+def trainer_denoiser(
+    backbone: nn.Module,
+    channels: int | None,
+    device: torch.device,
+    precision: str,
+    image_format: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Denoiser:
+    """Return the denoiser of a module that a Trainer predicts with.
+
+    Args:
+        backbone: of the module.
+        channels: of the training images.
+        device: of the module.
+        precision: the Trainer's.
+        image_format: the ``range`` and the ``dtype`` of the training images, as a checkpoint keeps them.
+        options: further arguments of :class:`n2n.denoiser.Denoiser`.
 
     Raises:
-        InputError: if the Trainer's precision or an option of the module cannot be used.
+        InputError: if the precision or an option cannot be used.
     """
-    precision = str(module.trainer.precision)
     if precision not in _PRECISIONS:
         raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
-    values = TrainedRange.from_plain(module.image_format.get("range"), module.image_format.get("dtype"))
-    options = module.denoiser_options
-    return Denoiser(
-        module.backbone, module.image_channels, module.device, _PRECISIONS[precision], trained=values, **options
-    )
+    trained = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
+    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=trained, **options)
 
 
 def denoise_files(
