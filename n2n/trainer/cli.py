@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 import traceback
@@ -30,6 +31,7 @@ from n2n.module import DenoisingModule
 from n2n.system.hardware import device_name, has_fast_bf16
 from n2n.system.messages import about, clear
 from n2n.system.options import TRUST_HELP, option, options, with_suggestion
+from n2n.system.yaml_files import load_yaml
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.limits import check_numbers
@@ -44,6 +46,17 @@ def _is_of_restored_state(error: Exception) -> bool:
     # The optimiser calls the closure for the loss and its gradients, whose faults are others.
     parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
     return "closure" not in names and any(name.startswith(parts) for name in names)
+
+
+def _trusted_by_configs(args: Sequence[str]) -> list[str]:
+    """Return what the configurations on a command line say of --trust, so that a saved one is enough to go on with its run."""
+    names: list[str] = []
+    for config in (*options(args, "--config"), *options(args, "-c")):
+        # n2n search gives the text of one; a text that is too long for the name of a file fails Path.is_file.
+        content = load_yaml(Path(config), "a configuration") if os.path.isfile(config) else None  # noqa: PTH113
+        given = content.get("trust") if isinstance(content, dict) else None
+        names += [str(name) for name in given] if isinstance(given, list) else []
+    return names
 
 
 class TrainingCLI(LightningCLI):
@@ -70,7 +83,7 @@ class TrainingCLI(LightningCLI):
         if self._ckpt_path is not None:
             self._ckpt_path = str(find_checkpoint(self._ckpt_path))
             args = [*args, "--ckpt_path", self._ckpt_path]
-        self._trust = packages(options(args, "--trust"))
+        self._trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
         super().__init__(
             DenoisingModule,
             PairDataModule,
