@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 import traceback
@@ -29,6 +30,7 @@ from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
+from n2n.system.yaml_files import load_yaml
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
@@ -48,6 +50,17 @@ def _is_of_restored_state(error: Exception) -> bool:
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def _trusted_by_configs(args: Sequence[str]) -> list[str]:
+    """Return what the configurations on a command line say of --trust, so that a saved one is enough to go on with its run."""
+    names: list[str] = []
+    for config in (*options(args, "--config"), *options(args, "-c")):
+        # n2n search gives the text of one; a text that is too long for the name of a file fails Path.is_file.
+        content = load_yaml(Path(config), "a configuration") if os.path.isfile(config) else None  # noqa: PTH113
+        given = content.get("trust") if isinstance(content, dict) else None
+        names += [str(name) for name in given] if isinstance(given, list) else []
+    return names
 
 
 class TrainingCLI(LightningCLI):
@@ -78,7 +91,7 @@ class TrainingCLI(LightningCLI):
         if self._ckpt_path is not None:
             self._ckpt_path = str(find_checkpoint(self._ckpt_path))
             args = [*args, "--ckpt_path", self._ckpt_path]
-        self._trust = packages(options(args, "--trust"))
+        self._trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
         super().__init__(
             DenoisingModule,
             PairDataModule,

@@ -185,6 +185,8 @@ def test_trusted_packages_count(capsys: pytest.CaptureFixture[str]) -> None:
         assert ASKED.format("tests") in lines[0]
         for option in (["--trust", "tests"], ["--trust=tests"], ["--trust", "nowhere", "--trust", "tests"]):
             assert main([*args, *option]) == 0
+    Path("own.yaml").write_text("trust: [nowhere, tests]")
+    assert main([*args, "--config", "own.yaml"]) == 0
     for trust in ("a.b", "", "a b"):
         with pytest.raises(InputError, match="expected the name of a package"):
             Denoiser.from_checkpoint("x.ckpt", trust=[trust])
