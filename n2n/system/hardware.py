@@ -10,6 +10,10 @@ from pathlib import Path
 import torch
 
 
+# Types of devices that are used as NVIDIA GPUs are: pinned memory, fused optimisers. Tests add one that is made of the CPU.
+CUDA = {"cuda"}
+
+
 def _cpuinfo() -> str:
     try:
         return Path("/proc/cpuinfo").read_text()
