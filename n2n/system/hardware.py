@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-
 # Types of devices that are used as NVIDIA GPUs are: pinned memory, fused optimisers. Tests add one that is made of the CPU.
 CUDA = {"cuda"}
 

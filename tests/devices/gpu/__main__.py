@@ -142,6 +142,7 @@ def machine(setting: Setting) -> list[str]:
     from n2n.system.hardware import device_name
     from tests.benchmarks.setting import _commit
 
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     devices = [device_name(torch.device("cpu"))]
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
@@ -152,7 +153,7 @@ def machine(setting: Setting) -> list[str]:
     return [
         f"Device: {setting.device}. {'; '.join(devices)}.",
         f"Python {platform.python_version()}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
-        f"cuDNN {torch.backends.cudnn.version()}, lightning {L.__version__}, n2n {__version__}, commit {_commit()}.",
+        f"cuDNN {cudnn}, lightning {L.__version__}, n2n {__version__}, commit {_commit()}.",
         f"Pairs: {'the course files of ' + str(setting.data) if setting.data else 'generated'}"
         f"{', as small as it goes' if setting.quick else ''}.",
     ]
