@@ -40,7 +40,7 @@ class Check:
 
     title: str
     run: Callable[[Setting], Iterator[Row]]
-    seconds: int
+    seconds: float
     alone: bool = False
 
 
@@ -92,8 +92,6 @@ def _environment(setting: Setting) -> dict[str, str]:
 
 def _run(name: str, setting: Setting, seconds: float) -> list[Row]:
     """Run a check in a process of its own; rows that it gave before it failed or was stopped count."""
-    if seconds < 5:
-        return [Row("not run", SKIPPED, "no time was left")]
     folder = setting.folder / name
     folder.mkdir()
     own = Setting(setting.device, setting.quick, setting.data, folder)
@@ -206,7 +204,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
         def run(name: str) -> None:
             left = options.seconds - (time.monotonic() - begun)
-            rows = _run(name, setting, min(CHECKS[name].seconds, left))
+            if left < 5:
+                rows = [Row("not run", SKIPPED, "no time was left")]
+            else:
+                rows = _run(name, setting, min(CHECKS[name].seconds, left))
             with lock:
                 results[name] = rows
                 options.output.write_text(document(head, results, time.monotonic() - begun))

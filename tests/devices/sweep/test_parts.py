@@ -37,7 +37,7 @@ SOURCES = [
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", backbones.__all__)
 def test_backbone(name: str, precision: str, target: Target, files: Path) -> None:
-    few: Any = {"batch_size": 2, "val_batch_size": 1}
+    few: Any = {"batch_size": 2, "val_batch_size": 2}
     same_as_cpu(
         target,
         lambda: data(files, **few),
