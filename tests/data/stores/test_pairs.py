@@ -61,9 +61,9 @@ def test_cutting_ahead_stops_with_who_asks(monkeypatch: pytest.MonkeyPatch) -> N
     images = torch.zeros(100, 1, 2, 2, dtype=torch.uint8)
     batches = iter(PairLoader(PairStore(images, images), PairSampler(100, 1, False), ahead=2))
     next(batches)
-    assert "ahead" in [thread.name for thread in threading.enumerate()]
+    assert "prefetch" in [thread.name for thread in threading.enumerate()]
     del batches
-    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+    assert "prefetch" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_views_must_agree() -> None:
