@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 
 from n2n.errors import InputError
-from n2n.system.hardware import has_fast_bf16
+from n2n.system.hardware import CUDA, has_fast_bf16
 
 # Matrices with a smaller side (depthwise filters, layers to and from the image's channels) are too flat to orthogonalise.
 _LEAST_SIDE = 16
@@ -134,7 +134,7 @@ class Muon(Optimizer):
             squares,
             [],
             counts,
-            fused=all(p.device.type in ("cpu", "cuda") for p in weights),
+            fused=all(p.device.type in {"cpu"} | CUDA for p in weights),
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -159,7 +159,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
     if any(defaults.get(name) is not None for name in ("fused", "foreach")) or defaults.get("differentiable"):
         return optimizer
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if not all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters):
+    if not all(p.device.type in {"cpu"} | CUDA and p.is_floating_point() for p in parameters):
         return optimizer
     # The defaults also hold what the class does not take as an argument.
     known = inspect.signature(type(optimizer)).parameters

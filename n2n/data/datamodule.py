@@ -16,7 +16,7 @@ from n2n.data.sources.base import HasCleanTargets, PairSource
 from n2n.data.stores.base import Store
 from n2n.errors import InputError
 from n2n.schedules import progress
-from n2n.system.hardware import free_memory
+from n2n.system.hardware import CUDA, free_memory
 
 # Fraction of a GPU's free memory that the images may take; the network needs the rest.
 _PART = 0.5
@@ -169,7 +169,7 @@ class PairDataModule(L.LightningDataModule):
             raise InputError(
                 f"{len(store)} {what} pairs are too few for {world_size} devices: use fewer, or hold out others"
             )
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type in CUDA
         return PairLoader(store, sampler, _AHEAD if on_gpu and not store.resident else 0, training=shuffle)
 
     def _placed(self, store: Store | None) -> Store | None:

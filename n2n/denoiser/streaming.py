@@ -16,6 +16,7 @@ from n2n.data.images.values import from_unit, to_unit
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import full_range
+from n2n.system.hardware import CUDA
 
 # Rows that are surveyed at once.
 _SURVEY_ROWS = 256
@@ -84,7 +85,7 @@ def denoise_image(
             if image.extra:
                 extras.append(samples[..., image.channels :])
             values = torch.tensor(samples[..., : image.channels])
-            if device.type == "cuda":
+            if device.type in CUDA:
                 # As file values, which are fewer bytes; from pinned memory, so that the copy does not wait for the GPU.
                 values = values.pin_memory().to(device, non_blocking=True)
             # Other devices lack dtypes that files have, such as float64 on Apple GPUs: mapped on the CPU, then moved.

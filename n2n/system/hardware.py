@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+# Types of devices that are used as NVIDIA GPUs are: pinned memory, fused optimisers. Tests add one that is made of the CPU.
+CUDA = {"cuda"}
+
 
 def _cpuinfo() -> str:
     try:

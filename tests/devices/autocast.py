@@ -34,9 +34,9 @@ WIDEST = (
 
 def libraries(device: str) -> list[torch.library.Library]:
     """Register the casts; they last as long as what is returned."""
-    rest = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
+    rest = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")  # type: ignore[no-untyped-call]
     rest.fallback(torch.library.fallthrough_kernel)  # type: ignore[no-untyped-call]
-    casts = torch.library.Library("aten", "IMPL", "AutocastPrivateUse1")
+    casts = torch.library.Library("aten", "IMPL", "AutocastPrivateUse1")  # type: ignore[no-untyped-call]
     chosen: dict[tuple[str, ...], Callable[[Any], torch.dtype]] = {
         LOWER: lambda _: torch.get_autocast_dtype(device),
         FLOAT32: lambda _: torch.float32,
@@ -44,7 +44,7 @@ def libraries(device: str) -> list[torch.library.Library]:
     }
     for names, dtype in chosen.items():
         for name in names:
-            casts.impl(name, _cast(name, dtype))
+            casts.impl(name, _cast(name, dtype))  # type: ignore[no-untyped-call]
     return [rest, casts]
 
 
@@ -65,10 +65,12 @@ def _cast(name: str, dtype: Callable[[Any], torch.dtype]) -> Callable[..., Any]:
     base, _, overload = name.partition(".")
     operation = getattr(getattr(torch.ops.aten, base), overload or "default")
 
+    key: Any = torch._C._parse_dispatch_key("AutocastPrivateUse1")
+
     def run(*args: Any, **kwargs: Any) -> Any:
         to, ours = dtype((args, kwargs)), {id(x) for x in _floats((args, kwargs))}
         # Without this key, or the casts would come back here.
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
             args, kwargs = tree_map(lambda x: x.to(to) if id(x) in ours else x, (args, kwargs))
             return operation(*args, **kwargs)
 

@@ -86,7 +86,7 @@ class PretendTensor(torch.Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Saved as a CPU tensor, since nobody can load another without this file.
-        return self.elem.__reduce_ex__(protocol)
+        return self.elem.__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
 
     def tolist(self) -> Any:
         """Return the values, as any device does."""
@@ -104,7 +104,9 @@ class PretendTensor(torch.Tensor):
         return self.numpy()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run an operation on the values, after checking what a real device checks."""
         return _run(func, args, kwargs or {})
 
@@ -117,9 +119,9 @@ class Generator(torch.Generator):
     def __new__(cls, device: Any = "cpu") -> Generator:
         """Make a CPU generator, and note it if the pretended device is asked for."""
         ours = torch.device(device).type == NAME
-        new = super().__new__(cls, "cpu" if ours else device)
+        new = super().__new__(cls, "cpu" if ours else device)  # type: ignore[call-arg]
         if ours:
-            cls._of_device[new._cdata] = new
+            cls._of_device[_identity(new)] = new
         return new
 
     def __init__(self, device: Any = "cpu") -> None: ...
@@ -127,7 +129,13 @@ class Generator(torch.Generator):
     @property
     def device(self) -> torch.device:  # type: ignore[override]  # an attribute there
         """The device whose tensors it fills."""
-        return _device if self._cdata in self._of_device else super().device
+        return _device if _identity(self) in self._of_device else super().device
+
+
+def _identity(generator: torch.Generator) -> int:
+    """Return what tells generators apart after torch has wrapped them anew: the address of the C++ object."""
+    address: int = generator._cdata  # type: ignore[attr-defined]
+    return address
 
 
 def _host(x: Any) -> Any:
@@ -148,13 +156,15 @@ def _refuse(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None
     """Raise what a real device raises for tensors, generators and dtypes that it does not take."""
     leaves = _flat([*args, *kwargs.values()])
     tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
-    ours = [x for x in tensors if isinstance(x, PretendTensor)]
+    ours: list[torch.Tensor] = [x for x in tensors if isinstance(x, PretendTensor)]
+    if ours and operation == "_fused_adagrad_":
+        raise NotImplementedError("Could not run 'aten::_fused_adagrad_': only the CPU has it")
     if ours and _profile == "cuda" and operation not in _UNSIGNED_CAN:
         for x in ours:
             if x.dtype in _UNSIGNED:
                 raise NotImplementedError(f"\"{operation}_cuda\" not implemented for '{str(x.dtype)[6:]}'")
     for x in leaves:
-        if isinstance(x, torch._C.Generator) and ours and x._cdata not in Generator._of_device:
+        if isinstance(x, torch._C.Generator) and ours and _identity(x) not in Generator._of_device:
             raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu'")
     if not ours or operation in _ACROSS:
         return
@@ -279,9 +289,9 @@ def install(profile: Profile = "cuda") -> torch.device:
         return _device
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     _device = torch.device(f"{NAME}:0")
-    factories = torch.library.Library("aten", "IMPL", "PrivateUse1")
+    factories = torch.library.Library("aten", "IMPL", "PrivateUse1")  # type: ignore[no-untyped-call]
     for name, make in (("empty.memory_format", _empty), ("empty_strided", _empty_strided), ("_copy_from", _copy_from)):
-        factories.impl(name, make)
+        factories.impl(name, make)  # type: ignore[no-untyped-call]
     _libraries.extend((factories, *autocast.libraries(NAME)))
     torch.Generator = Generator  # type: ignore[misc]
     _replace_factories()
@@ -325,7 +335,7 @@ def _replace_factories() -> None:
             raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
         return tensor.clone()
 
-    torch.Tensor.pin_memory = pin_memory  # type: ignore[method-assign]
+    torch.Tensor.pin_memory = pin_memory  # type: ignore[method-assign, assignment]
     for name in ("empty", "empty_like", "empty_strided", "zeros", "zeros_like", *_RANDOM):
         setattr(torch, name, _checked(getattr(torch, name)))
 
@@ -419,8 +429,10 @@ def _register_with_lightning() -> None:
         def precision_plugin(self, plugin: Any) -> None:
             # Lightning takes every device but the CPU and MPS for CUDA.
             if isinstance(plugin, MixedPrecision) and plugin.device == "cuda":
-                scaler = _Scaler(NAME) if plugin.precision == "16-mixed" else None
-                plugin = MixedPrecision(plugin.precision, NAME, scaler)
+                if plugin.precision == "16-mixed":
+                    plugin = MixedPrecision("16-mixed", NAME, _Scaler(NAME))
+                else:
+                    plugin = MixedPrecision("bf16-mixed", NAME)
             self._precision_plugin = plugin
 
     AcceleratorRegistry.register(NAME, PretendAccelerator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -84,7 +85,11 @@ def find(name: str | None = None) -> Target | None:
     if name.startswith(pretend.NAME):
         profile = cast(Literal["cuda", "mps"], name.removeprefix(f"{pretend.NAME}-"))
         return Target(name, pretend.install(profile))
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}[name]
-    if not there():
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if not there[name]():
         raise ValueError(f"{VARIABLE} is {name}: torch cannot use such a device here")
     return Target(name, torch.device(name, 0) if name != "cpu" else torch.device("cpu"))

@@ -40,7 +40,7 @@ class Check:
 
     title: str
     run: Callable[[Setting], Iterator[Row]]
-    seconds: int
+    seconds: float
     alone: bool = False
 
 
@@ -92,8 +92,6 @@ def _environment(setting: Setting) -> dict[str, str]:
 
 def _run(name: str, setting: Setting, seconds: float) -> list[Row]:
     """Run a check in a process of its own; rows that it gave before it failed or was stopped count."""
-    if seconds < 5:
-        return [Row("not run", SKIPPED, "no time was left")]
     folder = setting.folder / name
     folder.mkdir()
     own = Setting(setting.device, setting.quick, setting.data, folder)
@@ -142,6 +140,7 @@ def machine(setting: Setting) -> list[str]:
     from n2n.system.hardware import device_name
     from tests.benchmarks.setting import _commit
 
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     devices = [device_name(torch.device("cpu"))]
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
@@ -152,7 +151,7 @@ def machine(setting: Setting) -> list[str]:
     return [
         f"Device: {setting.device}. {'; '.join(devices)}.",
         f"Python {platform.python_version()}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
-        f"cuDNN {torch.backends.cudnn.version()}, lightning {L.__version__}, n2n {__version__}, commit {_commit()}.",
+        f"cuDNN {cudnn}, lightning {L.__version__}, n2n {__version__}, commit {_commit()}.",
         f"Pairs: {'the course files of ' + str(setting.data) if setting.data else 'generated'}"
         f"{', as small as it goes' if setting.quick else ''}.",
     ]
@@ -205,7 +204,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
         def run(name: str) -> None:
             left = options.seconds - (time.monotonic() - begun)
-            rows = _run(name, setting, min(CHECKS[name].seconds, left))
+            if left < 5:
+                rows = [Row("not run", SKIPPED, "no time was left")]
+            else:
+                rows = _run(name, setting, min(CHECKS[name].seconds, left))
             with lock:
                 results[name] = rows
                 options.output.write_text(document(head, results, time.monotonic() - begun))

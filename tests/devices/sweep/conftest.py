@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from n2n.data.images.base import DTYPES
+from n2n.system.hardware import CUDA
 from tests.conftest import write_course, write_photos
+from tests.devices import pretend
 from tests.devices.target import Target, find
 
 TARGET = find()
@@ -26,17 +30,28 @@ def target() -> Target:
     return TARGET
 
 
-def noisy_images(dtype: str, captures: int, side: int, seed: int = 0) -> NDArray[np.generic]:
+@pytest.fixture(autouse=True, scope="session")
+def _as_on_cuda(target: Target) -> Iterator[None]:
+    """Let n2n use the pretended CUDA device as it uses CUDA: fused optimisers, pinned memory."""
+    if target.name == "pretend-cuda":
+        CUDA.add(pretend.NAME)
+    yield
+    CUDA.discard(pretend.NAME)
+
+
+def noisy_images(dtype: str, captures: int, side: int, seed: int = 0) -> NDArray[Any]:
     """Draw noisy captures of one scene: captures×side×side, in 8 or 12 bits, or in [0, 1] for floats."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side
     clean = 0.5 + 0.3 * np.sin(7 * x + seed) * np.cos(5 * y)
     images = (clean + rng.normal(0, 0.05, (captures, side, side))).clip(0, 1)
     if dtype.startswith("float"):
-        return images.astype(dtype)
+        floats: NDArray[Any] = images.astype(dtype)
+        return floats
     high = 4095 if dtype.endswith("16") else np.iinfo(dtype).max
     low = 0 if dtype.startswith("u") else -high
-    return (low + images * (high - low)).round().astype(dtype)
+    integers: NDArray[Any] = (low + images * (high - low)).round().astype(dtype)
+    return integers
 
 
 @pytest.fixture(scope="session")

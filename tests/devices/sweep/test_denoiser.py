@@ -12,6 +12,7 @@ from torch import nn
 
 from n2n import Denoiser, backbones
 from n2n.data.images.base import DTYPES
+from n2n.data.images.values import to_unit
 from tests.devices import pretend
 from tests.devices.sweep.conftest import noisy_images
 from tests.devices.sweep.training import Small
@@ -92,3 +93,16 @@ def test_memory_is_short(error: Exception, target: Target, tmp_path: Path) -> No
     with pretend.out_of_memory(3 * 8 * 32 * 32 * 4, error):
         got = device.denoise(images)
     torch.testing.assert_close(got, cpu.denoise(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values(dtype: str, target: Target) -> None:
+    """A file's values become [0, 1] on the device as on the CPU, and come back."""
+    if dtype == "float64" and target.name.endswith("mps"):
+        pytest.skip("this device has no float64")
+    values = torch.from_numpy(noisy_images(dtype, 1, 16)[0])
+    low, high = (-0.1, 1.2) if values.is_floating_point() else (3.5, float(torch.iinfo(values.dtype).max))
+    wanted = to_unit(values, low, high)
+    got = to_unit(values.to(target.device), low, high)
+    assert got.device == target.device
+    torch.testing.assert_close(got.cpu(), wanted, rtol=1e-6, atol=1e-6)

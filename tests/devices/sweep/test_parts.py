@@ -25,6 +25,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
 # channels_last order.
 UNSUITED = {"SparseAdam", "Muon", "LBFGS"}
 OPTIMIZERS = [one for one in classes(torch.optim, torch.optim.Optimizer) if one.__name__ not in UNSUITED]
+# A base class has no forward of its own.
+LOSSES = [one for one in classes(losses, nn.Module) if one.forward is not nn.Module.forward]
 SOURCES = [
     one
     for one in map(vars(sources).get, sources.__all__)
@@ -113,7 +115,7 @@ def test_corruption(kind: type[Corruption], target: Target, files: Path) -> None
     )
 
 
-@pytest.mark.parametrize("kind", by_name(classes(losses, nn.Module)))
+@pytest.mark.parametrize("kind", by_name(LOSSES))
 def test_loss(kind: type[nn.Module], target: Target, files: Path) -> None:
     def made() -> Any:
         # Losses that call the network want to know where half-size pairs come from.

@@ -81,7 +81,8 @@ def by_name(found: Iterable[type[Any]]) -> Any:
 def data(files: Path, **options: Any) -> PairDataModule:
     """Return a data module of the course's files; options are the data module's."""
     source = CourseFiles(str(files / "course"), "train_data.pkl", "val_data.pkl")
-    return PairDataModule(**{"source": source, "batch_size": 8, "val_batch_size": 8} | options)
+    given: dict[str, Any] = {"source": source, "batch_size": 8, "val_batch_size": 8}
+    return PairDataModule(**given | options)
 
 
 def train(
@@ -110,16 +111,10 @@ def train(
     torch.manual_seed(0)
     sgd: dict[str, Any] = {"optimizer": lambda parameters: torch.optim.SGD(parameters, 0.05, foreach=False)}
     network = DenoisingModule(backbone(), **sgd | (module or {}))
-    options = {
-        "max_epochs": 1,
-        "limit_train_batches": 3,
-        "limit_val_batches": 2,
-        "num_sanity_val_steps": 1,
-        "devices": 1,
-    }
+    options: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": 3, "limit_val_batches": 2, "devices": 1}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     where = {"accelerator": "cpu"} if device is None else device.trainer
-    options = options | quiet | where | {"precision": precision} | trainer
+    options |= {**quiet, **where, "num_sanity_val_steps": 1, "precision": precision, **trainer}
     if precision == "16-mixed":
         # The CPU has none.
         options |= {"precision": "32-true"} if device is None else {"precision": None, "plugins": device.half()}
@@ -157,9 +152,7 @@ def check(got: Trained, wanted: Trained, target: Target, rounded: bool = False, 
         assert apart < STEPS, f"the weights moved elsewhere: by {apart:.2f} of the CPU's steps"
         return
     for name, weights in wanted.weights.items():
-        torch.testing.assert_close(
-            got.weights[name], weights, rtol=1e-3, atol=2e-5, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        assert torch.allclose(got.weights[name], weights, rtol=1e-3, atol=2e-5), name
 
 
 def same_as_cpu(
