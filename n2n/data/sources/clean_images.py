@@ -16,11 +16,7 @@ from n2n.data.sources.single_images import single_scenes
 
 
 class CorruptedPairs:
-    """Draws two views of each image with independent noise, on the device and new at each step.
-
-    Args:
-        corruption: what makes a view noisy.
-    """
+    """Draws two views of each image with independent noise, on the device and new at each step."""
 
     from_clean = True
     augmentable = True

@@ -20,7 +20,7 @@ _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
 
 
 def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> the numbers of both, 2×N×1×H/2×W/2 int64."""
+    """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> their numbers in the cell, 2×N×1×H/2×W/2 int64."""
     N, _, H, W = images.shape
     pairs = torch.tensor(_NEIGHBOURS, device=images.device)
     choice = torch.randint(len(pairs), (N, 1, H // 2, W // 2), device=images.device, generator=generator)
@@ -39,8 +39,8 @@ def subsample(images: Tensor, pick: Tensor) -> Tensor:
 class NeighbourPairs:
     """Makes pairs of single images as Neighbor2Neighbor does (Huang et al., CVPR 2021, sections 4.1 and 4.2).
 
-    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours also differ in what they
-    show; :class:`n2n.losses.Neighbor2Neighbor` subtracts that difference.
+    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours differ by more than noise;
+    :class:`n2n.losses.Neighbor2Neighbor` subtracts that difference.
     """
 
     from_clean = False
@@ -87,9 +87,7 @@ class SingleImages(SceneSource):
 
 
 def single_scenes(
-    files: list[tuple[str, Path]],
-    clean: dict[str, Path],
-    roots: list[str],
+    files: list[tuple[str, Path]], clean: dict[str, Path], roots: list[str]
 ) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of each page of each file; returns the scenes and lines for the user."""
     counted, unreadable = count_pages(files)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from n2n.data.scenes.frames import Frame, SceneFiles, first_few
-from n2n.data.sources.folders import all_images, count_pages, images_in
+from n2n.data.scenes.frames import Frame, SceneFiles
+from n2n.data.sources.folders import all_images, count_pages, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 
@@ -34,31 +33,25 @@ class Stack(SceneSource):
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Open the stacks and count their pages."""
         files = all_images(self.root, self.clean)
-        clean = self._clean_images(files)
+        clean = images_in(self.clean) if self.clean is not None else {}
+        if len(files) == len(clean) == 1:
+            clean = {files[0][0]: next(iter(clean.values()))}
         counted, unreadable = count_pages(files)
         single = [file.name for _, file, pages in counted if pages < 2]
         scenes = [
-            SceneFiles(name, tuple(Frame(file, page) for page in range(pages)), clean.get(name))
+            SceneFiles(
+                name,
+                tuple(Frame(file, page) for page in range(pages)),
+                Frame(clean[name]) if name in clean else None,
+            )
             for name, file, pages in counted
             if pages > 1
         ]
         lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
-        if single:
-            lines.append(
-                f"warning: {len(single)} files have one page only and are left out: {first_few(single)} (3 or 4 pages of a "
-                "TIFF may have been saved as one in colour)"
-            )
+        hint = " (3 or 4 pages of a TIFF may have been saved as one in colour)"
+        lines += [line + hint for line in warning(single, "files have one page only")]
         if not scenes:
             raise InputError(
                 f"there is no stack of two pages or more in {', '.join(self.root)} ({'; '.join(lines[1:]) or 'no image files'})"
             )
         return scenes, lines
-
-    def _clean_images(self, files: list[tuple[str, Path]]) -> dict[str, Frame]:
-        if self.clean is None:
-            return {}
-        clean = images_in(self.clean)
-        if len(files) == 1 and len(clean) == 1:
-            (only,) = clean.values()
-            return {files[0][0]: Frame(only)}
-        return {name: Frame(file) for name, file in clean.items()}

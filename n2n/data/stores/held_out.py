@@ -9,17 +9,14 @@ from torch import Tensor
 from n2n.data.batch import RawBatch
 from n2n.data.stores.scenes import Scene, SceneArray, channels_first
 
-# Pairs of each scene, and the side in pixels above which only the centre is used: enough for a good estimate of the error,
-# in less time than the training takes.
+# Pairs of each scene, and the side in pixels above which only the centre is used. These give a good estimate of the error in
+# less time than the training takes.
 _PAIRS = 4
 _SIDE = 1024
 
 
 class SceneStore(SceneArray):
-    """Held-out scenes to validate on. Each image is whole; of a very large one only the centre is used.
-
-    Sides are cut to multiples of ``scale``.
-    """
+    """Held-out scenes to validate on, whole: the centre of very large ones, with sides cut to multiples of ``scale``."""
 
     one_by_one = True
     # Each image is a batch of its own size, so keeping them on a device would gain little.
@@ -36,26 +33,25 @@ class SceneStore(SceneArray):
                 continue
             # Neighbours, spread over the captures; no capture is used twice.
             pairs = min(captures // 2, _PAIRS)
-            for first in (np.arange(pairs) * captures // pairs).tolist():
-                self.items.append((number, first, first + 1))
+            firsts = (np.arange(pairs) * captures // pairs).tolist()
+            self.items += [(number, first, first + 1) for first in firsts]
 
     def to(self, device: torch.device) -> SceneStore:
         """Return the store unchanged: it stays on the host."""
         return self
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self.items)
-
-    def _centre(self, first: int, end: int) -> slice:
-        """Return the part of the rows or columns ``first`` to ``end`` that is used."""
-        side = _SIDE * self.scale
-        start = first + max(0, end - first - side) // 2
-        return slice(start, start + min(end - first, side) // self.scale * self.scale)
 
     def _box(self, scene: Scene) -> tuple[slice, slice]:
         """Return the rows and the columns of a scene that are used."""
-        return self._centre(*scene.rows), self._centre(0, scene.width)
+        most = _SIDE * self.scale
+
+        def centre(first: int, end: int) -> slice:
+            start = first + max(0, end - first - most) // 2
+            return slice(start, start + min(end - first, most) // self.scale * self.scale)
+
+        return centre(*scene.rows), centre(0, scene.width)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,10 +70,6 @@ class SceneStore(SceneArray):
             whole = self.pixels[start : start + scene.height * scene.width]
             return channels_first(torch.from_numpy(whole).reshape(1, scene.height, scene.width, -1)[:, rows, columns])
 
-        return RawBatch(
-            cut(scene.starts[first]),
-            None if second is None else cut(scene.starts[second]),
-            None if scene.clean is None else cut(scene.clean),
-            index,
-            number,
-        )
+        target = None if second is None else cut(scene.starts[second])
+        clean = None if scene.clean is None else cut(scene.clean)
+        return RawBatch(cut(scene.starts[first]), target, clean, index, number)

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from n2n.data.stores.base import Draw
+from n2n.data.stores.base import Draw, Store
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Scene:
 
 
 @dataclass(eq=False)
-class SceneArray:
+class SceneArray(Store):
     """Base class of the stores of scenes.
 
     Args:
@@ -67,19 +66,14 @@ class SceneArray:
     scale: int = 1
     remarks: Sequence[str] = ()
 
-    # Random numbers are drawn on the host, even if the pixels are on a device, so that all devices get the same.
-    index_device = torch.device("cpu")
-    resident = False
-
     def __post_init__(self) -> None:
         self.dtype = str(self.pixels.dtype)
 
     @property
     def has_clean(self) -> bool:
         """Whether the clean image of every scene is known."""
-        if self.draw is not None and self.draw.from_clean:
-            return True
-        return all(scene.clean is not None for scene in self.scenes)
+        drawn = self.draw is not None and self.draw.from_clean
+        return drawn or all(scene.clean is not None for scene in self.scenes)
 
     @property
     def has_pairs(self) -> bool:
@@ -90,15 +84,15 @@ class SceneArray:
 
 
 def channels_first(pixels: Tensor) -> Tensor:
-    """View N×H×W×C pixels as N×C×H×W. The memory order is channels_last, which is the fast one for the network."""
+    """View N×H×W×C pixels as N×C×H×W, in channels_last order, which is the fast one for the network."""
     return pixels.permute(0, 3, 1, 2)
 
 
 def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
     """Hold whole scenes out for validation, all pages of a file together.
 
-    A single scene is split by rows: the last ones are held out. A fraction of 0 holds nothing out and 1 everything; in
-    between each part has at least one scene.
+    A single scene is split by rows: the last ones are held out. A fraction of 0 holds out nothing, and 1 everything. Otherwise
+    each part has at least one scene.
 
     Returns:
         The scenes to train on, those to validate on, and a line for the user or "".
@@ -108,15 +102,14 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     if len(scenes) == 1:
         (scene,) = scenes
         cut = round(scene.height * (1 - fraction))
-        upper, lower = replace(scene, rows=(0, cut)), replace(scene, rows=(cut, scene.height))
         line = f"there is one scene only: its last {scene.height - cut} rows are held out for validation"
-        return [upper], [lower], line
+        return [replace(scene, rows=(0, cut))], [replace(scene, rows=(cut, scene.height))], line
     groups = list(dict.fromkeys(scene.group for scene in scenes))
+    count = len(groups) if len(groups) > 1 else len(scenes)
+    held = min(max(1, round(fraction * count)), count - 1)
     if len(groups) == 1:
-        held = min(max(1, round(fraction * len(scenes))), len(scenes) - 1)
         line = f"all images are pages of one file: the last {held} are held out for validation"
         return list(scenes[:-held]), list(scenes[-held:]), line
-    held = min(max(1, round(fraction * len(groups))), len(groups) - 1)
     # Those with clean images first: PSNR needs them.
     known = {scene.group for scene in scenes if scene.clean is not None}
     order = sorted(np.random.default_rng([seed, 3]).permutation(len(groups)), key=lambda i: groups[i] not in known)
