@@ -29,11 +29,7 @@ def convert(rows: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
-    """Round floats to the dtype of the captures.
-
-    Raises:
-        InputError: if a value does not fit.
-    """
+    """Round floats to the dtype of the captures; raises InputError if a value does not fit."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     rounded = rows if dtype.kind == "f" else np.rint(rows)
     low, high = float(rounded.min()), float(rounded.max())
@@ -48,7 +44,7 @@ def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float
     """Copy one page into an H×W×C array, some rows at a time.
 
     Returns:
-        Its smallest and its largest value, and a digest of the copied pixels.
+        Smallest and largest value of the page, and a digest of the copied pixels.
 
     Raises:
         InputError: if the page is damaged, or a value is not finite or does not fit into the array's dtype.
@@ -70,10 +66,9 @@ def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float
 class OpenFile:
     """Keeps the last file open, since the next page is often in it. At most one file is open at a time."""
 
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._reader: ImageReader | None = None
-        self._error = ""
+    _path: Path | None = None
+    _reader: ImageReader | None = None
+    _error = ""
 
     def __enter__(self) -> Self:
         return self
