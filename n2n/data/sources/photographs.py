@@ -163,11 +163,10 @@ class Photographs(SampledPairs):
         return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.variation)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
-        kept = self._keep(held_out, clean)
-        store, digests = self._store(kept, clean), kept.note["digests"]
+        store, note = self._open(held_out, clean)
         if not held_out:
-            self._trained = digests
-        elif both := [f"{name} is {self._trained[d]}" for d, name in digests.items() if d in self._trained]:
+            self._trained = note["digests"]
+        elif both := [f"{name} is {self._trained[d]}" for d, name in note["digests"].items() if d in self._trained]:
             line = (
                 f"warning: {len(both)} held-out photographs are also trained on, so validation gives too good figures"
             )
@@ -179,11 +178,7 @@ class Photographs(SampledPairs):
         return self._fresh_pairs() if self.fresh else super().train_pairs()
 
     def clean_train_pairs(self) -> Store:
-        """Map the same training pairs with their clean images.
-
-        Raises:
-            InputError: if ``fresh`` is set.
-        """
+        """Map the same training pairs with their clean images; raises InputError if ``fresh`` is set."""
         if self.fresh:
             raise InputError("fresh pairs of photographs have no clean images: set the source's fresh to false")
         return super().clean_train_pairs()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from n2n.data.cache import Allocate, Cache, Kept
+from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Store
@@ -58,8 +58,8 @@ class SampledPairs(ABC):
     def _plan(self, held_out: bool) -> tuple[dict[str, Any], Callable[[], Photos]]:
         """Return the recipe of the training or validation pairs, and what opens their photographs."""
 
-    def _keep(self, held_out: bool, clean: bool) -> Kept:
-        """Map the pairs, V×N×C×H×W: two noisy views, and with ``clean`` the clean images. Make them first if missing."""
+    def _open(self, held_out: bool, clean: bool) -> tuple[PairStore, dict[str, Any]]:
+        """Map the pairs, after making them if the cache does not have them; returns the store and the note."""
         recipe, find = self._plan(held_out)
         recipe |= {"target": "clean"} if clean and not held_out else {}
 
@@ -70,14 +70,12 @@ class SampledPairs(ABC):
             _sample(views, photos, self.sampling, (self.seed, int(held_out)), title)
             return photos.note
 
-        return Cache(f"{self.kind}-{'val' if held_out else 'train'}", recipe, self.cache_dir).open(build)
-
-    def _store(self, kept: Kept, clean: bool) -> PairStore:
+        kept = Cache(f"{self.kind}-{'val' if held_out else 'train'}", recipe, self.cache_dir).open(build)
         views = torch.from_numpy(kept.array)
-        return PairStore(views[0], views[1], views[2] if clean else None, kept.note["remarks"])
+        return PairStore(views[0], views[1], views[2] if clean else None, kept.note["remarks"]), kept.note
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
-        return self._store(self._keep(held_out, clean), clean)
+        return self._open(held_out, clean)[0]
 
     def train_pairs(self) -> Store:
         """Map the training pairs, and make them first if the cache does not have them."""

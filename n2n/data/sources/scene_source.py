@@ -11,9 +11,8 @@ from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Draw, Store
-from n2n.data.stores.held_out import SceneStore
 from n2n.data.stores.patches import PatchStore
-from n2n.data.stores.scenes import Scene, split_scenes
+from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 from n2n.errors import InputError
 
 
