@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +29,11 @@ class SceneFiles:
     name: str
     captures: tuple[Frame, ...]
     clean: Frame | None = None
+
+    @classmethod
+    def of(cls, name: str, captures: Iterable[Frame], clean: Path | None, page: int = 0) -> Self:
+        """Return a scene whose clean image is a page of a file, if there is one."""
+        return cls(name, tuple(captures), Frame(clean, page) if clean is not None else None)
 
     @property
     def frames(self) -> tuple[Frame, ...]:

@@ -16,10 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Largest drift, in standard deviations of the noise, without a warning: 0.1 adds 1 % to the error of the network.
-_DRIFT = 0.1
-# Largest correlation of neighbouring pixels without a warning.
-_SPACE = 0.15
+# Figure of a report; largest value without a warning; its standard error times the square root of the number of pixels; text
+# and advice. A drift of 0.1 adds 1 % to the error of the network. It is the mean of a difference, which has the noise of both
+# captures.
+_PROBLEMS = (
+    (
+        "drift",
+        0.1,
+        2**0.5,
+        "brightness drifts between captures, by {:.2f} times the noise",
+        "the network learns their mean, and PSNR without clean images is too low",
+    ),
+    (
+        "space",
+        0.15,
+        1.0,
+        "the difference of two captures is correlated between neighbouring pixels ({:.2f})",
+        "something moved between the captures, or the noise is not white, as methods for single images need it",
+    ),
+)
 # No warning within this many standard errors: in small images chance alone passes the limits above.
 _ERRORS = 4
 # Largest correlation of the noise of two captures without a warning, as the median over the scenes, because fine texture
@@ -166,20 +181,12 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     """Return one line for each problem of the pairs, given with the names of their scenes."""
     lines = []
     different = [(name, report) for name, report in reports if not report.identical]
-    # Limit, standard error times the square root of the number of pixels, values, text and advice. The drift is the mean of a
-    # difference, which has the noise of both captures.
-    drift = "brightness drifts between captures, by {:.2f} times the noise"
-    means = "the network learns their mean, and PSNR without clean images is too low"
-    space = "the difference of two captures is correlated between neighbouring pixels ({:.2f})"
-    moved = "something moved between the captures, or the noise is not white, as methods for single images need it"
-    for limit, error, values, text, advice in (
-        (_DRIFT, 2**0.5, [report.drift for _, report in different], drift, means),
-        (_SPACE, 1.0, [report.space for _, report in different], space, moved),
-    ):
+    for figure, limit, error, text, advice in _PROBLEMS:
+        values = [(getattr(report, figure), name, report.pixels) for name, report in different]
         found = [
             (abs(value), name, value)
-            for (name, report), value in zip(different, values, strict=True)
-            if abs(value) > max(limit, _ERRORS * error / report.pixels**0.5)
+            for value, name, pixels in values
+            if abs(value) > max(limit, _ERRORS * error / pixels**0.5)
         ]
         if found:
             _, name, worst = max(found)

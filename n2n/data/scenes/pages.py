@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,30 +64,20 @@ def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float
     return low, high, digest.digest()
 
 
-class OpenFile:
+class OpenFile(ExitStack):
     """Keeps the last file open, since the next page is often in it. At most one file is open at a time."""
 
     _path: Path | None = None
     _reader: ImageReader | None = None
     _error = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
     def open(self, frame: Frame, expected: ImageFormat) -> ImageReader:
-        """Open the file of a frame, unless it is open.
-
-        Raises:
-            InputError: if it cannot be opened, or its format has changed.
-        """
+        """Open the file of a frame, unless it is open; raises InputError if that fails, or its format has changed."""
         if frame.path != self._path:
-            self._close()
-            self._path = frame.path
+            self.close()
+            self._path, self._reader = frame.path, None
             try:
-                self._reader = open_image(frame.path)
+                self._reader = self.enter_context(open_image(frame.path))
             except InputError as error:
                 # Kept for the other pages, so that a large stack is not opened again for each of them.
                 self._error = str(error)
@@ -95,8 +86,3 @@ class OpenFile:
         if ImageFormat.of(self._reader) != expected or frame.page >= self._reader.pages:
             raise InputError(f"{frame.path} changed while it was read")
         return self._reader
-
-    def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        self._path = self._reader = None

@@ -78,8 +78,7 @@ def _leaves(size: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDAr
     count = len(radii)
     labels = Image.new("I", (size, size), 0)
     paint = ImageDraw.Draw(labels)
-    centres = rng.uniform(-0.1 * size, 1.1 * size, (count, 2))
-    kinds = rng.integers(0, 6, count)
+    centres, kinds = rng.uniform(-0.1 * size, 1.1 * size, (count, 2)), rng.integers(0, 6, count)
     stretch = rng.uniform(0.4, 1.0, (count, 2))
     for leaf in range(1, count):
         (x, y), r = centres[leaf].tolist(), float(radii[leaf])
@@ -113,12 +112,10 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     strength = (rng.uniform(0.03, 0.15) * np.exp(rng.normal(0, 0.9, count))).clip(0, 0.25).astype(np.float32)
     kind = rng.integers(0, len(textures), count)
     shift = rng.integers(0, period, (2, count))
-    zoom = rng.choice(np.array([1, 1, 2], np.intp), count)
-
-    y, x = np.arange(size, dtype=np.float32)[:, None], np.arange(size, dtype=np.float32)[None, :]
-    z = zoom[labels]
-    rows = (np.arange(size)[:, None] * z + shift[0][labels]) % period
-    columns = (np.arange(size)[None, :] * z + shift[1][labels]) % period
+    zoom = rng.choice(np.array([1, 1, 2], np.intp), count)[labels]
+    y, x = np.arange(size, dtype=np.float32)[:, None], np.arange(size, dtype=np.float32)
+    rows = (np.arange(size)[:, None] * zoom + shift[0][labels]) % period
+    columns = (np.arange(size) * zoom + shift[1][labels]) % period
     detail = textures[kind[labels], rows, columns] * strength[labels]
     detail += (x - centres[labels, 0]) * slope[0][labels] + (y - centres[labels, 1]) * slope[1][labels]
     pixels = base[labels] + detail[..., None]
@@ -172,9 +169,7 @@ class DeadLeaves(SampledPairs):
 
     def _plan(self, held_out: bool) -> tuple[dict[str, Any], Callable[[], Photos]]:
         pairs, each = self.counts[held_out], self.crops_per_image
-        recipe = self._recipe(
-            held_out, source="dead leaves", version=2, pairs=pairs, crops_per_image=each, size=self.size
-        )
+        own = {"source": "dead leaves", "version": 2, "pairs": pairs, "crops_per_image": each, "size": self.size}
 
         def find() -> Photos:
             images, textures = -(-pairs // each), texture_bank(self.seed)
@@ -185,4 +180,4 @@ class DeadLeaves(SampledPairs):
 
             return Photos(images, photo, pairs, {"remarks": [f"{pairs} pairs from {images} generated images"]})
 
-        return recipe, find
+        return self._recipe(held_out, **own), find

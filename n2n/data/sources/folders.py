@@ -68,11 +68,8 @@ def _scenes(
     captures: Mapping[str, Sequence[Path]], clean: Mapping[str, Path]
 ) -> tuple[list[SceneFiles], list[str], list[str]]:
     """Make scenes of the names with two files or more; returns them, a line for the user, and the other names."""
-    scenes = [
-        SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
-        for name, files in captures.items()
-        if len(files) > 1
-    ]
+    several = [(name, files) for name, files in captures.items() if len(files) > 1]
+    scenes = [SceneFiles.of(name, map(Frame, files), clean.get(name)) for name, files in several]
     line = f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"
     return scenes, [line], [name for name, files in captures.items() if len(files) == 1]
 
@@ -212,11 +209,7 @@ class Stack(SceneSource):
         counted, unreadable = count_pages(files)
         single = [file.name for _, file, pages in counted if pages < 2]
         scenes = [
-            SceneFiles(
-                name,
-                tuple(Frame(file, page) for page in range(pages)),
-                Frame(clean[name]) if name in clean else None,
-            )
+            SceneFiles.of(name, (Frame(file, page) for page in range(pages)), clean.get(name))
             for name, file, pages in counted
             if pages > 1
         ]

@@ -31,9 +31,7 @@ def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
 def subsample(images: Tensor, pick: Tensor) -> Tensor:
     """Take the chosen pixel of each 2×2 cell: N×C×H×W and N×1×H/2×W/2 -> N×C×H/2×W/2."""
     N, C, H, W = images.shape
-    cells = (
-        images[..., : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2).permute(0, 1, 2, 4, 3, 5).flatten(4)
-    )
+    cells = images[..., : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2).transpose(3, 4).flatten(4)
     return cells.gather(-1, pick[..., None].expand(-1, C, -1, -1, -1))[..., 0]
 
 
@@ -133,11 +131,7 @@ def _single_scenes(
     counted, unreadable = count_pages(files)
     # The clean image of a page is the same page of the clean file, if it has that page.
     scenes = [
-        SceneFiles(
-            f"{name}[{page}]" if pages > 1 else name,
-            (Frame(file, page),),
-            Frame(clean[name], page) if name in clean else None,
-        )
+        SceneFiles.of(f"{name}[{page}]" if pages > 1 else name, [Frame(file, page)], clean.get(name), page)
         for name, file, pages in counted
         for page in range(pages)
     ]
