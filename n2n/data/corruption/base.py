@@ -57,14 +57,7 @@ Level = float | tuple[float, float]
 
 
 def check_level(name: str, level: Level, most: float = math.inf, above: bool = False) -> None:
-    """Raise InputError unless a level, a number or a range (low, high), lies in 0 to ``most``.
-
-    Args:
-        name: name of the parameter, for the message.
-        level: the level.
-        most: largest level.
-        above: whether 0 itself is refused.
-    """
+    """Raise InputError unless a level, a number or a range (low, high), lies in 0 to ``most``; ``above`` refuses 0, too."""
     ends = tuple(level) if isinstance(level, tuple | list) else (level, level)
     good = len(ends) == 2 and all(math.isfinite(end) and 0 <= end <= most and not (above and end == 0) for end in ends)
     if not good or ends[0] > ends[1]:
