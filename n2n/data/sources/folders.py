@@ -107,11 +107,7 @@ class Folders(SceneSource):
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turn a naming pattern, such as ``{scene}_{capture}.png``, into a regular expression.
-
-    Raises:
-        InputError: unless ``{scene}`` and ``{capture}`` are in it, once each.
-    """
+    """Turn a naming pattern, with ``{scene}`` and ``{capture}`` once each, into a regular expression."""
     parts = re.split(r"(\{\w*\})", pattern)
     if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
         raise InputError(

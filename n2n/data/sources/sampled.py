@@ -22,14 +22,7 @@ from n2n.data.stores.pairs import PairStore
 
 
 class Photos(NamedTuple):
-    """Photographs to cut pairs from.
-
-    Attributes:
-        number: of photographs.
-        photo: returns the i-th one, H×W×C uint8.
-        pairs: number of pairs, divided as evenly as possible.
-        note: what the cache keeps with the pairs, among it ``remarks``.
-    """
+    """The number of photographs, the i-th of them (H×W×C uint8), the number of pairs, and the note that the cache keeps."""
 
     number: int
     photo: Callable[[int], Pixels]
