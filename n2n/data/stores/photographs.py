@@ -77,13 +77,7 @@ class CropVariation:
             raise InputError(f"turn is {self.turn}: expected an angle from 0 to 180 degrees")
 
     def draw(self, sizes: NDArray[np.int64], sampling: PixelSampling, rng: np.random.Generator) -> Crops:
-        """Draw a crop of each photograph. If it does not fit, its cells are made smaller.
-
-        Args:
-            sizes: height and width of the photographs in pixels, N×2.
-            sampling: number of cells, and their side before zoom.
-            rng: random numbers of the crops.
-        """
+        """Draw a crop of each photograph, given their heights and widths, N×2. Cells of crops that do not fit shrink."""
         N, most, turn = len(sizes), math.log(self.zoom), math.radians(self.turn)
         sides, angles = sampling.cell * np.exp(rng.uniform(-most, most, N)), rng.uniform(-turn, turn, N)
         cos, sin = sides * np.cos(angles), sides * np.sin(angles)

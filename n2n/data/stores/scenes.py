@@ -156,13 +156,10 @@ class SceneStore(SceneArray):
 
 
 def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
-    """Hold whole scenes out for validation, all pages of a file together.
+    """Hold whole scenes out; returns those to train on, those to validate on, and a line for the user or "".
 
-    A single scene is split by rows: the last ones are held out. A fraction of 0 holds out nothing, and 1 everything. Otherwise
-    each part has at least one scene.
-
-    Returns:
-        The scenes to train on, those to validate on, and a line for the user or "".
+    All pages of a file stay together. A single scene is split by rows: the last ones are held out. A fraction of 0 holds out
+    nothing, and 1 everything. Otherwise each part has at least one scene.
     """
     if fraction in (0, 1):
         return (list(scenes), [], "") if fraction == 0 else ([], list(scenes), "")
