@@ -91,19 +91,11 @@ def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat
 def survey(
     scenes: Sequence[SceneFiles], channels: int | None, least: int
 ) -> tuple[list[SceneFiles], dict[Frame, ImageFormat], tuple[int, np.dtype[Any]], list[str]]:
-    """Open every file once, and leave out unusable images and those that have not the format of most captures.
+    """Open every file once, and leave out unusable images, and scenes of fewer than ``least`` captures.
 
-    Args:
-        scenes: the scenes.
-        channels: 1 or 3; None for those of most captures.
-        least: smallest number of captures of a scene.
-
-    Returns:
-        The remaining scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines
-        for the user on the images that were left out.
-
-    Raises:
-        InputError: if nothing remains.
+    Captures must have the dtype of most captures, and the channels of most if ``channels`` is None. Returns the remaining
+    scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines for the user on the
+    images that were left out. Raises InputError if nothing remains.
     """
     formats, unreadable = _read_formats(scenes)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)

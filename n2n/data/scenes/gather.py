@@ -29,10 +29,7 @@ def default_range(dtype: np.dtype[Any], smallest: float, largest: float) -> tupl
 
     For uint8 they are 0 and 255. For other unsigned integers they are 0 and the largest value of the bits in use (4095 for a
     12-bit camera), at least 255. For floats and signed integers they are 0 and 1 if all values lie between, else the smallest
-    value (0 if none is negative) and the largest.
-
-    Raises:
-        InputError: if all floats or signed integers are the same number.
+    value (0 if none is negative) and the largest. If all of these are one number, InputError is raised.
     """
     if dtype == np.uint8:
         return 0.0, 255.0

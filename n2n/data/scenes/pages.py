@@ -42,13 +42,9 @@ def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
 
 
 def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float, float, bytes]:
-    """Copy one page into an H×W×C array, some rows at a time.
+    """Copy one page into an H×W×C array; returns its smallest and largest value, and a digest of the copied pixels.
 
-    Returns:
-        Smallest and largest value of the page, and a digest of the copied pixels.
-
-    Raises:
-        InputError: if the page is damaged, or a value is not finite or does not fit into the array's dtype.
+    Raises InputError if the page is damaged, or a value is not finite or does not fit into the array's dtype.
     """
     low, high, digest = np.inf, -np.inf, hashlib.blake2b(digest_size=16)
     for top in range(0, into.shape[0], _ROWS):
