@@ -34,12 +34,8 @@ def default_cache() -> Path:
 def stamp(path: Path) -> list[Any] | None:
     """Return values that change when a file is written or replaced, for the recipe of an array that is made from it.
 
-    Args:
-        path: a file, or a folder that is one image (a zarr array).
-
-    Returns:
-        Size in bytes, times of the last change of content and of inode in ns, and inode; for a folder the number of its entries
-        and a digest of their stamps. None for a missing file.
+    These are the size in bytes, the times of the last change of content and of inode in ns, and the inode; for a folder that is
+    one image (a zarr array) the number of its entries and a digest of their stamps; None for a missing file.
     """
 
     def of(file: Path) -> list[int]:
