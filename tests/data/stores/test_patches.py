@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from n2n.data.stores.held_out import SceneStore
 from n2n.data.stores.patches import PatchStore
-from n2n.data.stores.scenes import Scene, split_scenes
+from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 
 
 def flat(*shapes: tuple[int, int, int]) -> tuple[np.ndarray, list[Scene]]:
