@@ -118,6 +118,12 @@ def claim_version(folder: Path) -> int:
 
 
 def last_run(folder: Path) -> Path | None:
-    """Return the newest run in ``lightning_logs/NAME`` that has a last checkpoint, if there is one."""
-    found = [(number, run) for number, run in versions(folder) if (run / "checkpoints" / LAST).is_file()]
+    """Return the newest run in ``lightning_logs/NAME`` that has a last checkpoint, or the one before it; None if none has."""
+    found = [(number, run) for number, run in versions(folder) if last_checkpoint(run)]
     return max(found)[1] if found else None
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """Return ``last.ckpt`` of a run, ``before_last.ckpt`` if that is missing, or None."""
+    paths = [run / "checkpoints" / name for name in (LAST, BEFORE)]
+    return next((path for path in paths if path.is_file()), None)

@@ -23,11 +23,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.config import checkpoint_config, read_checkpoint
-from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
+from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
+from n2n.module.probe import is_constant
 from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
 from n2n.system.yaml_files import load_yaml
@@ -35,7 +36,7 @@ from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, write_facts
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
@@ -84,8 +85,12 @@ class TrainingCLI(LightningCLI):
     def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self.command, *args = args
         self._folder, self._callbacks = folder, callbacks
-        last = folder / "checkpoints" / LAST if folder is not None else None
-        if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
+        last = last_checkpoint(folder) if folder is not None else None
+        if last is not None and option(args, "--ckpt_path") is None:
+            if last.name != LAST:
+                rank_zero_info(
+                    f"Warning: {last.with_name(LAST)} is missing: continuing from {last}, the checkpoint before it"
+                )
             args = [*args, "--ckpt_path", str(last)]
         self._ckpt_path = option(args, "--ckpt_path")
         if self._ckpt_path is not None:
@@ -252,6 +257,13 @@ class TrainingCLI(LightningCLI):
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
         rank_zero_info(describe_figures(kept))
+        if is_worse_than_noisy(kept):
+            constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
+            rank_zero_info(
+                f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and check "
+                f"the pairs and their value_range (above). Checkpoint: {best}"
+            )
+            return
         quoted = shlex.quote(str(best))
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
