@@ -260,8 +260,8 @@ class TrainingCLI(LightningCLI):
         if is_worse_than_noisy(kept):
             constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
             rank_zero_info(
-                f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and check "
-                f"the pairs and their value_range (above). Checkpoint: {best}"
+                f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
+                f"check the pairs and their value_range (above). Checkpoint: {best}"
             )
             return
         quoted = shlex.quote(str(best))
