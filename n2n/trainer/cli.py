@@ -96,7 +96,9 @@ class TrainingCLI(LightningCLI):
         if self._ckpt_path is not None:
             self._ckpt_path = str(find_checkpoint(self._ckpt_path))
             args = [*args, "--ckpt_path", self._ckpt_path]
-        self._trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
+        trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
+        parts = {"model": DenoisingModule, "data": PairDataModule}
+        self._checkpoint = {} if self._ckpt_path is None else checkpoint_config(self._ckpt_path, parts, trust)
         super().__init__(
             DenoisingModule,
             PairDataModule,
@@ -123,10 +125,8 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--ckpt_path", type=str | None, help=f"{describe_checkpoint()}; fit resumes its training.")
         parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
-        if self._ckpt_path is not None:
-            # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
-            parts = {"model": DenoisingModule, "data": PairDataModule}
-            parser.set_defaults(checkpoint_config(self._ckpt_path, parts, self._trust))
+        # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
+        parser.set_defaults(self._checkpoint)
         if self.command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
