@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,19 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, check_piece, refusing_damage
 from n2n.data.images.pictures import exif_block
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
-from n2n.errors import InputError, reason
+from n2n.errors import InputError
 from n2n.system.files import file_size
 
 _JPEG = 7
-# Decoders that return no more bytes than they are asked for, whatever the data say: none, CCITT, LZW, Deflate, PackBits, LZMA,
-# Zstandard. JPEG states its own size, which is checked.
+# Decoders that never return more bytes than requested: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard. A JPEG piece
+# states its own size, which is checked.
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
-# Largest number of bytes that a compression can make of one, so that a size beyond it is a lie. Uncompressed samples of less
-# than 8 bits are unpacked too.
+# Most bytes that one compressed byte can become; a file that claims more is damaged. Uncompressed samples of less than 8 bits
+# are unpacked too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 274, 282, 283, 296, 34675
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
@@ -35,30 +34,22 @@ class TiffReader(ImageReader):
     """A TIFF or BigTIFF file. Its pages are its images, in their order, without reduced copies.
 
     1-bit images become uint8 (0 and 255), palette and CMYK images RGB. RGB images have 3 channels, others as many as samples.
-    Opacity, and what an RGB image has beyond its colours, are extra samples.
+    Opacity is an extra sample, and so are all samples of an RGB image after its colours.
 
     Attributes:
         tiff: the open file.
-        converted: whether its stored samples are not what ``rows`` returns, as with palettes.
+        converted: whether ``rows`` returns other samples than the stored ones, as with palettes.
         first: its first page.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        if (size := file_size(path)) == 0:
-            raise InputError(f"{path} is empty (0 bytes): expected a TIFF image")
-        check_directories(path, size)
-        try:
+    def _open(self) -> None:
+        if (size := file_size(self.path)) == 0:
+            raise InputError(f"{self.path} is empty (0 bytes): expected a TIFF image")
+        check_directories(self.path, size)
+        with refusing_damage(self.path, "a whole TIFF image", " or not a TIFF image"):
             # OME metadata may name other files, which would be opened.
-            self.tiff = tifffile.TiffFile(path, is_ome=False)
-        except Exception as error:  # of many kinds
-            raise InputError(f"{path} is damaged or not a TIFF image ({reason(error)})") from None
-        try:
-            with refusing_damage(path, "a whole TIFF image"):
-                self._describe(size)
-        except BaseException:
-            self.tiff.close()
-            raise
+            self.tiff = self._files.enter_context(tifffile.TiffFile(self.path, is_ome=False))
+            self._describe(size)
 
     def _describe(self, size: int) -> None:
         pages = [page for page in self.tiff.pages if isinstance(page, tifffile.TiffPage | tifffile.TiffFrame)]
@@ -103,7 +94,6 @@ class TiffReader(ImageReader):
         turned = first.tags.valueof(_ORIENTATION)
         exif = exif_block(int(turned)) if isinstance(turned, int) else None
         self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
-        self._check()
 
     def _find_offsets(self, size: int) -> list[int]:
         page_bytes = math.prod(self.first.shaped) * self._stored.itemsize
@@ -134,10 +124,7 @@ class TiffReader(ImageReader):
                     )
         width = first.tilewidth if first.is_tiled else self.width
         piece = self._block * width * self._contig * self._stored.itemsize
-        if piece > MAX_BLOCK:
-            raise InputError(
-                f"{self.path} is stored in pieces of {piece / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips or tiles"
-            )
+        check_piece(self.path, piece)
         longest = max(max(page.databytecounts) for page in self._pages)
         most = longest * _MOST_RATIO.get(int(first.compression), MAX_BLOCK)
         if most < piece:
@@ -173,7 +160,7 @@ class TiffReader(ImageReader):
         return whole.reshape(*shape[:2], -1).astype(self._stored.newbyteorder("="), copy=False)
 
     def _read_pieces(self, page: int, start: int, stop: int) -> Array:
-        """Decode the strips or tiles of some rows, of which the first is a piece's first row."""
+        """Decode the strips or tiles of rows. Row ``start`` is the first row of a strip or tile."""
         source, first, file = self._pages[page], self.first, self.tiff.filehandle
         rows = np.empty((stop - start, self.width, self._planes * self._contig), self._stored.newbyteorder("="))
         for plane in range(self._planes):
@@ -214,11 +201,6 @@ class TiffReader(ImageReader):
             return None
         source = self._pages[page]
         return source.tags if isinstance(source, tifffile.TiffPage) else source.aspage().tags
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self.tiff.close()
 
 
 def _in_one_piece(page: Any) -> bool:
