@@ -1,4 +1,4 @@
-"""Images in tiles: where tiles lie, how they are blended, and images of any height as bands, which are rows of tiles."""
+"""Positions and blending weights of tiles, and denoising of images of any height in bands, which are rows of tiles."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from n2n.denoiser.receptive_field import ReceptiveField
 
-# Tiles start at multiples of this, or of the network's stride where that is larger; in pixels.
+# Tiles start at multiples of this, or of the network's stride if that is larger; in pixels.
 GRID = 16
-# Overlap, in pixels, for networks that see the whole image; and the largest for the others.
+# Overlap, in pixels, for networks that see the whole image, and the largest overlap for others.
 _GLOBAL_OVERLAP = 64
 _MAX_OVERLAP = 256
 
@@ -43,7 +43,7 @@ def spans(length: int, tile: int, overlap: int, margin: int, device: torch.devic
     Args:
         length: of the axis, in pixels.
         tile: pixels from one span to the next.
-        overlap: pixels that a span extends beyond its own on each side.
+        overlap: pixels that a span extends on each side.
         margin: pixels to discard, at most ``overlap``.
         device: of the weights.
     """
@@ -73,7 +73,7 @@ class Tiling:
 
     Attributes:
         tile: pixels from one tile to the next.
-        overlap: pixels that a tile extends beyond its own on each side.
+        overlap: pixels that a tile extends on each side.
         margin: pixels of the overlap that are discarded.
     """
 
@@ -83,12 +83,12 @@ class Tiling:
 
     @classmethod
     def plan(cls, field: ReceptiveField, tile: int, overlap: int | None) -> Tiling:
-        """Round sizes up to the grid; choose, unless it is given, an overlap that covers the receptive field."""
+        """Round sizes up to the grid; by default choose an overlap that covers the receptive field."""
         grid = max(GRID, field.stride)
         if overlap is None:
             overlap = _GLOBAL_OVERLAP if field.margin is None else min(field.margin, _MAX_OVERLAP)
         overlap = -(-overlap // grid) * grid
-        # Where the overlap does not cover the field, half of it is discarded and the other half blends what remains.
+        # If the overlap does not cover the receptive field, discard half of it and blend the other half.
         margin = field.margin if field.margin is not None and field.margin <= overlap else overlap // 2
         # A tile must not overlap the tile after the next.
         tile = max(-(-tile // grid) * grid, 2 * overlap)
@@ -106,7 +106,7 @@ def denoise_bands(
     """Denoise images of any height, one row of tiles in memory at a time.
 
     Args:
-        read: returns rows start to stop, N×C×(stop - start)×W; the rows are read in order, each once.
+        read: returns rows start to stop, N×C×(stop - start)×W; called once for each row, in order.
         size: H and W.
         tiling: how to divide the images.
         forward: denoises tiles N×C×h×w.
