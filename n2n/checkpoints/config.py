@@ -12,7 +12,7 @@ from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.checkpoints.on_disk import BEFORE
 from n2n.checkpoints.rebuild import check_backbone, load_checkpoint
 from n2n.errors import InputError
-from n2n.system.nested import nested_values
+from n2n.system.yaml_files import nested_values
 
 # Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
 _PROTOCOL = re.compile("://|::")
