@@ -102,8 +102,9 @@ def look() -> Iterator[None]:
         "svg.hashsalt": "n2n",
     }
     # For characters that the font lacks, the PNG shows a box. The SVG contains them.
-    level = logging.getLogger("matplotlib.font_manager").level
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         # The user's matplotlibrc must not change the figures.
         with mpl.rc_context(), warnings.catch_warnings():
@@ -112,7 +113,7 @@ def look() -> Iterator[None]:
             mpl.rcParams.update(settings)
             yield
     finally:
-        logging.getLogger("matplotlib.font_manager").setLevel(level)
+        logger.setLevel(level)
 
 
 def legend(

@@ -51,11 +51,8 @@ class TrainedNetwork:
     def __call__(self, noisy: Tensor) -> Tensor:
         """Denoise tiles. If a batch does not fit into the memory, halve it and later batches of its size.
 
-        Args:
-            noisy: N×C×h×w float32 in [0, 1] on the device. :meth:`check_channels` accepts C.
-
-        Raises:
-            InputError: if the backbone cannot take such images, or a single tile does not fit into the memory.
+        ``noisy`` is N×C×h×w float32 in [0, 1] on the device. Raises InputError if the backbone cannot take such images, or a
+        single tile does not fit into the memory.
         """
         N, (h, w) = len(noisy), noisy.shape[2:]
         if self._most is not None and N > 1 and N * h * w > self._most:

@@ -53,17 +53,10 @@ def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]
 def denoise_image(
     denoiser: Denoiser, image: ImageReader, survey: Survey, strips: Iterator[NDArray[Any]]
 ) -> Iterator[NDArray[Any]]:
-    """Denoise an open image, each page by itself.
-
-    Args:
-        denoiser: to use.
-        image: the image.
-        survey: of its values.
-        strips: from :meth:`ImageReader.strips`. Each is read only when it is needed.
+    """Denoise an open image, each page by itself; take ``strips`` from :meth:`ImageReader.strips` as they are needed.
 
     Yields:
-        Rows of all pages in order, rows×W×(C + extra) in the image's dtype, for :meth:`ImageWriter.write`. Extra samples, such
-        as opacity, are copied.
+        Rows of all pages in order, rows×W×(C + extra) in the image's dtype. Extra samples, such as opacity, are copied.
 
     Raises:
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.

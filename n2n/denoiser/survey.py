@@ -38,7 +38,7 @@ class Survey:
         """Raise InputError for NaN, infinity and values far outside the range, which a network would spread over the image."""
         if max(self.most, -self.least) - scale.low > FLOAT32_SAFE * (scale.high - scale.low):
             raise InputError(
-                f"its values go from {self.least:g} to {self.most:g}, too far from the range of {scale}: replace them first"
+                f"its values go from {self.least:g} to {self.most:g}, too far from the range of {scale}: replace them"
             )
         if self.bad:
             raise InputError(f"{self.bad:,} values are NaN or infinite: replace them first")

@@ -20,13 +20,7 @@ _MAX_OVERLAP = 256
 
 @dataclass(frozen=True)
 class Span:
-    """The pixels that a tile covers along one axis, and their weights in the blend.
-
-    Attributes:
-        start: first pixel.
-        stop: the pixel after the last.
-        weight: one number for each pixel; the weights of all spans add up to 1 everywhere.
-    """
+    """The pixels that a tile covers along one axis, and their weights, which add up to 1 over all spans."""
 
     start: int
     stop: int
@@ -34,18 +28,11 @@ class Span:
 
 
 def spans(length: int, tile: int, overlap: int, margin: int, device: torch.device | None = None) -> list[Span]:
-    """Divide an axis into overlapping spans on the grid.
+    """Divide an axis of ``length`` pixels into overlapping spans; the arguments are those of :class:`Tiling`.
 
     Neighbours share ``2 * overlap`` pixels. The outermost ``margin`` pixels of each have weight 0, because the output there
     depends on pixels outside the tile. Between the margins a cosine fades from one span to the next. At the ends of the axis
     the weight is 1 up to the edge.
-
-    Args:
-        length: of the axis, in pixels.
-        tile: pixels from one span to the next.
-        overlap: pixels that a span extends on each side.
-        margin: pixels to discard, at most ``overlap``.
-        device: of the weights.
     """
     count = max(1, -(-(length - overlap) // tile))
     cuts = [i * tile for i in range(count)] + [length]
@@ -103,18 +90,10 @@ def denoise_bands(
     batch: int,
     device: torch.device | None = None,
 ) -> Iterator[Tensor]:
-    """Denoise images of any height, one row of tiles in memory at a time.
+    """Denoise images of a size (H, W), one row of tiles in memory at a time; yield finished rows, N×C×h×W, in order.
 
-    Args:
-        read: returns rows start to stop, N×C×(stop - start)×W; called once for each row, in order.
-        size: H and W.
-        tiling: how to divide the images.
-        forward: denoises tiles N×C×h×w.
-        batch: tiles at once.
-        device: of the rows and the tiles; by default the CPU.
-
-    Yields:
-        Finished rows, N×C×h×W, in order.
+    ``read`` returns rows start to stop, N×C×(stop - start)×W, on the device; it is called once for each row, in order.
+    ``forward`` denoises ``batch`` tiles, N×C×h×w, at once.
     """
     H, W = size
     down = spans(H, tiling.tile, tiling.overlap, tiling.margin, device)

@@ -20,26 +20,16 @@ _FREE |= {"enable_progress_bar", "enable_model_summary", "enable_checkpointing",
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training of a comparison.
+    """A training of a comparison."""
 
-    Attributes:
-        label: its name in the table; the same for all seeds.
-        seed: of the run if seeds are compared, otherwise None.
-        args: of ``n2n fit``.
-        folder: of the run.
-        config: the whole configuration, as it will be saved.
-    """
-
-    label: str
-    seed: int | None
-    args: tuple[str, ...]
+    label: str  # in the table; the same for all seeds
+    seed: int | None  # None unless seeds are compared
+    args: tuple[str, ...]  # of n2n fit
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # the whole configuration, as it will be saved
 
     def progress(self) -> tuple[Run | None, bool]:
-        """Return the run, or None if it has not begun, and whether it is done.
-
-        If the run has trained for longer than the budget, it is cut off after the last epoch within the budget.
+        """Return the run, or None if it has not begun, and whether it is done. Epochs beyond the budget are cut off.
 
         Raises:
             InputError: if the folder holds a run of another configuration, or one whose time was not counted.

@@ -21,7 +21,7 @@ from n2n.system.options import option
 
 # Bytes of a folder's name; file systems allow 255.
 _MOST_BYTES = 200
-_NO_CHECKPOINT = "--ckpt_path is not for a comparison: an interrupted run goes on by itself"
+_NO_CHECKPOINT = "--ckpt_path is not for a comparison: what was interrupted goes on by itself"
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,9 @@ def plan(
 ) -> list[Job]:
     """Plan a comparison. All configurations are parsed, so that mistakes are found before the first training.
 
-    Args:
-        configs: paths of configurations, or names of bundled ones.
-        variations: each combination of their values is trained.
-        seeds: of the runs; if there are none, the configuration sets the seed.
-        options: of ``n2n fit``, the same for all.
-        name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
-        further_options: of ``n2n compare``, which are suggested for misspelt options.
-        base: a configuration that is read before each of the others, or None.
+    ``options`` are those of ``n2n fit``, the same for all runs, and ``further_options`` those of ``n2n compare``, which are
+    suggested for misspelt ones. The other arguments are options of the command. Each run gets a folder in
+    ``lightning_logs/NAME``.
 
     Raises:
         InputError: if a configuration is missing or wrong, two have the same name, or an option is not for a comparison.
@@ -138,9 +133,7 @@ def _check(config: dict[str, Any]) -> None:
     seconds(trainer["max_time"])
     if trainer["max_epochs"] == -1 and anneals(config["model"]["loss"]):
         name = config["model"]["loss"]["class_path"].rpartition(".")[2]
-        raise InputError(
-            f"the loss {name} depends on the number of epochs, which is open: give --epochs, not --minutes"
-        )
+        raise InputError(f"the loss {name} depends on the number of epochs: give --epochs, not --minutes")
 
 
 def _class_key(key: str) -> str:

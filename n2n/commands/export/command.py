@@ -78,12 +78,7 @@ def export(
 
     The exported network takes whole images, N×C×H×W float32 in [0, 1], so its memory grows with them. It clips nothing.
 
-    Args:
-        ckpt_path: written by ``n2n fit``, or the name of a checkpoint that comes with n2n.
-        file_format: "onnx", or "torch" for ``torch.export.load``.
-        output: the file to write; by default the checkpoint's name in the current folder.
-        overwrite: whether to replace a file that exists.
-        trust: packages whose classes the checkpoint may name, beside n2n's.
+    The arguments are the options of the command.
 
     Raises:
         InputError: if the checkpoint cannot be read, the network cannot be exported or differs from the checkpoint, or the
@@ -119,8 +114,7 @@ def export(
     return Exported(path, channels, sides, shapes, worst)
 
 
-def main(args: list[str]) -> int:
-    """Run ``n2n export`` with the command line after ``export``."""
+def _parser() -> CommandParser:
     purpose = "Write a checkpoint's network to a file for other programs, and check it against the checkpoint."
     parser = CommandParser("export", description=purpose)
     parser.add_argument("--ckpt_path", type=Path, required=True, help=describe_checkpoint())
@@ -130,7 +124,12 @@ def main(args: list[str]) -> int:
     parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=TRUST_HELP)
-    options = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    """Run ``n2n export`` with the command line after ``export``."""
+    options = _parser().parse_args(args)
     done = export(options.ckpt_path, options.format, options.output, options.overwrite, options.trust)
     layout = f"N×{done.channels}×{done.sides}"
     print(f"{done.path}: {done.path.stat().st_size:,} bytes")

@@ -64,11 +64,7 @@ def _takes(backbone: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def find_sides(backbone: nn.Module, channels: int) -> Sides:
-    """Find the sizes that a backbone takes: all, multiples of a power of two, or those of one width.
-
-    Raises:
-        InputError: if it takes none of these.
-    """
+    """Find the sizes that a backbone takes: all, multiples of a power of two, or those of one width."""
     choices = [Sides(step) for step in (1, 2, 4, 8, 16, 32, 64)]
     if isinstance(width := getattr(backbone, "width", None), int) and width > 0:
         choices.append(Sides(width=width))  # as Model1
@@ -94,14 +90,9 @@ def _axes(sides: Sides) -> dict[int, Any]:
 
 
 def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedProgram, Sides]:
-    """Capture the backbone's graph for all N, H and W that it takes.
+    """Capture the backbone's graph for all N, H and W that it takes; return it, and ``sides`` with the least valid H and W.
 
-    Returns:
-        The graph, and ``sides`` with the least H and W that it is valid for. These are more than 1 for networks that pad by
-        reflection, or pool and interpolate.
-
-    Raises:
-        InputError: if it cannot be captured, or only for some sizes.
+    The least H and W are more than 1 for networks that pad by reflection, or pool and interpolate.
     """
     # No size is 1 here, because the exporter would take it as a constant.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))

@@ -36,21 +36,13 @@ def _warn(line: str) -> None:
 
 
 def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list[Path]:
-    """Draw the curves and the strips of runs.
+    """Draw runs into the folder ``output``, with at most ``images`` rows in a strip; return the files.
 
     Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, and one of all if they show the same images.
     Warns of runs that cannot be drawn.
 
-    Args:
-        folders: of the runs.
-        output: the folder to write to; made if it is missing, and files of an earlier report in it are replaced.
-        images: the largest number of rows of a strip.
-
-    Returns:
-        The files.
-
     Raises:
-        InputError: if none of the folders has a run with a whole epoch, the output cannot be written, or matplotlib is missing.
+        InputError: if no run has a whole epoch, the output cannot be written, or matplotlib is missing.
     """
     require_matplotlib("n2n report")
     if images < 1:
@@ -107,15 +99,19 @@ def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
     return path
 
 
-def main(args: list[str]) -> int:
-    """Run ``n2n report`` with the command line after ``report``."""
+def _parser() -> CommandParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = CommandParser("report", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=kind)
     add = parser.add_argument
     add("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run, or a folder with runs below it")
     add("--output", type=Path, default=Path("report"), metavar="DIR", help="the folder to write to (report)")
     add("--images", type=int, default=4, metavar="N", help="images in a strip (4)")
-    options = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    """Run ``n2n report`` with the command line after ``report``."""
+    options = _parser().parse_args(args)
     for file in write_report(find_runs(options.runs), options.output, options.images):
         print(one_line(str(file)))
     return 0

@@ -117,9 +117,7 @@ class NpzReader(ImageReader):
             self.name = names[0]
             # NumPy uses these two. Others may take as much memory as they claim.
             if archive.infolist()[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InputError(
-                    f"{path} has a compression that NumPy does not use: save it with numpy.savez_compressed"
-                )
+                raise InputError(f"{path} has a compression that NumPy does not use: use numpy.savez_compressed")
             with archive.open(self.name) as file:
                 self.shape, self._fortran, self.stored = read_header(file, path)
             size = math.prod(self.shape) * self.stored.itemsize

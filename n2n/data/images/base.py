@@ -40,12 +40,10 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is copied with the pixels from one format to another.
+    """Metadata that is copied from one format to another.
 
-    Attributes:
-        icc: colour profile.
-        exif: EXIF block, with the orientation. Pixels are as stored, not rotated.
-        dpi: pixels per inch, horizontal and vertical.
+    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; and the pixels per inch,
+    horizontal and vertical.
     """
 
     icc: bytes | None = None
@@ -67,9 +65,7 @@ def refusing_damage(path: Path, wanted: str, otherwise: str = "") -> Iterator[No
 def check_piece(path: Path, size: int) -> None:
     """Refuse a file whose strips, tiles or chunks unpack to more than ``MAX_BLOCK`` bytes."""
     if size > MAX_BLOCK:
-        raise InputError(
-            f"{path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips, tiles or chunks"
-        )
+        raise InputError(f"{path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones")
 
 
 class ImageReader(ABC):
@@ -84,7 +80,7 @@ class ImageReader(ABC):
         extra: samples of a pixel after its channels, which are copied unchanged: 1 for opacity, mostly 0.
         dtype: of the samples, in the machine's byte order.
         shape: of the array as the file states it; pages×H×W×(C + extra) for files that hold no array.
-        metadata: what is copied to other formats.
+        metadata: is copied to other formats.
     """
 
     path: Path
@@ -120,20 +116,19 @@ class ImageReader(ABC):
     def _check(self) -> None:
         """Refuse images that n2n cannot process."""
         if str(self.dtype) not in DTYPES:
-            raise InputError(
-                f"{self.path} holds {self.dtype} values: expected one of {', '.join(DTYPES)}; convert the file"
-            )
+            raise self._error(f"holds {self.dtype} values: expected one of {', '.join(DTYPES)}")
         if min(self.pages, self.height, self.width, self.channels) < 1:
-            raise InputError(f"{self.path} holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
+            raise self._error(f"holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
         if self.width > MAX_WIDTH:
-            raise InputError(f"{self.path} is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
+            raise self._error(f"is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
         samples = self.channels + self.extra
         row = self.width * samples * self.dtype.itemsize
         if row > MAX_ROW:
-            raise InputError(
-                f"{self.path} has rows of {row / 2**20:.1f} MiB ({samples} values a pixel), n2n takes 8: cut it up"
-            )
+            raise self._error(f"has rows of {row / 2**20:.1f} MiB ({samples} values a pixel), n2n takes 8: cut it up")
         check_piece(self.path, self._block * row)
+
+    def _error(self, what: str) -> InputError:
+        return InputError(f"{self.path} {what}")
 
     @abstractmethod
     def _decode(self, page: int, start: int, stop: int) -> Array:
@@ -169,7 +164,7 @@ class ImageReader(ABC):
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders raise many kinds for damaged data
-            raise InputError(f"{self.path} is damaged ({reason(error)}): expected a whole image") from None
+            raise self._error(f"is damaged ({reason(error)}): expected a whole image") from None
 
     def rows(self, page: int, start: int, stop: int) -> Array:
         """Read rows of one page without extra samples, (stop - start)×W×C; otherwise as :meth:`samples`."""
@@ -194,12 +189,7 @@ class ImageReader(ABC):
 
 
 class ImageWriter(ABC):
-    """Writes an image file with the pages, size, channels and dtype of another; all of it or nothing.
-
-    Args:
-        path: to write, in the format of the subclass.
-        like: the other image, still open.
-    """
+    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like

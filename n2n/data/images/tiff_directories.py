@@ -54,6 +54,6 @@ def check_directories(path: Path, size: int) -> None:
             loaded += len(directory)
             if loaded > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * size):
                 raise InputError(
-                    f"{path} is damaged: its directories say that they hold {loaded:,} bytes, and the file has {size:,}"
+                    f"{path} is damaged: its directories say that they hold {loaded:,} bytes, of {size:,} in the file"
                 )
             (at,) = after.unpack_from(directory, count * tag.size)

@@ -15,7 +15,6 @@ from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, check_
 from n2n.data.images.pictures import exif_block
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
-from n2n.errors import InputError
 from n2n.system.files import file_size
 
 _JPEG = 7
@@ -35,16 +34,11 @@ class TiffReader(ImageReader):
 
     1-bit images become uint8 (0 and 255), palette and CMYK images RGB. RGB images have 3 channels, others as many as samples.
     Opacity is an extra sample, and so are all samples of an RGB image after its colours.
-
-    Attributes:
-        tiff: the open file.
-        converted: whether ``rows`` returns other samples than the stored ones, as with palettes.
-        first: its first page.
     """
 
     def _open(self) -> None:
         if (size := file_size(self.path)) == 0:
-            raise InputError(f"{self.path} is empty (0 bytes): expected a TIFF image")
+            raise self._error("is empty (0 bytes): expected a TIFF image")
         check_directories(self.path, size)
         with refusing_damage(self.path, "a whole TIFF image", " or not a TIFF image"):
             # OME metadata may name other files, which would be opened.
@@ -59,23 +53,15 @@ class TiffReader(ImageReader):
         self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
             a, b = (f"{'×'.join(map(str, page.keyframe.shape)):.60}" for page in (first, others[0]))
-            raise InputError(
-                f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it"
-            )
+            raise self._error(f"holds images of several kinds (one of {a}, one of {b}): expected one; split it")
         if first.compression not in _COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
-            raise InputError(
-                f"{self.path} is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate"
-            )
+            raise self._error(f"is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate")
         if first.dtype is None:
-            raise InputError(
-                f"{self.path} holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read"
-            )
+            raise self._error(f"holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read")
         self._planes, depth, self.height, self.width, self._contig = first.shaped
         if depth != 1:
-            raise InputError(
-                f"{self.path} holds volumes in one page, which n2n does not read: save a page for every plane"
-            )
+            raise self._error("holds volumes in one page, which n2n does not read: save a page for every plane")
         self._stored = first.dtype.newbyteorder(self.tiff.byteorder)
         self.pages = len(self._pages)
         # Offsets of the pages in the file; None if a page is stored in pieces, which are strips or tiles.
@@ -86,6 +72,7 @@ class TiffReader(ImageReader):
             self._find_pieces(size)
         samples = find_samples(first, self._planes * self._contig, self.path)
         self.channels, self.extra, self.dtype, self._convert = samples
+        # Whether ``rows`` returns other samples than the stored ones, as with palettes.
         self.converted = self._convert is not None
         count = self.channels + self.extra
         lead, last = (self.pages,) if self.pages > 1 else (), (count,) if count > 1 else ()
@@ -105,7 +92,7 @@ class TiffReader(ImageReader):
                 self.pages = max(1, series.nbytes // page_bytes)
                 offsets = [offsets[0] + i * page_bytes for i in range(self.pages)]
         if (need := max(offsets) + page_bytes) > size:
-            raise InputError(f"{self.path} is cut off: its pages need {need:,} bytes, and the file has {size:,}")
+            raise self._error(f"is cut off: its pages need {need:,} bytes, and the file has {size:,}")
         return offsets
 
     def _find_pieces(self, size: int) -> None:
@@ -116,21 +103,17 @@ class TiffReader(ImageReader):
         for number, page in enumerate(self._pages, 1):
             offsets, counts = page.dataoffsets, page.databytecounts
             if len(offsets) != len(counts) or len(offsets) < self._planes * self._across * self._down:
-                raise InputError(f"{self.path} is damaged: page {number} lacks some of its strips or tiles")
+                raise self._error(f"is damaged: page {number} lacks some of its strips or tiles")
             for offset, count in zip(offsets, counts, strict=True):
                 if offset <= 0 or count <= 0 or offset + count > size:
-                    raise InputError(
-                        f"{self.path} is cut off or damaged: page {number} has pieces beyond the file's end"
-                    )
+                    raise self._error(f"is cut off or damaged: page {number} has pieces beyond the file's end")
         width = first.tilewidth if first.is_tiled else self.width
         piece = self._block * width * self._contig * self._stored.itemsize
         check_piece(self.path, piece)
         longest = max(max(page.databytecounts) for page in self._pages)
         most = longest * _MOST_RATIO.get(int(first.compression), MAX_BLOCK)
         if most < piece:
-            raise InputError(
-                f"{self.path} is damaged: its pieces cannot unpack to the {piece:,} bytes that it says, {most:,} at most"
-            )
+            raise self._error(f"is damaged: its pieces cannot unpack to {piece:,} bytes, at most to {most:,}")
 
     def _dpi(self) -> tuple[float, float] | None:
         tags = self.first.tags

@@ -74,9 +74,7 @@ class ZarrReader(ImageReader):
         # Format 2 uses the codecs of numcodecs.
         named = [codec.codec_id for codec in (*node.compressors, *(node.filters or ())) if hasattr(codec, "codec_id")]
         if unsafe := sorted(set(named) - _CODECS):
-            raise InputError(
-                f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: save it with zstd or blosc"
-            )
+            raise InputError(f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: use zstd or blosc")
         self.array = node
         self.shape = tuple(node.shape)
         self.dtype = np.dtype(node.dtype).newbyteorder("=")
@@ -87,7 +85,7 @@ class ZarrReader(ImageReader):
         claimed = math.prod(self.shape) * self.dtype.itemsize
         if claimed > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * held):
             raise InputError(
-                f"{path} says that it holds {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
+                f"{path} claims {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
             )
         check_piece(path, math.prod(stored) * self.dtype.itemsize)
 
