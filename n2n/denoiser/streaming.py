@@ -17,9 +17,6 @@ from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import full_range
 
-# Rows that are surveyed at a time.
-_SURVEY_ROWS = 256
-
 
 def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
     """Survey an image's values. Integers are not read if their range is that of their dtype, because none can be outside.
@@ -30,7 +27,7 @@ def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
     if image.dtype.kind != "f" and (scale := denoiser.value_range(image.dtype)) == full_range(image.dtype):
         return Survey(scale.low, scale.high)
     found = Survey()
-    for strip in image.strips(_SURVEY_ROWS):
+    for strip in image.strips(256):
         found |= Survey.of(strip[..., : image.channels])
     return found
 

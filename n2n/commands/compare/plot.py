@@ -18,8 +18,6 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], float]], ...] = (
     ("val/psnr_per_image", "PSNR per image, dB", float),
     ("val/mse_blind", "PSNR over all pixels, estimated, dB", psnr_estimated),
 )
-# Decibels that are shown below the best epoch of the worst run.
-_BELOW = 1.5
 
 
 def plot(rows: Sequence[Row], path: Path) -> list[Path]:
@@ -61,8 +59,8 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
             over_size.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             over_size.xaxis.set_minor_formatter(NullFormatter())
         over_size.xaxis.set_major_formatter(EngFormatter(sep=""))
-        # Leave out the first epochs, whose low PSNR would hide the differences between networks.
+        # Show 1.5 dB below the best epoch of the worst run: the first epochs would hide the differences between networks.
         if finite := [best for best in bests if math.isfinite(best)]:
-            over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - _BELOW))
+            over_time.set_ylim(bottom=max(over_time.get_ylim()[0], min(finite) - 1.5))
         legend(figure, list(lines.values()), list(lines), "outside right center")
         return save(figure, path)

@@ -79,15 +79,12 @@ def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], im
     return _figure(["noisy", *labels, *(["clean"] if with_clean is not None else [])], cells)
 
 
-def _heading(label: str) -> str:
-    return "\n".join(textwrap.wrap(label, _LETTERS, max_lines=_LINES, placeholder="…")) or label
-
-
 def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
     """Draw the cells on whole pixels, so that each pixel of a picture becomes a square."""
     from matplotlib.figure import Figure
 
-    headings = [_heading(column) for column in columns]
+    wrap = textwrap.TextWrapper(_LETTERS, max_lines=_LINES, placeholder="…").fill
+    headings = [wrap(column) or column for column in columns]
     pictures = [[_enlarged(cell.picture) for cell in row] for row in rows]
     wide = max(picture.shape[1] for row in pictures for picture in row)
     head = _TEXT * (1 + max(heading.count("\n") for heading in headings))
