@@ -22,7 +22,7 @@ class AnnealedL0(nn.Module):
         eps: keeps the gradient finite where output and target agree.
 
     Attributes:
-        progress: how far the training is, from 0 (start) to 1 (end). :class:`n2n.DenoisingModule` sets it before each step.
+        progress: fraction of the training that is done. :class:`n2n.DenoisingModule` sets it before each step.
 
     Raises:
         InputError: unless eps is above 0.
@@ -68,7 +68,7 @@ class NetworkLoss(nn.Module):
 class Neighbor2Neighbor(NetworkLoss):
     """Mean squared error plus the regularizer of Neighbor2Neighbor (Huang et al., CVPR 2021, section 4.2).
 
-    The two half-size images g₁(y), g₂(y) of a pair are neighbouring pixels of one image y, so they differ not only by noise.
+    The two half-size images g₁(y), g₂(y) of a pair are neighbouring pixels of one image y, so they differ by more than noise.
     The regularizer subtracts the difference that the denoised image has at the same places:
     weight · progress · mean(((φ(g₁(y)) − g₂(y)) − (g₁(φ(y)) − g₂(φ(y))))²).
 

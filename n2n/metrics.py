@@ -14,17 +14,15 @@ EPSILON = 1e-8
 
 
 def psnr_from_mse(mse: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of a mean squared error between images in [0, 1].
+    """Peak signal-to-noise ratio in dB of mean squared errors, of any shape, between images in [0, 1].
 
-    ``-10 * log10(mse + 1e-8)`` (Januszek, Parshikov and Roust 2022, section II). Any shape, element by element.
+    ``-10 * log10(mse + 1e-8)`` (Januszek, Parshikov and Roust 2022, section II).
     """
     return -10.0 * torch.log10(mse + EPSILON)
 
 
 def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
-    """Mean squared error of each image, N×C×H×W -> N, with ``images`` clipped to [0, 1] first.
-
-    The images are clipped because a written picture is.
+    """Mean squared error of each image, N×C×H×W -> N. ``images`` are clipped to [0, 1], as they are when written to a file.
 
     Raises:
         ValueError: if the shapes differ, because broadcasting would silently compute something else.
@@ -35,16 +33,14 @@ def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
 
 
 def _megapixels(images: Tensor) -> float:
-    """Size of one of N×C×H×W images; in millions, where sums in float32 are exact enough."""
+    """Values in one of N×C×H×W images; in millions, so that sums in float32 are exact enough."""
     return images[0].numel() / 1e6
 
 
 class _Mean(Metric):
     """A weighted sum and its weight, independent of batch sizes and the number of devices."""
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
+    full_state_update, is_differentiable, higher_is_better = False, False, True
     total: Tensor
     weight: Tensor
 
@@ -61,7 +57,7 @@ class _Mean(Metric):
 class PSNR(_Mean):
     """PSNR in dB of the mean squared error over all pixels of all images (the paper's formula).
 
-    ``update`` takes images and clean images, N×C×H×W in [0, 1]; it clips the images to this range. Each pixel has the same
+    ``update`` takes images and clean images, N×C×H×W in [0, 1]; it clips the images to this range. All pixels have the same
     weight, so larger images count more.
     """
 
@@ -77,8 +73,8 @@ class PSNR(_Mean):
 class PSNRPerImage(_Mean):
     """Mean over images of the PSNR of each image, in dB, as in the paper's Table I.
 
-    ``update`` takes the same as that of :class:`PSNR`. On the paper's data it is about 1 dB higher: flat images, which have
-    nearly no noise there, raise this mean but hardly change the other.
+    ``update`` takes the same as that of :class:`PSNR`. On the paper's data this mean is about 1 dB higher, because of flat
+    images, which have nearly no noise there.
     """
 
     def update(self, images: Tensor, clean: Tensor) -> None:
@@ -113,17 +109,13 @@ class BlindEstimate(NamedTuple):
 
     @property
     def sayable(self) -> bool:
-        """Whether to report the PSNR: the error is positive and its interval, if there is one, not wide."""
+        """Whether to report the PSNR: the error is positive, and its interval, if there is one, is not wide."""
         return bool(self.mse > 0) and not bool(self.high - self.low > WIDE)
 
     def figures(self) -> dict[str, float]:
-        """Return what can be reported, by the names of the logged figures."""
-        figures = {
-            "mse_blind": self.mse,
-            "psnr_noisy_blind": self.noisy,
-            "psnr_blind_low": self.low,
-            "psnr_blind_high": self.high,
-        }
+        """Return the figures that can be reported, by their logged names."""
+        figures = {"mse_blind": self.mse, "psnr_noisy_blind": self.noisy}
+        figures |= {"psnr_blind_low": self.low, "psnr_blind_high": self.high}
         if self.sayable:
             figures["psnr_blind"] = self.psnr
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
@@ -132,13 +124,11 @@ class BlindEstimate(NamedTuple):
         """Return the PSNR, or why it cannot be estimated."""
         psnr, low, high = (float(value) for value in (self.psnr, self.low, self.high))
         if not self.mse > 0:
-            return (
-                "cannot be estimated: the estimated error is not positive, so it is lost in the noise of too few pixels"
-            )
-        if low != low:
+            return "cannot be estimated: the estimated error is not positive, because there are too few pixels"
+        if math.isnan(low):
             return f"about {psnr:.2f} dB (from one scene, so with no interval)"
         if not self.sayable:
-            upper = "unbounded" if high == float("inf") else f"{high:.2f} dB"
+            upper = "unbounded" if math.isinf(high) else f"{high:.2f} dB"
             return f"too uncertain to say (95 % interval from {low:.2f} dB to {upper}): hold out more scenes"
         return f"{psnr:.2f} dB (95 % interval {low:.2f} to {high:.2f} dB)"
 
@@ -166,9 +156,7 @@ class BlindPSNR(Metric):
     narrow for a few scenes: with 3 scenes it covers the true value in only 7 of 10 cases.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
+    full_state_update, is_differentiable, higher_is_better = False, False, True
     errors: list[Tensor]
     noises: list[Tensor]
     sizes: list[Tensor]
@@ -180,12 +168,7 @@ class BlindPSNR(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
-        self,
-        first: Tensor,
-        second: Tensor,
-        denoised_first: Tensor,
-        denoised_second: Tensor,
-        scene: int | None = None,
+        self, first: Tensor, second: Tensor, denoised_first: Tensor, denoised_second: Tensor, scene: int | None = None
     ) -> None:
         """Add a batch.
 
@@ -194,7 +177,7 @@ class BlindPSNR(Metric):
             second: the other view.
             denoised_first: output of the network for ``first``; clipped here, as in :class:`PSNR`.
             denoised_second: output of the network for ``second``.
-            scene: number of the scene that all of them show; None if each shows its own. The interval counts a scene once.
+            scene: number of the scene that all images show; None if each shows its own. The interval counts a scene once.
         """
         one = squared_error_per_image(denoised_first, second)
         other = squared_error_per_image(denoised_second, first)
@@ -212,7 +195,7 @@ class BlindPSNR(Metric):
         noisy = psnr_from_mse((noises * sizes).sum() / sizes.sum())
         nan = torch.tensor(float("nan"))
         psnr = psnr_from_mse(mse) if mse > 0 else nan
-        # Images that show their own scene get negative numbers, which are unique.
+        # Images that show their own scene get unique negative numbers.
         scenes = _cat(self.scenes).cpu()
         scenes = torch.where(scenes < 0, -1 - torch.arange(len(scenes)), scenes)
         scene = torch.unique(scenes, return_inverse=True)[1]

@@ -127,31 +127,24 @@ class Muon(Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
         names = ("exp_avg", "exp_avg_sq", "step")
         averages, squares, counts = ([self.state[p][name] for p in weights] for name in names)
-        adam(
-            weights,
-            [p.grad for p in weights if p.grad is not None],
-            averages,
-            squares,
-            [],
-            counts,
-            fused=all(p.device.type in {"cpu"} | CUDA for p in weights),
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=0.0,
-            eps=group["eps"],
-            maximize=False,
-        )
+        gradients = [p.grad for p in weights if p.grad is not None]
+        options: dict[str, Any] = {
+            "amsgrad": False,
+            "maximize": False,
+            "weight_decay": 0.0,
+            "lr": group["lr"],
+            "eps": group["eps"],
+        }
+        options |= {"beta1": group["betas"][0], "beta2": group["betas"][1]}
+        fused = all(p.device.type in {"cpu"} | CUDA for p in weights)
+        adam(weights, gradients, averages, squares, [], counts, fused=fused, **options)
 
 
 def fused(optimizer: Optimizer) -> Optimizer:
-    """Return Adam, AdamW or SGD in its fused variant, which updates all weights in one kernel.
+    """Return a new Adam, AdamW or SGD in its fused variant, which updates all weights in one kernel.
 
-    An optimiser of another class, with several parameter groups, or with a variant chosen by the user is returned as it is.
-
-    Args:
-        optimizer: just built, on a CPU or an NVIDIA GPU.
+    Other optimisers are returned as they are: of another class or device, with several parameter groups, or with a variant that
+    the user has chosen.
     """
     defaults = optimizer.defaults
     if type(optimizer) not in (Adam, AdamW, SGD) or len(optimizer.param_groups) > 1:
@@ -161,7 +154,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not all(p.device.type in {"cpu"} | CUDA and p.is_floating_point() for p in parameters):
         return optimizer
-    # The defaults also hold what the class does not take as an argument.
+    # The defaults also contain values that the class does not take as arguments.
     known = inspect.signature(type(optimizer)).parameters
     return type(optimizer)(parameters, **{k: v for k, v in defaults.items() if k in known} | {"fused": True})
 
@@ -173,14 +166,12 @@ def check_state(optimizer: Optimizer) -> None:
         ValueError: if a tensor does not have the shape of its weight.
     """
     for group in optimizer.param_groups:
-        # Other optimisers check for themselves, and may keep tensors of other shapes.
+        # Other optimisers check their state themselves, and may keep tensors of other shapes.
         if not (group.get("fused") or isinstance(optimizer, Muon)):
             continue
         for p in group["params"]:
             state = optimizer.state.get(p, {})
-            for name, value in state.items():
-                if not isinstance(value, Tensor):
-                    continue
+            for name, value in [item for item in state.items() if isinstance(item[1], Tensor)]:
                 if value.shape != (() if name == "step" else p.shape):
                     raise ValueError(f"{name} is {tuple(value.shape)} for a weight of {tuple(p.shape)}")
                 # Elements of an expanded tensor share their memory.

@@ -11,7 +11,7 @@ from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.checkpoints.on_disk import BEFORE, check_callbacks
 from n2n.checkpoints.rebuild import check_backbone, load_checkpoint
 from n2n.errors import InputError
-from n2n.system.nested import nested_values
+from n2n.system.yaml_files import nested_values
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

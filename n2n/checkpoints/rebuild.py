@@ -16,8 +16,8 @@ from n2n.checkpoints.arguments import arguments, check_spec
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.checkpoints.trust import HOMES, find_class
 from n2n.errors import InputError, reason
-from n2n.system.nested import nested_values
 from n2n.system.torch_files import load_torch_file
+from n2n.system.yaml_files import nested_values
 
 _PREFIX = "backbone."
 # More than any backbone's arguments have.

@@ -1,4 +1,4 @@
-"""Labels, style and saving, shared by all figures."""
+"""Labels, style and saving of figures."""
 
 from __future__ import annotations
 
@@ -18,22 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-# Longest label in a legend.
+# Longest label in a legend, in characters.
 _MOST_LETTERS = 40
 # Longest part of a file's name that comes from a label, in bytes. File systems allow names of 255 bytes.
 _MOST_BYTES = 100
-_COLOURS = (
-    "#1f77b4",
-    "#ff7f0e",
-    "#2ca02c",
-    "#d62728",
-    "#9467bd",
-    "#8c564b",
-    "#e377c2",
-    "#17becf",
-    "#bcbd22",
-    "#000000",
-)
+# Matplotlib's tab10, with black in place of grey.
+_COLOURS = (*(f"C{i}" for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)), "black")
 _LINES = ("solid", "dashed", "dashdot", (0, (1, 1)))
 
 
@@ -46,12 +36,12 @@ def require_matplotlib(what: str) -> None:
 
 
 def style(number: int) -> tuple[str, Any]:
-    """Return the colour and the line style of curve ``number``, from 0: ten colours for each line style."""
+    """Return the colour and the line style of a curve by its number, from 0: ten colours for each line style."""
     return _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """Return a short name for each folder, all different: its path below the folder that all are in."""
+    """Return a short name for each folder, all different: its path below their common parent."""
     paths = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  # follows no link
     if len(set(paths)) > 1:
         shared = os.path.commonpath([path.parent for path in paths])
@@ -63,16 +53,11 @@ def labels(folders: Sequence[Path]) -> list[str]:
 
 def shortened(labels: Sequence[str]) -> list[str]:
     """Return the labels shortened for a legend, all different."""
-    return _distinct([_shortened(label) for label in labels])
-
-
-def _shortened(label: str) -> str:
     # File names may contain line breaks and other characters that fonts and SVG files cannot show.
-    label = "".join(letter if letter.isprintable() else "?" for letter in label)
-    if len(label) <= _MOST_LETTERS:
-        return label
-    # Names differ more often at their end.
-    return f"{label[: _MOST_LETTERS // 3]}…{label[-(_MOST_LETTERS - _MOST_LETTERS // 3 - 1) :]}"
+    plain = ["".join(letter if letter.isprintable() else "?" for letter in label) for label in labels]
+    head = _MOST_LETTERS // 3
+    tail = _MOST_LETTERS - head - 1  # longer than the head: names differ more often at their end
+    return _distinct([x if len(x) <= _MOST_LETTERS else f"{x[:head]}…{x[-tail:]}" for x in plain])
 
 
 def _distinct(names: Sequence[str], between: str = " ") -> list[str]:
@@ -90,7 +75,7 @@ def _distinct(names: Sequence[str], between: str = " ") -> list[str]:
 
 
 def file_names(labels: Sequence[str]) -> list[str]:
-    """Return a name for each label that can be part of a file's name, all different: letters, digits, and ``. _ -``."""
+    """Return parts of file names for labels, all different: letters, digits, and ``. _ -``."""
     plain = [re.sub(r"[^\w.-]+", "-", label) for label in labels]
     return _distinct([name.encode()[:_MOST_BYTES].decode(errors="ignore") for name in plain], "-")
 
@@ -117,17 +102,18 @@ def look() -> Iterator[None]:
         "svg.hashsalt": "n2n",
     }
     # For characters that the font lacks, the PNG shows a box. The SVG contains them.
-    level = logging.getLogger("matplotlib.font_manager").level
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        # Settings of the user's matplotlibrc must not change the figures.
+        # The user's matplotlibrc must not change the figures.
         with mpl.rc_context(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             mpl.rcdefaults()
             mpl.rcParams.update(settings)
             yield
     finally:
-        logging.getLogger("matplotlib.font_manager").setLevel(level)
+        logger.setLevel(level)
 
 
 def legend(
@@ -148,15 +134,12 @@ def legend(
 
 
 def save(figure: Figure, path_without_suffix: Path, dpi: float = 200) -> list[Path]:
-    """Write a figure as PNG and SVG; its folder is made, and files of these names are replaced.
+    """Write a figure, drawn within ``look()``, as PNG and SVG, in place of files of these names; return the files.
 
     Args:
-        figure: drawn within ``look()``.
-        path_without_suffix: to which ``.png`` and ``.svg`` are added.
+        figure: to write.
+        path_without_suffix: to which ``.png`` and ``.svg`` are added. Its folder is made.
         dpi: of the PNG, and of pictures in both.
-
-    Returns:
-        The files.
 
     Raises:
         InputError: if they cannot be written.

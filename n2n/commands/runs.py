@@ -1,4 +1,4 @@
-"""Training runs, read back from the folders that they wrote."""
+"""Reading training runs from their folders."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Run:
     Attributes:
         folder: of the run.
         config: of ``config.yaml``; empty if there is none.
-        rows: of ``metrics.csv``, one for each epoch. Their ``minutes`` are of training and validation, over all parts of a run
-            that was interrupted and resumed, without the pauses and without what a part did after its last whole epoch.
+        rows: of ``metrics.csv``, one for each epoch. Their ``minutes`` count training and validation of whole epochs, over all
+            parts of a run that was resumed, without the pauses.
         finished: whether training ended by itself.
-        parameters: of the network; None unless training has ended once.
-        macs_per_pixel: multiply-accumulates of the network for each pixel; None unless training has ended once.
-        device: that it was trained on; empty unless training has ended once.
+        parameters: of the network; None until training has ended once, like the following.
+        macs_per_pixel: multiply-accumulates of the network per pixel.
+        device: that it was trained on; empty if unknown.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Run:
         return cls(folder, _read_config(folder / "config.yaml"), tuple(rows), finished, parameters, macs, device)
 
     def curve(self, tag: str) -> dict[int, float]:
-        """Return a figure by epoch: ``train/loss``, ``val/loss``, ``val/psnr``, ... (see README, "Look")."""
+        """Return the values of a figure by epoch: ``train/loss``, ``val/loss``, ``val/psnr``, ... (see README, "Look")."""
         return {int(row["epoch"]): row[tag] for row in self.rows if tag in row}
 
     @property
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def minutes(self) -> float:
-        """Minutes trained (and validated) up to the end of the last epoch, pauses not counted."""
+        """Minutes of training and validation up to the end of the last epoch, without pauses."""
         return max((row["minutes"] for row in self.rows if "train/loss" in row), default=0.0)
 
     @property
@@ -83,7 +83,7 @@ class Run:
         return statistics.median(rates) if rates else None
 
     def best(self) -> tuple[int, dict[str, float]]:
-        """Return the epoch of the best checkpoint, which ``--checkpoint.monitor`` chose, and all its ``val/`` figures.
+        """Return the epoch of the best checkpoint by ``--checkpoint.monitor``, and its ``val/`` figures.
 
         Raises:
             InputError: if no checkpoint was chosen yet.
@@ -107,7 +107,7 @@ def _number(value: object) -> float | None:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the runs' folders: those given, and of a folder that is no run those below it, sorted by name.
+    """Return the given folders of runs. For a folder that is no run, return the runs below it, sorted by name.
 
     Raises:
         InputError: if a folder is not there or has no run in it.
@@ -117,9 +117,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         files = [path / METRICS] if (path / METRICS).is_file() else path.rglob(METRICS)
         runs = sorted((file.parent for file in files if file.is_file()), key=_by_name)
         if not runs:
-            raise InputError(
-                f"there is no {METRICS} in {path}: expected the folder of a run of n2n fit, or one of several"
-            )
+            raise InputError(f"there is no {METRICS} in {path}: expected the folder of a run of n2n fit, or of several")
         found |= dict.fromkeys(runs)
     return list(found)
 
@@ -135,5 +133,5 @@ def _read_config(path: Path) -> dict[str, Any]:
         return {}
     content = load_yaml(path, "the configuration that n2n fit saved")
     if not isinstance(content, dict) or not all(isinstance(content.get(x, {}), dict) for x in ("model", "trainer")):
-        raise InputError(f"{path} is not the configuration of a run: expected what n2n fit saved")
+        raise InputError(f"{path} is not the configuration of a run: expected that of n2n fit")
     return content

@@ -23,13 +23,13 @@ from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
 from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
 
-# Far above any image's. A damaged checkpoint may name a number that takes all of the memory.
+# Far more than any image has. A damaged checkpoint may name a number that takes all of the memory.
 MAX_CHANNELS = 1024
 # Pixels from tile to tile. On CPUs the outputs of the layers should stay in the cache; GPUs are fast on large tiles.
 _CPU_TILE, _GPU_TILE = 256, 512
-# A CPU's tile grows to this many overlaps, at most to a GPU's tile: in smaller ones much would be computed twice.
+# A CPU's tile grows to this many overlaps, at most to a GPU's tile: smaller tiles would compute too much twice.
 _OVERLAPS = 4
-# Tiles at once on a GPU; fewer where they do not fit into its memory.
+# Tiles at once on a GPU; fewer if they do not fit into its memory.
 _GPU_BATCH = 8
 
 Image = TypeVar("Image", NDArray[Any], Tensor)
@@ -46,13 +46,16 @@ class Denoiser:
             arithmetic. bf16 may change an 8-bit value by one or two.
         tile: side, in pixels, of the tiles that a large image is divided into, which bounds the memory; a multiple of 16. By
             default 512 on GPUs, and on CPUs 256, or up to 512 where the overlap is more than 64.
-        overlap: pixels that a tile sees beyond its edge, where tiles are blended; a multiple of 16. By default the measured
+        overlap: pixels that a tile extends beyond its edge, where tiles are blended; a multiple of 16. By default the measured
             receptive field of the backbone, so that the result is that of the undivided image; 64 for backbones that see the
             whole image.
         batch: tiles at once. By default 1 on CPUs; on GPUs 8, or as many as fit into the memory.
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
-        range: the values of the images that mean 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
-        trained: the values that the network was trained on; by default 8-bit images.
+        range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
+        trained: the range and the dtype of the training images; by default 8-bit images.
+
+    Attributes:
+        backbone: on its device and frozen.
 
     Raises:
         InputError: if an argument is invalid, or the device cannot be used.
@@ -81,15 +84,11 @@ class Denoiser:
         self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
         self.trained = trained or TrainedRange()
         self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
+        self.backbone = self.network.backbone
         on_gpu = self.network.device.type != "cpu"
         self.tile, self.overlap = tile or (_GPU_TILE if on_gpu else _CPU_TILE), overlap
         self._tile_given = tile is not None
         self.batch = batch or (_GPU_BATCH if on_gpu else 1)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The backbone, on its device and frozen."""
-        return self.network.backbone
 
     @classmethod
     def from_checkpoint(
@@ -104,20 +103,11 @@ class Denoiser:
         range: Sequence[float] | None = None,  # noqa: A002
         trust: Sequence[str] = (),
     ) -> Denoiser:
-        """Build the denoiser from a checkpoint of ``n2n fit``; all arguments but ``path`` and ``trust`` are those of the class.
+        """Build the denoiser from a checkpoint of ``n2n fit``.
 
-        The backbone's class must be defined in ``n2n.backbones`` or in a trusted package. Nothing else in the file is run.
-
-        Args:
-            path: the checkpoint, or the name of one that comes with n2n, such as "quick".
-            device: as for the class, like all arguments up to ``range``.
-            precision: as for the class.
-            tile: as for the class.
-            overlap: as for the class.
-            batch: as for the class.
-            ensemble: as for the class.
-            range: as for the class.
-            trust: names of packages whose classes the checkpoint may name, too. Their code is imported and run.
+        ``path`` is the checkpoint, or the name of one that comes with n2n, such as "quick". ``trust`` names packages whose
+        classes the checkpoint may name beside ``n2n.backbones``. Their code is imported and run; no other code is. The other
+        arguments are those of the class.
 
         Raises:
             InputError: if the file is missing, damaged or no checkpoint of n2n, or the backbone cannot be built.
@@ -138,7 +128,7 @@ class Denoiser:
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
 
     def value_range(self, dtype: np.dtype[Any]) -> ValueRange:
-        """Return the values of images of a dtype that mean 0 and 1; raises as :meth:`TrainedRange.resolve`."""
+        """Return the range of images of a dtype; raises as :meth:`TrainedRange.resolve`."""
         return self.trained.resolve(dtype, self.range)
 
     def __call__(self, noisy: Image) -> Image:
@@ -146,8 +136,8 @@ class Denoiser:
 
         Args:
             noisy: H×W, H×W×C (three axes are always one image) or N×C×H×W; uint8, int8, uint16, int16 or any float. Remove
-                opacity before: it is no channel. :meth:`TrainedRange.resolve` says which values mean 0 and 1; a warning is
-                issued for values outside.
+                opacity before: it is no channel. :meth:`TrainedRange.resolve` chooses the range; values outside it cause a
+                warning.
 
         Returns:
             The denoised images. Integers are rounded and clipped, floats are not clipped.
@@ -192,7 +182,7 @@ class Denoiser:
         C, H, W = noisy.shape[1:]
         self.network.check_channels(C)
         denoised = torch.empty(noisy.shape, dtype=torch.float32)
-        # Small images are joined to batches that are as large as a batch of tiles.
+        # A batch of small images has as many pixels as a batch of tiles.
         count = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
         for inputs, outputs in zip(torch.split(noisy, count), torch.split(denoised, count), strict=True):
 
@@ -208,10 +198,10 @@ class Denoiser:
         return denoised
 
     def denoise_rows(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
-        """Denoise H×W images on the device, float32 in [0, 1], with :func:`denoise_bands`, in tiles that suit the network."""
+        """Yield rows of denoised H×W images, float32 in [0, 1] on the device, as :func:`denoise_bands` does."""
         field = self.network.field if max(H, W) > self.tile else None
         if field is None:
-            # One tile: for a small image, and for a network that takes images of one size only, which may refuse it.
+            # One tile, for a small image or for a network that takes images of one size only.
             tiling = Tiling(max(H, W), 0, 0)
         else:
             tiling = Tiling.plan(field, self.tile, self.overlap)

@@ -1,4 +1,4 @@
-"""A trained backbone on its device, applied to tiles: channels, precision, ensemble, and batches that fit into the memory."""
+"""A trained backbone on its device, applied to batches of tiles that fit into the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from n2n.denoiser.receptive_field import ReceptiveField, measure
 from n2n.errors import InputError, reason
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
-# Found in messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
+# From messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
 _OUT_OF_MEMORY = (
     *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine"),
     *("DefaultCPUAllocator", "could not allocate memory"),
@@ -28,11 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TrainedNetwork:
-    """A backbone that denoises batches of tiles; the arguments are those of :class:`Denoiser`.
-
-    Raises:
-        InputError: if the device or the precision cannot be used.
-    """
+    """A backbone that denoises batches of tiles; takes arguments of :class:`Denoiser`, and raises the same errors."""
 
     def __init__(
         self,
@@ -47,19 +43,16 @@ class TrainedNetwork:
         self.channels, self.ensemble = channels, ensemble
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
         backbone = backbone.eval().requires_grad_(False)
-        # Convolutions run faster in this memory format, which is also that of the training.
+        # Convolutions run faster in this memory format. Training uses it, too.
         self.backbone: nn.Module = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Most pixels in a batch; None until a batch was too large.
         self._most: int | None = None
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        """Denoise tiles; a batch that does not fit into the memory is halved, and so are later ones of its size.
+        """Denoise tiles. If a batch does not fit into the memory, halve it and later batches of its size.
 
-        Args:
-            noisy: N×C×h×w float32 in [0, 1] on the device, of a C that :meth:`check_channels` accepts.
-
-        Raises:
-            InputError: if the backbone cannot take such images, or a single tile does not fit into the memory.
+        ``noisy`` is N×C×h×w float32 in [0, 1] on the device. Raises InputError if the backbone cannot take such images, or a
+        single tile does not fit into the memory.
         """
         N, (h, w) = len(noisy), noisy.shape[2:]
         if self._most is not None and N > 1 and N * h * w > self._most:
@@ -68,7 +61,7 @@ class TrainedNetwork:
             return self._any_channels(noisy)
         except RuntimeError as error:
             out_of_memory, message = is_out_of_memory(error), reason(error)
-        # Outside the except clause: the error's traceback would keep the layers' outputs in memory.
+        # Not inside the except clause, where the error's traceback keeps the layers' outputs in memory.
         if not out_of_memory:
             size = "×".join(map(str, noisy.shape[1:]))
             raise InputError(f"the network cannot take images of {size} ({message})")
@@ -95,11 +88,7 @@ class TrainedNetwork:
             ) from None
 
     def check_channels(self, channels: int) -> None:
-        """Refuse images with a number of channels that the network cannot take.
-
-        Raises:
-            InputError: with both numbers.
-        """
+        """Raise InputError if the network cannot take images with this number of channels."""
         if self.channels not in (None, 1, channels) and channels != 1:
             raise InputError(f"the network was trained on images of {self.channels} channels and got {channels}")
 
@@ -137,7 +126,7 @@ class TrainedNetwork:
         if not self.ensemble:
             return self._apply(noisy)
         h, w = noisy.shape[-2:]
-        # A rotated image lies on the network's grid as the image itself does only if its sides are multiples of the stride.
+        # If the sides are multiples of the stride, the rotated image lies on the network's grid as the image itself does.
         stride = self.field.stride if self.field is not None else 1
         if h % stride or w % stride:
             noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
@@ -159,15 +148,11 @@ class TrainedNetwork:
 
 
 def _device(name: str | torch.device | None) -> torch.device:
-    """Choose the device and try it. Macs use the CPU unless "mps" is given: n2n has not been run on Apple GPUs."""
+    """Choose the device and try it. Macs use the CPU unless "mps" is given, because n2n has not been run on Apple GPUs."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # torch's kinds for a device that it does not have
+    except (RuntimeError, AssertionError) as error:  # torch raises these for a device that it does not have
         raise InputError(
             f"the device {name} cannot be used ({reason(error)[:100]}): expected cpu, cuda, mps, ..."
         ) from None

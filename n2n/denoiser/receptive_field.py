@@ -1,4 +1,4 @@
-"""How far a network sees, and on which grid: measured, because a backbone can be any module."""
+"""Measurement of the receptive field and the stride of a network, because a backbone can be any module."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Sides, in pixels, of the images that are probed. A network that sees farther than half the largest counts as global.
+# Sides, in pixels, of the probe images. A network that sees farther than half the largest counts as global.
 _SIDES = (64, 128, 256, 512)
 _STRIDES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """How far a network sees.
+    """The receptive field of a network.
 
     Attributes:
-        margin: the output depends on pixels outside a tile only within this many pixels of its edge, for tiles on the
-            network's grid; None if all of the output does.
-        stride: the grid of the network, in pixels: an image moved by this much gives the same output, moved.
+        margin: for tiles on the network's grid, the output depends on pixels outside the tile only within this many pixels of
+            the tile's edge; None if all of the output depends on them.
+        stride: the grid of the network, in pixels. An image that is moved by this much gives the same output, moved as much.
     """
 
     margin: int | None
@@ -29,43 +29,24 @@ class ReceptiveField:
 
 @torch.no_grad()
 def measure(forward: Callable[[Tensor], Tensor], channels: int, device: torch.device) -> ReceptiveField:
-    """Measure a network's receptive field.
-
-    Args:
-        forward: the network, N×C×H×W to the same shape.
-        channels: C.
-        device: of the network.
-    """
-    margin = _margin(forward, channels, _SIDES[0], device)
+    """Measure the receptive field of a network that maps N×C×H×W to the same shape, C = ``channels``, on its device."""
+    margin = _reach(forward, channels, _SIDES[0], _SIDES[0], device)
     if margin is None:
         # Thin images are cheap and give a lower bound of the margin. Then probe the smallest square that can contain it.
         least = _reach(forward, channels, _SIDES[-1], _SIDES[0], device)
         for side in _SIDES[1:]:
             if margin is None and least is not None and least < side // 2:
-                margin = _margin(forward, channels, side, device)
+                margin = _reach(forward, channels, side, side, device)
     return ReceptiveField(margin, _stride(forward, channels, margin, device) if margin is not None else _STRIDES[-2])
-
-
-def _margin(forward: Callable[[Tensor], Tensor], channels: int, side: int, device: torch.device) -> int | None:
-    return _reach(forward, channels, side, side, device)
 
 
 def _reach(
     forward: Callable[[Tensor], Tensor], channels: int, side: int, across: int, device: torch.device
 ) -> int | None:
-    """Fill one half of an image with NaN, in four ways, and see how far NaN spreads into the other half.
+    """Return how far NaN in one half of an image, side×across pixels, spreads into the other half; None if it reaches its end.
 
-    Unlike gradients or finite changes, NaN is not hidden by weights or activations that are zero.
-
-    Args:
-        forward: the network.
-        channels: C.
-        side: pixels along the axis that is halved.
-        across: pixels along the other axis.
-        device: of the network.
-
-    Returns:
-        The most lines, of the four ways, of the other half that NaN reached; None if it reached all of them.
+    The result is the largest number of lines over all four halves. Unlike gradients or finite changes, NaN is not hidden by
+    weights or activations that are zero.
     """
     half, most = side // 2, 0
     for axis in (2, 3):
@@ -97,7 +78,7 @@ def _stride(forward: Callable[[Tensor], Tensor], channels: int, margin: int, dev
 
     if keeps(1):
         return 1
-    # If a stride keeps the output, so do its multiples: from the largest down to the first that does not.
+    # If a stride keeps the output, so do its multiples. Try the largest first.
     found = _STRIDES[-1]
     for stride in _STRIDES[-2:0:-1]:
         if not keeps(stride):

@@ -1,4 +1,4 @@
-"""Denoising open image files, however large, with one row of tiles in memory at a time."""
+"""Denoising open image files of any size, with one row of tiles in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,29 +11,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.images import ImageReader
-from n2n.data.images.rows import Rows
+from n2n.data.images.base import Rows
 from n2n.data.images.values import from_unit, to_unit
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import full_range
 from n2n.system.hardware import CUDA
 
-# Rows that are surveyed at once.
-_SURVEY_ROWS = 256
-
 
 def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
-    """Survey an image's values. Integers whose range is their dtype's are not read: none can be outside.
+    """Survey an image's values. Integers are not read if their range is that of their dtype, because none can be outside.
 
     Raises:
-        InputError: if the image is damaged, or nothing says what its values mean.
+        InputError: if the image is damaged, or its range is unknown.
     """
     if image.dtype.kind != "f" and (scale := denoiser.value_range(image.dtype)) == full_range(image.dtype):
         return Survey(scale.low, scale.high)
     found = Survey()
-    for page in range(image.pages):
-        for top in range(0, image.height, _SURVEY_ROWS):
-            found |= Survey.of(image.rows(page, top, min(top + _SURVEY_ROWS, image.height)))
+    for strip in image.strips(256):
+        found |= Survey.of(strip[..., : image.channels])
     return found
 
 
@@ -55,13 +51,10 @@ def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]
 def denoise_image(
     denoiser: Denoiser, image: ImageReader, survey: Survey, strips: Iterator[NDArray[Any]]
 ) -> Iterator[NDArray[Any]]:
-    """Denoise an open image, each of its pages by itself.
-
-    The strips are those of :meth:`ImageReader.strips`, which are read only as they are needed.
+    """Denoise an open image, each page by itself; take ``strips`` from :meth:`ImageReader.strips` as they are needed.
 
     Yields:
-        Rows of all pages in order, rows×W×(C + extra) in the image's dtype, for :meth:`ImageWriter.write`. Extra samples, such
-        as opacity, are the image's own.
+        Rows of all pages in order, rows×W×(C + extra) in the image's dtype. Extra samples, such as opacity, are copied.
 
     Raises:
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
@@ -86,9 +79,9 @@ def denoise_image(
                 extras.append(samples[..., image.channels :])
             values = torch.tensor(samples[..., : image.channels])
             if device.type in CUDA:
-                # As file values, which are fewer bytes; from pinned memory, so that the copy does not wait for the GPU.
+                # File values take fewer bytes. Pinned memory lets the copy run while the GPU computes.
                 values = values.pin_memory().to(device, non_blocking=True)
-            # Other devices lack dtypes that files have, such as float64 on Apple GPUs: mapped on the CPU, then moved.
+            # Map on the CPU for other devices, which lack dtypes of files, such as float64 on Apple GPUs.
             return to_unit(values.movedim(2, 0)[None], scale.low, scale.high).to(device)
 
         with denoiser.network.rows_in_memory(image.width):

@@ -1,4 +1,4 @@
-"""Which values an image has, before it is denoised: their ends, and those that are no numbers."""
+"""A survey of an image's values before it is denoised: the smallest, the largest, and how many are not finite."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ from n2n.errors import InputError
 
 @dataclass(frozen=True)
 class Survey:
-    """The least and the largest value of an image.
-
-    Attributes:
-        least: the smallest finite value.
-        most: the largest finite value.
-        bad: number of values that are NaN or infinite.
-    """
+    """The smallest and the largest finite value of an image, and the number of values that are NaN or infinite."""
 
     least: float = math.inf
     most: float = -math.inf
@@ -41,33 +35,24 @@ class Survey:
         return Survey(min(self.least, other.least), max(self.most, other.most), self.bad + other.bad)
 
     def check(self, scale: ValueRange) -> None:
-        """Refuse values that a network would spread over the image: NaN, infinity, and those far outside its range.
-
-        Raises:
-            InputError: with the number of such values, or with the least and the largest.
-        """
+        """Raise InputError for NaN, infinity and values far outside the range, which a network would spread over the image."""
         if max(self.most, -self.least) - scale.low > FLOAT32_SAFE * (scale.high - scale.low):
             raise InputError(
-                f"its values go from {self.least:g} to {self.most:g}, too far from the range of {scale}: replace them first"
+                f"its values go from {self.least:g} to {self.most:g}, too far from the range of {scale}: replace them"
             )
         if self.bad:
             raise InputError(f"{self.bad:,} values are NaN or infinite: replace them first")
 
     def limits(self, scale: ValueRange, dtype: np.dtype[Any]) -> tuple[float, float] | None:
-        """Return the ends to which denoised integers are clipped; None for floats, which are not clipped.
-
-        They are those of the range, or of the image where it exceeds the range, within the dtype.
-        """
+        """Return the limits for clipping denoised integers: the range, widened to the image's values. None for floats."""
         if dtype.kind == "f":
             return None
         info = np.iinfo(dtype)
         return max(info.min, min(scale.low, self.least)), min(info.max, max(scale.high, self.most))
 
     def remark(self, scale: ValueRange, floats: bool) -> str | None:
-        """Return a line that warns of values outside the range; None if there are none.
-
-        Noise makes floats exceed their range, so a tenth of the range is tolerated on each side.
-        """
+        """Return a line that warns of values outside the range; None if there are none."""
+        # Noise makes floats exceed their range.
         slack = 0.1 * (scale.high - scale.low) if floats else 0.0
         if self.least >= scale.low - slack and self.most <= scale.high + slack:
             return None

@@ -1,4 +1,4 @@
-"""Images in tiles: where tiles lie, how they are blended, and images of any height as bands, which are rows of tiles."""
+"""Positions and blending weights of tiles, and denoising of images of any height in bands, which are rows of tiles."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from torch import Tensor
 
 from n2n.denoiser.receptive_field import ReceptiveField
 
-# Tiles start at multiples of this, or of the network's stride where that is larger; in pixels.
+# Tiles start at multiples of this, or of the network's stride if that is larger; in pixels.
 GRID = 16
-# Overlap, in pixels, for networks that see the whole image; and the largest for the others.
+# Overlap, in pixels, for networks that see the whole image, and the largest overlap for others.
 _GLOBAL_OVERLAP = 64
 _MAX_OVERLAP = 256
 
 
 @dataclass(frozen=True)
 class Span:
-    """The pixels that a tile covers along one axis, and their weights in the blend.
-
-    Attributes:
-        start: first pixel.
-        stop: the pixel after the last.
-        weight: one number for each pixel; the weights of all spans add up to 1 everywhere.
-    """
+    """The pixels that a tile covers along one axis, and their weights, which add up to 1 over all spans."""
 
     start: int
     stop: int
@@ -34,18 +28,11 @@ class Span:
 
 
 def spans(length: int, tile: int, overlap: int, margin: int, device: torch.device | None = None) -> list[Span]:
-    """Divide an axis into overlapping spans on the grid.
+    """Divide an axis of ``length`` pixels into overlapping spans; the arguments are those of :class:`Tiling`.
 
     Neighbours share ``2 * overlap`` pixels. The outermost ``margin`` pixels of each have weight 0, because the output there
     depends on pixels outside the tile. Between the margins a cosine fades from one span to the next. At the ends of the axis
     the weight is 1 up to the edge.
-
-    Args:
-        length: of the axis, in pixels.
-        tile: pixels from one span to the next.
-        overlap: pixels that a span extends beyond its own on each side.
-        margin: pixels to discard, at most ``overlap``.
-        device: of the weights.
     """
     count = max(1, -(-(length - overlap) // tile))
     cuts = [i * tile for i in range(count)] + [length]
@@ -73,7 +60,7 @@ class Tiling:
 
     Attributes:
         tile: pixels from one tile to the next.
-        overlap: pixels that a tile extends beyond its own on each side.
+        overlap: pixels that a tile extends on each side.
         margin: pixels of the overlap that are discarded.
     """
 
@@ -83,12 +70,12 @@ class Tiling:
 
     @classmethod
     def plan(cls, field: ReceptiveField, tile: int, overlap: int | None) -> Tiling:
-        """Round sizes up to the grid; choose, unless it is given, an overlap that covers the receptive field."""
+        """Round sizes up to the grid; by default choose an overlap that covers the receptive field."""
         grid = max(GRID, field.stride)
         if overlap is None:
             overlap = _GLOBAL_OVERLAP if field.margin is None else min(field.margin, _MAX_OVERLAP)
         overlap = -(-overlap // grid) * grid
-        # Where the overlap does not cover the field, half of it is discarded and the other half blends what remains.
+        # If the overlap does not cover the receptive field, discard half of it and blend the other half.
         margin = field.margin if field.margin is not None and field.margin <= overlap else overlap // 2
         # A tile must not overlap the tile after the next.
         tile = max(-(-tile // grid) * grid, 2 * overlap)
@@ -103,18 +90,10 @@ def denoise_bands(
     batch: int,
     device: torch.device | None = None,
 ) -> Iterator[Tensor]:
-    """Denoise images of any height, one row of tiles in memory at a time.
+    """Denoise images of a size (H, W), one row of tiles in memory at a time; yield finished rows, N×C×h×W, in order.
 
-    Args:
-        read: returns rows start to stop, N×C×(stop - start)×W; the rows are read in order, each once.
-        size: H and W.
-        tiling: how to divide the images.
-        forward: denoises tiles N×C×h×w.
-        batch: tiles at once.
-        device: of the rows and the tiles; by default the CPU.
-
-    Yields:
-        Finished rows, N×C×h×W, in order.
+    ``read`` returns rows start to stop, N×C×(stop - start)×W, on the device; it is called once for each row, in order.
+    ``forward`` denoises ``batch`` tiles, N×C×h×w, at once.
     """
     H, W = size
     down = spans(H, tiling.tile, tiling.overlap, tiling.margin, device)

@@ -1,4 +1,4 @@
-"""Which values of an image become the 0 and the 1 that the network was trained on."""
+"""The image values that are mapped to 0 and 1, the range of the network."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ FLOAT32_SAFE = 1e18
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The values that become 0 and 1.
-
-    Raises:
-        InputError: if they are not two finite numbers, the low one first.
-    """
+    """The values that are mapped to 0 and 1; raises InputError if they are not two finite numbers, the low one first."""
 
     low: float
     high: float
@@ -49,12 +45,7 @@ def full_range(dtype: np.dtype[Any]) -> ValueRange:
 
 @dataclass(frozen=True)
 class TrainedRange:
-    """The values that a network was trained on.
-
-    Attributes:
-        values: the values of the training images that were 0 and 1.
-        dtype: of the training images.
-    """
+    """The range and the dtype of the images that a network was trained on."""
 
     values: ValueRange = ValueRange(0.0, 255.0)
     dtype: np.dtype[Any] = _UINT8
@@ -77,12 +68,11 @@ class TrainedRange:
     def resolve(self, dtype: np.dtype[Any], given: ValueRange | None = None) -> ValueRange:
         """Return the range of images of a dtype.
 
-        It is the first of these that applies: ``given``; the training's range, for the training's dtype or where both are
+        It is the first of these that applies: ``given``; the training's range, for the training's dtype or if both are
         floats; 0 to 1, for floats; the full range of the dtype, for integers.
 
         Raises:
-            InputError: for integers, if the network was trained on floats in another range than 0 to 1: nothing says which
-                integers mean the same.
+            InputError: for integers, if the network was trained on floats in another range than 0 to 1.
         """
         if given is not None:
             return given

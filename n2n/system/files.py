@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Checking files, and writing them as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from n2n.errors import InputError
 
 
 def file_size(path: Path, wanted: str = "an image") -> int:
-    """Return a file's size in bytes.
-
-    Raises:
-        InputError: if it is missing or no regular file; it names what was wanted.
-    """
+    """Return a file's size in bytes; raises InputError, which names what was wanted, if it is missing or no regular file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -31,10 +27,7 @@ def file_size(path: Path, wanted: str = "an image") -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the body a path to write to; what it wrote there then replaces ``path``.
-
-    If the body fails or is interrupted, its file is removed and ``path`` stays as it was.
-    """
+    """Yield a temporary path; the file written there replaces ``path`` at the end, or is removed if the body fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
     try:
@@ -48,11 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file as a whole or not at all; several processes may write it at once.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
+    """Write a text file as a whole or not at all; several processes may write it at once."""
     try:
         with replacing(path) as part:
             part.write_text(content, encoding="utf-8", newline="")

@@ -1,4 +1,4 @@
-"""What the machine has, and what it is good at."""
+"""The hardware of this machine: accelerator, precision and memory."""
 
 from __future__ import annotations
 
@@ -21,22 +21,15 @@ def _cpuinfo() -> str:
 
 
 def default_accelerator(accelerator: str) -> str:
-    """Return the accelerator to train on: the CPU for "auto" on Macs, since n2n was never tried on Apple's GPUs.
-
-    Args:
-        accelerator: the Trainer's ("auto", "cpu", "gpu", ...).
-    """
+    """Return the accelerator to train on: the CPU for "auto" on Macs, because n2n has not been run on Apple's GPUs."""
     return "cpu" if accelerator == "auto" and torch.backends.mps.is_available() else accelerator
 
 
 def default_precision(accelerator: str) -> str:
-    """Return the Trainer's precision that is fastest on the hardware at full quality.
+    """Return the Trainer's precision that is fastest at full quality on an accelerator ("auto", "cpu", "gpu", ...).
 
     That is "bf16-mixed" if the hardware multiplies bfloat16, "16-mixed" on NVIDIA GPUs of compute capability 7.x (T4, V100,
-    GTX 16, RTX 20), and else "32-true". PyTorch's builds for CUDA 13 do not support 7.0 (V100) any more.
-
-    Args:
-        accelerator: as for :func:`default_accelerator`.
+    GTX 16, RTX 20), and otherwise "32-true". PyTorch's builds for CUDA 13 no longer support 7.0 (V100).
     """
     if has_fast_bf16(accelerator):
         return "bf16-mixed"
@@ -46,11 +39,7 @@ def default_precision(accelerator: str) -> str:
 
 
 def has_fast_bf16(accelerator: str) -> bool:
-    """Return whether the hardware multiplies bfloat16; elsewhere it is emulated, and slow.
-
-    Args:
-        accelerator: as for :func:`default_accelerator`.
-    """
+    """Return whether the hardware of an accelerator multiplies bfloat16. Otherwise it is emulated, and slow."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator not in ("auto", "cpu"):
@@ -60,7 +49,7 @@ def has_fast_bf16(accelerator: str) -> bool:
 
 # Options of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# Larger blocks are whole images, whose memory goes back to the system.
+# Larger blocks are whole images, whose memory is returned to the system.
 _KEPT = 2**28
 
 
@@ -69,7 +58,7 @@ def keep_freed_memory() -> bool:
 
     On a CPU, a network allocates and frees the output of each layer, tens of megabytes, again and again. By default, glibc
     returns such blocks to the system and gets them back zeroed, page by page, which may take as long as the layer itself.
-    The setting concerns the whole process, so only commands make it.
+    Only commands call this, because it affects the whole process.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -79,7 +68,7 @@ def keep_freed_memory() -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the model of a GPU, or the model of a CPU and its number of threads, for tables of figures."""
+    """Return the model of a GPU, or the model of a CPU and its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -91,7 +80,7 @@ def device_name(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a GPU; 0 on other devices, where images are better kept in the host's memory."""
+    """Return the free bytes of a GPU; 0 on other devices, because images are better kept in the host's memory there."""
     if device.type == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     if device.type != "cuda":

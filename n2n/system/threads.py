@@ -1,11 +1,11 @@
-"""Work in a thread beside the caller: an iterator that runs ahead, a consumer that follows behind."""
+"""Work in a second thread: an iterator that runs ahead of the caller, or a consumer that runs behind."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -15,11 +15,7 @@ class Closed(BaseException):  # so that ``except Exception`` does not swallow it
 
 
 class Channel(Generic[T]):
-    """A queue from one thread to another, which both can end.
-
-    Args:
-        most: items that it holds, at least 1.
-    """
+    """A queue of at most ``most`` items from one thread to another, which both can end."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -29,11 +25,7 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Add an item; wait while the queue is full.
-
-        Raises:
-            Closed: if the channel was closed.
-        """
+        """Add an item; wait while the queue is full. Raises Closed if the channel is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._most)
             if self._closed:
@@ -42,7 +34,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the items; the reader gets the error, if there is one, in place of a next item."""
+        """End the items; if there is an error, the reader gets it in place of the next item."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
@@ -55,11 +47,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items in order, waiting for each.
-
-        Raises:
-            Closed: if the channel was closed.
-        """
+        """Yield the items in order, waiting for each. Raises Closed if the channel is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._ended or bool(self._items))
@@ -76,28 +64,39 @@ class Channel(Generic[T]):
             del item  # free it while waiting for the next one
 
 
-def _start(thread: threading.Thread, channel: Channel[T]) -> None:
-    try:
-        thread.start()
-    except BaseException:  # an interrupt: the thread may be running already
-        channel.close()
-        raise
+class _Worker(Generic[T]):
+    """A thread at one end of a channel; a context manager."""
+
+    def __init__(self, run: Callable[[Any], None], argument: object, most: int, name: str) -> None:
+        self._channel: Channel[T] = Channel(most)
+        self._thread = threading.Thread(target=run, args=(argument,), name=name)
+
+    def __enter__(self) -> Self:
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt: the thread may be running already
+            self._channel.close()
+            raise
+        return self
+
+    def _stop(self) -> None:
+        self._channel.close()
+        self._thread.join()
 
 
-class Prefetch(Generic[T]):
-    """Runs an iterator ahead in a thread; a context manager, at whose end the thread has stopped.
+class Prefetch(_Worker[T]):
+    """Runs an iterator ahead in a thread, which stops at the end of the context.
 
     An error of the iterator is raised in place of its next item. A generator is closed in the thread that ran it.
 
     Args:
         items: what to iterate over.
-        most: finished items that wait, besides the item in use and the one that is being made.
+        most: finished items that wait, besides the item in use and the next one.
     """
 
     def __init__(self, items: Iterable[T], most: int = 1) -> None:
-        self._channel: Channel[T] = Channel(most)
+        super().__init__(self._run, items, most, "prefetch")
         self._given = iter(self._channel)
-        self._thread = threading.Thread(target=self._run, args=(items,), name="prefetch")
 
     def _run(self, items: Iterable[T]) -> None:
         error: BaseException | None = None
@@ -116,20 +115,15 @@ class Prefetch(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return self._given
 
-    def __enter__(self) -> Self:
-        _start(self._thread, self._channel)
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
-        self._thread.join()
+        self._stop()
 
 
-class WriteBehind(Generic[T]):
-    """Runs a function in a thread over items that are put one by one; a context manager.
+class WriteBehind(_Worker[T]):
+    """Runs a function in a thread over items that are put one by one.
 
-    At the end of the body it waits until all items are processed. If the body raises, waiting items are dropped, the
-    function's iterator raises :class:`Closed`, and the thread has stopped.
+    The end of the context waits until all items are processed. If the body raises, waiting items are dropped, the function's
+    iterator raises :class:`Closed`, and the thread stops.
 
     Args:
         consume: takes the iterator over the items.
@@ -137,9 +131,8 @@ class WriteBehind(Generic[T]):
     """
 
     def __init__(self, consume: Callable[[Iterator[T]], object], most: int = 1) -> None:
-        self._channel: Channel[T] = Channel(most)
+        super().__init__(self._run, consume, most, "write behind")
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(consume,), name="write behind")
 
     def _run(self, consume: Callable[[Iterator[T]], object]) -> None:
         try:
@@ -163,18 +156,12 @@ class WriteBehind(Generic[T]):
                 raise self._error from None
             raise
 
-    def __enter__(self) -> Self:
-        _start(self._thread, self._channel)
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._channel.end()
                 self._thread.join()
-        finally:
-            # Also if the wait was interrupted.
-            self._channel.close()
-            self._thread.join()
+        finally:  # also if the wait was interrupted
+            self._stop()
         if kind is None and self._error is not None:
             raise self._error

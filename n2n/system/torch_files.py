@@ -1,4 +1,4 @@
-"""Reading files of ``torch.save`` without running code that may be in them."""
+"""Reading files of ``torch.save`` without running code that they may contain."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import torch
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
-# The end record of a zip archive: signature, length and offset of the directory, length of the comment. The same record of a
-# 64-bit archive stands before it, and between them a locator with the offset of the 64-bit record.
+# The end record of a zip archive: signature, length and offset of the directory, length of the comment. In a 64-bit archive, a
+# longer record and a locator with its offset come first.
 _END, _END64, _LOCATOR = struct.Struct("<4s8xIIH"), struct.Struct("<4s36xQQ8xQ4x"), 56
 
-# All that torch.save names for tensors and plain values, as module and name. torch lets more pass: some of it takes
-# memory by a number (bytearray, torch.Tensor), or makes tensors of other kinds.
+# Names that torch.save uses for tensors and plain values. torch allows more, such as bytearray and torch.Tensor, which allocate
+# any amount of memory.
 _NAMED = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch Size"
     r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
@@ -31,7 +31,7 @@ _NAMED = re.compile(
 def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it again") -> Any:
     """Load tensors and plain values from a file of ``torch.save``.
 
-    Tensors are mapped from the file, so that a size that it claims takes no memory.
+    Tensors are mapped from the file, so that a claimed size takes no memory.
 
     Args:
         path: the file, which may be hostile.
@@ -71,7 +71,7 @@ def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it aga
 
 
 def _names_tensors_alone(pickled: bytes) -> bool:
-    """Whether a pickle names only what tensors and plain values are made of."""
+    """Whether a pickle names nothing but tensors and plain values."""
     return all(
         operation.name not in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
         and (operation.name != "GLOBAL" or _NAMED.fullmatch(str(argument)))
@@ -80,7 +80,7 @@ def _names_tensors_alone(pickled: bytes) -> bool:
 
 
 def _is_one_archive(path: Path) -> bool:
-    """Whether a zip archive ends with its directory: in others torch and zipfile may find different entries."""
+    """Whether a zip archive ends with its directory. In other archives, torch and zipfile may find different entries."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - _END.size - _END64.size))

@@ -1,24 +1,41 @@
-"""Reading YAML files that may be damaged or hostile: made to use up the memory, or to be read for ever."""
+"""Reading YAML files and nested values that may be hostile: in a few bytes, they may claim any number of values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
-from n2n.system.nested import MOST_VALUES, nested_values
 
 # Far more than any configuration has.
-_MOST_BYTES = 2**20
+MOST_VALUES, _MOST_BYTES = 100_000, 2**20
+
+
+def nested_values(content: object) -> Iterator[object]:
+    """Yield a value and all values inside it: items of lists and tuples, keys and values of dicts.
+
+    Raises:
+        InputError: if there are more than ``MOST_VALUES``, as in a list that holds itself.
+    """
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        yield value
+        if isinstance(value, dict):
+            # Not ``value.values()``: an OrderedDict from a file may have attributes in place of its methods.
+            inside = [*value, *dict.values(value)]
+        else:
+            inside = list(value) if isinstance(value, list | tuple) else []
+        count += len(inside)
+        if count > MOST_VALUES:
+            raise InputError(f"it holds more than {MOST_VALUES:,} values")
+        waiting += inside
 
 
 def load_yaml(path: Path, wanted: str) -> Any:
-    """Read a YAML file of plain values.
-
-    Args:
-        path: the file.
-        wanted: what is expected in it, for messages.
+    """Read a YAML file of plain values; ``wanted`` says in messages what is expected in it.
 
     Raises:
         InputError: if it is no file, too large, no YAML, or has too many values.
@@ -26,7 +43,7 @@ def load_yaml(path: Path, wanted: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Limits merged keys (<<), whose number PyYAML before 6.0.4 lets double again and again."""
+        """Limits merged keys (<<), whose number may double again and again in PyYAML before 6.0.4."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)

@@ -1,4 +1,4 @@
-"""What the paper reports of its ten networks, to stand beside our own figures."""
+"""The paper's results for its ten networks, shown beside ours."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Reported(NamedTuple):
-    """A row of Table I in Januszek, Parshikov and Roust (EE-559, EPFL, 2022).
-
-    Attributes:
-        psnr: in dB, mean over the images of the course's validation set.
-        minutes: of training, 30 epochs of 50,000 pairs on the authors' GPU.
-    """
+    """A row of Table I in Januszek, Parshikov and Roust (EE-559, EPFL, 2022): mean PSNR in dB, and minutes of training."""
 
     psnr: float
     minutes: int
@@ -32,10 +27,7 @@ _TABLE_I = {
 
 
 def reported(backbone: dict[str, Any]) -> Reported | None:
-    """Find the row of a backbone, given as ``class_path`` and ``init_args``; None for others, and for ours with other widths.
-
-    Whatever else differs from the paper (data, optimiser, batch size, epochs) is for the reader to see.
-    """
+    """Return the row of a backbone, given as ``class_path`` and ``init_args``; None if the paper has no such network."""
     from n2n import backbones
     from n2n.backbones.spec import describe
 

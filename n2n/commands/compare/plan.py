@@ -1,4 +1,4 @@
-"""What a comparison trains: every configuration, with every variation, with every seed."""
+"""Planning a comparison: one training for each combination of configuration, variation and seed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,28 +26,19 @@ _NO_CHECKPOINT = "--ckpt_path is not for a comparison: what was interrupted goes
 
 @dataclass(frozen=True)
 class Variation:
-    """A key of the configuration and the values that it takes in turn.
-
-    Attributes:
-        key: such as ``data.target``.
-        values: as they are given on the command line.
-    """
+    """A key of the configuration, such as ``data.target``, and its values, as on the command line."""
 
     key: str
     values: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Variation:
-        """Read ``KEY=VALUE,VALUE``; a value may be a list in brackets.
-
-        Raises:
-            InputError: if it is anything else.
-        """
+        """Read ``KEY=VALUE,VALUE``; a value may be a list in brackets."""
         key, equals, values = text.partition("=")
         try:
             parsed = yaml.safe_load(f"[{values}]") if equals and re.fullmatch(r"[\w.]+", key) else []
             found = tuple(value if isinstance(value, str) else json.dumps(value) for value in parsed)
-        except (yaml.YAMLError, TypeError, ValueError):  # a date is no JSON
+        except (yaml.YAMLError, TypeError, ValueError):  # JSON has no dates
             found = ()
         if not found:
             line = " ".join(text.split())
@@ -56,7 +48,7 @@ class Variation:
         return cls(key, found)
 
     def labels(self, others: Sequence[Variation]) -> list[str]:
-        """Return what the table calls each value: short, where that tells it from the others."""
+        """Return the label of each value in the table. Keys and classes are shortened if the labels remain distinct."""
         name = self.key.rpartition(".")[2]
         if sum(other.key.rpartition(".")[2] == name for other in others) > 1:
             name = self.key
@@ -73,19 +65,14 @@ def plan(
     further_options: Sequence[str] = (),
     base: str | None = None,
 ) -> list[Job]:
-    """Plan a comparison; every configuration is parsed, so that a mistake in the last one is found before the first trains.
+    """Plan a comparison. All configurations are parsed, so that mistakes are found before the first training.
 
-    Args:
-        configs: paths of configurations, or the names of bundled ones.
-        variations: every combination of them is trained.
-        seeds: of the runs; none for the one of the configuration.
-        options: of ``n2n fit``, the same for all.
-        name: of the comparison; each run gets a folder in ``lightning_logs/NAME``.
-        further_options: of the comparison itself, which a misspelt one may have meant.
-        base: a configuration that each of the others follows, or None.
+    ``options`` are those of ``n2n fit``, the same for all runs, and ``further_options`` those of ``n2n compare``, which are
+    suggested for misspelt ones. The other arguments are options of the command. Each run gets a folder in
+    ``lightning_logs/NAME``.
 
     Raises:
-        InputError: for configurations that are missing, wrong, or of the same name, and for options that make no sense here.
+        InputError: if a configuration is missing or wrong, two have the same name, or an option is not for a comparison.
     """
     from n2n.trainer.run import parse_fit
 
@@ -132,11 +119,7 @@ def plan(
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Refuse a configuration whose run could not be compared, or not be gone on with.
-
-    Raises:
-        InputError: if it is one.
-    """
+    """Refuse a configuration whose run could not be compared or resumed."""
     trainer = config["trainer"]
     if trainer["logger"] not in (None, True) or trainer["enable_checkpointing"] is False or trainer["fast_dev_run"]:
         raise InputError(
@@ -146,13 +129,11 @@ def _check(config: dict[str, Any]) -> None:
     if config["ckpt_path"] is not None:
         raise InputError(_NO_CHECKPOINT)
     if config["seed_everything"] is True:
-        raise InputError("seed_everything is true, another seed each time: name one, or several with --seeds")
+        raise InputError("seed_everything is true, another seed each time: give one, or several with --seeds")
     seconds(trainer["max_time"])
     if trainer["max_epochs"] == -1 and anneals(config["model"]["loss"]):
         name = config["model"]["loss"]["class_path"].rpartition(".")[2]
-        raise InputError(
-            f"the loss {name} changes over the epochs, and their number is open: give --epochs, not --minutes"
-        )
+        raise InputError(f"the loss {name} depends on the number of epochs: give --epochs, not --minutes")
 
 
 def _class_key(key: str) -> str:
@@ -160,7 +141,7 @@ def _class_key(key: str) -> str:
 
 
 def _split(options: Sequence[str], variations: Sequence[Variation]) -> tuple[list[str], dict[str, list[str]]]:
-    """Take out of the options those of arguments of what is varied, by its key: a class that comes after them drops them."""
+    """Separate the options below each varied key from the others. They must follow the varied class, which resets them."""
     common: list[str] = []
     below: dict[str, list[str]] = {variation.key: [] for variation in variations}
     into = common
@@ -173,7 +154,7 @@ def _split(options: Sequence[str], variations: Sequence[Variation]) -> tuple[lis
 
 
 def _folder_name(parts: Sequence[str]) -> str:
-    """Name a folder by what it is of; what is too long for a file system ends with a checksum."""
+    """Return a folder name made of parts. A name that is too long for a file system ends with a checksum."""
     name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
     if len(name.encode()) <= _MOST_BYTES:
         return name
@@ -182,11 +163,10 @@ def _folder_name(parts: Sequence[str]) -> str:
 
 
 def _twice(values: Iterable[str]) -> str | None:
-    """Return a value that is there twice, or None."""
-    seen: set[str] = set()
-    return next((value for value in values if value in seen or seen.add(value)), None)  # type: ignore[func-returns-value]
+    """Return a value that occurs twice, or None."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)
 
 
 def _short(value: str) -> str:
-    """Leave the packages out of the import path of a class."""
+    """Remove the packages from the import path of a class."""
     return value.rpartition(".")[2] if re.fullmatch(r"([A-Za-z_]\w*\.)+[A-Z]\w*", value) else value

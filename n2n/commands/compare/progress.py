@@ -1,4 +1,4 @@
-"""Progress over a whole comparison."""
+"""The progress bar of a comparison."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ from tqdm import tqdm
 
 
 class Progress(Callback):
-    """Advances the bar of the comparison while one network is trained.
-
-    Args:
-        bar: of the comparison; a network is one unit of it.
-        before: units that were complete before this network.
-    """
+    """Advances the bar of a comparison, in which a network is one unit, while a network trains after ``before`` others."""
 
     def __init__(self, bar: tqdm[Any], before: int) -> None:
         self.bar, self.before = bar, before
         self._shown = 0.0
 
     def _show(self, trainer: L.Trainer, batches: int) -> None:
-        """Show the part of the budget that is used up, of epochs or of time, whichever is larger."""
+        """Show the used part of the budget, of epochs or of time, whichever is larger."""
         done = 0.0
         if trainer.max_epochs and trainer.max_epochs > 0:
             done = (trainer.current_epoch + batches / max(1.0, trainer.num_training_batches)) / trainer.max_epochs
@@ -30,7 +25,6 @@ class Progress(Callback):
         if timer is not None and (left := timer.time_remaining()) is not None:
             spent = timer.time_elapsed()
             done = max(done, spent / max(1e-9, spent + left))
-        # Drawing a hundred times costs the training nothing.
         if done - self._shown >= 0.01:
             self._shown = done
             self.bar.update(self.before + min(1.0, done) - self.bar.n)
@@ -40,11 +34,10 @@ class Progress(Callback):
         self._show(trainer, trainer.fit_loop.batch_idx + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the PSNR. All figures are there only when validation has ended."""
+        """Show the PSNR."""
         if trainer.sanity_checking:
             return
         figures = trainer.callback_metrics
-        score = next(
-            (f"{float(figures[t]):.2f} dB" for t in ("val/psnr_per_image", "val/psnr_blind") if t in figures), ""
-        )
+        tags = [tag for tag in ("val/psnr_per_image", "val/psnr_blind") if tag in figures]
+        score = f"{float(figures[tags[0]]):.2f} dB" if tags else ""
         self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}, {score}".rstrip(", "), refresh=False)

@@ -1,4 +1,4 @@
-"""The table of a comparison: a row for each network, in Markdown and CSV."""
+"""The table of a comparison in Markdown and CSV, with a row for each network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,7 @@ from n2n.metrics import psnr_from_mse
 
 @dataclass
 class Row:
-    """One network of a comparison, with all its seeds.
-
-    Attributes:
-        label: its name in the table.
-        runs: those that have a best checkpoint.
-        remarks: on the other runs.
-    """
+    """A network of a comparison: its label, all its runs that have a best checkpoint, and remarks on the other runs."""
 
     label: str
     runs: list[tuple[Job, Run]] = field(default_factory=list)
@@ -36,12 +30,7 @@ class Row:
 
 
 def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
-    """Read what has been trained so far.
-
-    Args:
-        jobs: of the comparison.
-        failures: reasons why jobs have failed.
-    """
+    """Read the runs so far; ``failures`` holds the reasons why jobs failed."""
     rows: dict[str, Row] = {}
     for job in jobs:
         row = rows.setdefault(job.label, Row(job.label))
@@ -49,7 +38,7 @@ def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
         try:
             run, done = job.progress()
         except InputError as error:
-            # It was changed meanwhile. The other runs are shown nevertheless.
+            # Another process has changed the folder. Show the other runs.
             row.remarks.append(f"left out{seed}: {failures.get(job, error)}")
             continue
         scored = False
@@ -74,15 +63,14 @@ class _Column:
     title: str
     value: Callable[[Run], float | None]
     style: str = ".2f"
-    # Whether several seeds are shown with their standard deviation, or by their mean alone.
+    # Whether the mean over seeds is shown with the standard deviation.
     spread: bool = True
 
 
 def psnr_estimated(mse: float) -> float:
     """Return the PSNR in dB of a squared error that was estimated from pairs; NaN if that is not positive.
 
-    The table shows it even if its interval is wide, because networks that are measured on the same pairs share most of the
-    uncertainty.
+    The table shows it even if its interval is wide, because most of the uncertainty is the same for all networks.
     """
     return float(psnr_from_mse(torch.tensor(mse, dtype=torch.float64))) if mse > 0 else math.nan
 
@@ -134,8 +122,8 @@ COLUMNS = (
 _KINDS = {
     "per image": " Per image: mean over images.",
     "global": " Global: of one squared error over all pixels.",
-    "estimated": " Estimated: over all pixels, from pairs, without clean images; the differences are more certain than "
-    "the figures, since all networks are measured on the same pairs.",
+    "estimated": " Estimated: over all pixels, from pairs, without clean images; differences between networks are more certain "
+    "than the figures, because all networks are measured on the same pairs.",
 }
 
 
@@ -144,19 +132,14 @@ def _cell(column: _Column, runs: Sequence[Run]) -> str:
     if not values:
         return ""
     text = format(statistics.mean(values), column.style)
-    # statistics.stdev would stumble over what is not a number.
+    # statistics.stdev fails for NaN and infinity.
     if column.spread and len(values) > 1 and all(map(math.isfinite, values)):
         text += f" ± {statistics.stdev(values):{column.style}}"
     return text
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """Return the table in Markdown, with notes.
-
-    Args:
-        rows: from :func:`collect`.
-        command: that makes the table.
-    """
+    """Return the table in Markdown, with notes and the command that makes it."""
     runs = {row.label: [run for _, run in row.runs] for row in rows}
     columns = [column for column in COLUMNS if any(_cell(column, found) for found in runs.values())]
     lines = ["| " + " | ".join(["network", *(column.title for column in columns)]) + " |"]
@@ -168,7 +151,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
     notes.append(
-        "PSNR in dB at the best epoch of each run, which was chosen on the validation images themselves."
+        "PSNR in dB at the best epoch of each run, which was chosen on the same validation images."
         + "".join(text for word, text in _KINDS.items() if any(word in column.title for column in columns))
     )
     seeds = {len(found) for found in runs.values() if found}

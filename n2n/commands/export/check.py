@@ -1,4 +1,4 @@
-"""Checking an exported network against the checkpoint's, on generated images of several sizes."""
+"""Comparing an exported network with the checkpoint's on generated images of several sizes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,20 @@ def difference(exported: Network, backbone: Network, noisy: Tensor) -> float:
     Raises:
         InputError: if it is more than ``TOLERANCE`` or NaN, if the shapes differ, or if the exported network fails.
     """
-    size = "×".join(map(str, noisy.shape))
+
+    def refused(why: str) -> InputError:
+        size = "×".join(map(str, noisy.shape))
+        return InputError(f"on images of {size} the exported file {why}: it was not kept")
+
     with torch.inference_mode():
         expected = backbone(noisy)
         try:
             got = exported(noisy)
-        except Exception as error:  # the runtimes' own kinds
-            raise InputError(
-                f"on images of {size} the exported file fails ({main_line(error)}): it was not kept"
-            ) from error
+        except Exception as error:  # runtimes raise their own kinds
+            raise refused(f"fails ({main_line(error)})") from error
     if got.shape != expected.shape:
-        raise InputError(
-            f"on images of {size} the exported file gives {'×'.join(map(str, got.shape))}: it was not kept"
-        )
+        raise refused(f"gives {'×'.join(map(str, got.shape))}")
     worst = float((got - expected).abs().max())
     if not worst <= TOLERANCE:  # "not" refuses NaN too
-        raise InputError(
-            f"on images of {size} the exported file differs from the checkpoint by {worst:.2g}, more than {TOLERANCE:g}: it "
-            "was not kept"
-        )
+        raise refused(f"differs from the checkpoint by {worst:.2g}, more than {TOLERANCE:g}")
     return worst

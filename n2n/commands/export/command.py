@@ -27,14 +27,9 @@ from n2n.system.torch_files import load_torch_file
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file.
+    """An exported file, which takes C = ``channels`` and H and W of ``sides``.
 
-    Attributes:
-        path: the file.
-        channels: C of its input and output.
-        sides: the H and W that it takes.
-        shapes: N×C×H×W of the images that it was checked on.
-        difference: the largest absolute difference of an output value from the checkpoint's.
+    It was checked on images of ``shapes``; ``difference`` is the largest absolute difference from the checkpoint's output.
     """
 
     path: Path
@@ -46,7 +41,7 @@ class Exported:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the messages of the exporters; errors are raised all the same."""
+    """Hide the messages of the exporters, but not their errors."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -58,7 +53,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _model_card(ckpt_path: Path, channels: int, sides: Sides) -> dict[str, str]:
-    """Return what a user of the file must know, as plain strings."""
+    """Return the metadata that a user of the file needs, as strings."""
     content = load_torch_file(ckpt_path, describe_checkpoint())
     known: dict[str, Any] = content["n2n"]
     card = {
@@ -79,17 +74,11 @@ def export(
     overwrite: bool = False,
     trust: Sequence[str] = (),
 ) -> Exported:
-    """Write a checkpoint's network to a file for other programs, which is kept only if it passes the check.
+    """Write a checkpoint's network to a file for other programs; keep the file only if it passes the check.
 
-    The exported network takes whole images, N×C×H×W float32 in [0, 1], and so memory that grows with them; its output is not
-    clipped.
+    The exported network takes whole images, N×C×H×W float32 in [0, 1], so its memory grows with them. It clips nothing.
 
-    Args:
-        ckpt_path: written by ``n2n fit``, or the name of a checkpoint that comes with n2n.
-        file_format: "onnx", or "torch" for ``torch.export.load``.
-        output: the file to write; by default the checkpoint's name in the current folder.
-        overwrite: whether to replace a file that exists.
-        trust: packages whose classes the checkpoint may name, beside n2n's.
+    The arguments are the options of the command.
 
     Raises:
         InputError: if the checkpoint cannot be read, the network cannot be exported or differs from the checkpoint, or the
@@ -126,31 +115,20 @@ def export(
 
 
 def _parser() -> CommandParser:
-    parser = CommandParser(
-        "export",
-        description="Write a checkpoint's network to a file for other programs, checked against the checkpoint.",
-    )
+    purpose = "Write a checkpoint's network to a file for other programs, and check it against the checkpoint."
+    parser = CommandParser("export", description=purpose)
     parser.add_argument("--ckpt_path", type=Path, required=True, help=describe_checkpoint())
-    parser.add_argument(
-        "--format",
-        choices=list(SUFFIXES),
-        required=True,
-        help='onnx (needs pip install "n2n[onnx]"), or torch for torch.export.load',
-    )
-    parser.add_argument(
-        "--output", type=Path, help="the file to write; by default the checkpoint's name in the current folder"
-    )
+    kinds = 'onnx (needs pip install "n2n[onnx]"), or torch for torch.export.load'
+    parser.add_argument("--format", choices=list(SUFFIXES), required=True, help=kinds)
+    output = "the file to write; by default the checkpoint's name in the current folder"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=TRUST_HELP)
     return parser
 
 
 def main(args: list[str]) -> int:
-    """Run ``n2n export``.
-
-    Args:
-        args: the command line after ``export``.
-    """
+    """Run ``n2n export`` with the command line after ``export``."""
     options = _parser().parse_args(args)
     done = export(options.ckpt_path, options.format, options.output, options.overwrite, options.trust)
     layout = f"N×{done.channels}×{done.sides}"

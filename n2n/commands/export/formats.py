@@ -1,4 +1,4 @@
-"""The two formats that a network is exported to, ONNX and torch.export: writing a file, and running it."""
+"""Writing and running files of the two export formats, ONNX and torch.export."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CARD = "model_card.json"
 
 # The oldest version that the exporter writes without conversion, so that older runtimes can read it too.
 _OPSET = 18
-# Protocol buffers, which ONNX files are, end at 2 GiB, of which some is left for the graph.
+# ONNX files are protocol buffers, which hold at most 2 GiB. Some of it is left for the graph.
 _MOST_BYTES = 2**31 - 2**24
 
 
@@ -39,7 +39,7 @@ def require_packages(file_format: ExportFormat) -> None:
 
 def write_torch(program: ExportedProgram, path: Path, card: dict[str, str]) -> Network:
     """Write a torch.export archive; return the network that is read back from it."""
-    # By way of the memory: torch ends the process when a disk is full.
+    # Not directly to the file: torch ends the process when a disk is full.
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={CARD: json.dumps(card)})
     path.write_bytes(content.getbuffer())
@@ -48,11 +48,7 @@ def write_torch(program: ExportedProgram, path: Path, card: dict[str, str]) -> N
 
 
 def write_onnx(program: ExportedProgram, path: Path, card: dict[str, str]) -> Network:
-    """Write one ONNX file; return the network that onnxruntime reads back from it, on the CPU.
-
-    Raises:
-        InputError: if ONNX lacks an operator of the network, or the weights do not fit into one file.
-    """
+    """Write one ONNX file; return the network that onnxruntime reads back from it, on the CPU."""
     import onnx
     import onnxruntime
 
@@ -60,10 +56,8 @@ def write_onnx(program: ExportedProgram, path: Path, card: dict[str, str]) -> Ne
     if held > _MOST_BYTES:
         raise InputError(f"the weights take {held / 1e9:.1f} GB and an ONNX file holds 2: choose --format torch")
     try:
-        made = torch.onnx.export(
-            program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=_OPSET, dynamo=True, external_data=False,
-            verbose=False,
-        )  # fmt: skip
+        names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "opset_version": _OPSET}
+        made = torch.onnx.export(program, (), **names, dynamo=True, external_data=False, verbose=False)
         assert made is not None
         model: Any = made.model_proto
         _tidy(model)
@@ -75,7 +69,7 @@ def write_onnx(program: ExportedProgram, path: Path, card: dict[str, str]) -> Ne
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except OSError:
         raise
-    except Exception as error:  # each of the three packages has its own kinds
+    except Exception as error:  # the three packages raise their own kinds
         raise InputError(
             f"the backbone cannot be written as ONNX ({main_line(error)}): choose --format torch, or operators that ONNX has"
         ) from error
@@ -83,7 +77,7 @@ def write_onnx(program: ExportedProgram, path: Path, card: dict[str, str]) -> Ne
 
 
 def _tidy(model: Any) -> None:
-    """Name the axes of an ONNX model, and remove the source lines of its nodes, which name folders of this machine."""
+    """Name the axes of an ONNX model, and remove the source lines of its nodes, which name local folders."""
     graph = model.graph
     axes = graph.input[0].type.tensor_type.shape.dim
     names = {dim.dim_param: name for dim, name in zip(axes, ("batch", "channels", "height", "width"), strict=True)}

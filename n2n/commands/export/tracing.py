@@ -1,4 +1,4 @@
-"""Capturing the graph of a backbone, for all batches, heights and widths that it takes."""
+"""Capturing the graph of a backbone for all batch sizes, heights and widths that it takes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from torch.fx.experimental import _config as symbolic
 
 from n2n.errors import InputError
 
-# N, H, W of the images that a backbone is tried on: odd and even sides, wide and high images, one and several.
+# N, H, W of the images that a backbone is tried on: odd and even sides, wide and tall images, one and several.
 TRIED = ((1, 64, 96), (3, 33, 47), (1, 101, 40), (2, 36, 51))
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Which image sizes a backbone takes.
-
-    Attributes:
-        step: H and W must be multiples of this many pixels.
-        width: the only W that it takes, in pixels; None for any multiple of ``step``.
-        least: H and W must be at least this many pixels.
-    """
+    """The image sizes that a backbone takes: multiples of ``step``, at least ``least``; if ``width`` is given, only that W."""
 
     step: int = 1
     width: int | None = None
@@ -70,11 +64,7 @@ def _takes(backbone: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def find_sides(backbone: nn.Module, channels: int) -> Sides:
-    """Try which sizes a backbone takes: all, multiples of a power of two, or those of one width.
-
-    Raises:
-        InputError: if it takes none of these.
-    """
+    """Find the sizes that a backbone takes: all, multiples of a power of two, or those of one width."""
     choices = [Sides(step) for step in (1, 2, 4, 8, 16, 32, 64)]
     if isinstance(width := getattr(backbone, "width", None), int) and width > 0:
         choices.append(Sides(width=width))  # as Model1
@@ -88,7 +78,7 @@ def find_sides(backbone: nn.Module, channels: int) -> Sides:
 
 
 def _axes(sides: Sides) -> dict[int, Any]:
-    """Return the axes of N×C×H×W whose size is free."""
+    """Return the axes of N×C×H×W that may have any size."""
 
     def any_of(name: str) -> Any:
         if sides.step > 1:
@@ -100,37 +90,31 @@ def _axes(sides: Sides) -> dict[int, Any]:
 
 
 def trace(backbone: nn.Module, channels: int, sides: Sides) -> tuple[ExportedProgram, Sides]:
-    """Capture the backbone's graph for all N, H and W that it takes.
+    """Capture the backbone's graph for all N, H and W that it takes; return it, and ``sides`` with the least valid H and W.
 
-    Returns:
-        The graph, and ``sides`` with the least H and W that it is valid for, which is more than 1 for networks that pad by
-        reflection, or pool and interpolate.
-
-    Raises:
-        InputError: if it cannot be captured, or only for some sizes.
+    The least H and W are more than 1 for networks that pad by reflection, or pool and interpolate.
     """
-    # The exporter takes a size of 1 for a constant, so that no size is 1 here.
+    # No size is 1 here, because the exporter would take it as a constant.
     example = torch.zeros(2, channels, *sides.fit(35 + sides.step, 47 + 2 * sides.step))
-    # Weights in contiguous order: with channels_last the exporter adds checks of the order of all images between the layers,
-    # for which sides of 1 pixel are a special case.
+    # Weights in contiguous order: with channels_last, the exporter adds checks of the memory format between layers, which fail
+    # for sides of 1 pixel.
     network, why = _Network(deepcopy(backbone)).to(memory_format=torch.contiguous_format), ""  # type: ignore[call-overload]
     for least in (1, 8, 32):
         sides = replace(sides, least=least)
         try:
-            # As torch's ONNX exporter does; there is no public name for it (tried with torch 2.9 and 2.13). Otherwise a size
-            # that can be 1, as of an image halved several times, is assumed to be more, and small images are not valid.
+            # As torch's ONNX exporter does; there is no public name for it (tried with torch 2.9 and 2.13). Otherwise the
+            # exporter assumes that sizes, as of an image halved several times, are more than 1, and small images fail.
             with symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made when it is imported
                 program = torch.export.export(network, (example,), dynamic_shapes=(_axes(sides),), strict=False)
             break
         except Exception as error:  # of many kinds
-            # The reason of the first attempt: the others are about larger sizes than asked for.
-            why = why or main_line(error)
+            why = why or main_line(error)  # later attempts are about larger sizes than asked for
     else:
         raise InputError(
             f"the backbone {type(backbone).__name__} cannot be exported for every batch, height and width ({why}): keep "
             "Python branches on sizes and values out of its forward"
         )
-    # The graph does not need these: the first would be half of a small file, the second names folders of this machine.
+    # The graph does not need the example, which is half of a small file, nor the stack traces, which name local folders.
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):

@@ -1,4 +1,4 @@
-"""``n2n report``: folders of runs in, their curves and pictures out."""
+"""``n2n report``: draw the curves and the pictures of training runs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from n2n.commands.plots import file_names, labels, require_matplotlib, save
+from n2n.commands.report.curves import curves_figure
+from n2n.commands.report.strips import DPI, common_strip, run_strip
+from n2n.commands.runs import Run, find_runs
 from n2n.errors import InputError, one_line
+from n2n.system.files import write_text
 from n2n.system.options import CommandParser
-
-if TYPE_CHECKING:
-    from n2n.commands.runs import Run
+from n2n.trainer.panels import PanelRow, last_panel
 
 _DESCRIPTION = """\
-Draw what training runs wrote: loss and PSNR over epochs, and strips of noisy | denoised | clean images with their PSNRs, as PNG
-and SVG; and all figures as a table (CSV). Several runs are drawn into the same axes, and beside each other in one strip if they
-show the same images."""
+Draw loss and PSNR of training runs over epochs, and strips of noisy | denoised | clean images with their PSNRs, as PNG and SVG.
+Write all figures to a table (CSV). Several runs share the same axes, and one strip if they show the same images."""
 
 _EPILOG = """\
-A strip shows the last panel of its run. Of large images it shows the centre; the PSNRs are those of the whole images. Files of
+A strip shows the last panel of its run. It shows the centre of large images; the PSNRs are those of the whole images. Files of
 an earlier report in the same folder are replaced.
 
 examples:
@@ -30,50 +31,19 @@ examples:
   n2n report lightning_logs/table1 --output figures/"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        "report",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run, or a folder with runs below it"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("report"), metavar="DIR", help="the folder to write to (report)"
-    )
-    parser.add_argument("--images", type=int, default=4, metavar="N", help="images in a strip (4)")
-    return parser
-
-
 def _warn(line: str) -> None:
     print(f"n2n report: warning: {one_line(line)}", file=sys.stderr)
 
 
 def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list[Path]:
-    """Draw the curves and the strips of runs.
+    """Draw runs into the folder ``output``, with at most ``images`` rows in a strip; return the files.
 
     Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, and one of all if they show the same images.
-    A warning says what cannot be drawn of a run.
-
-    Args:
-        folders: of the runs.
-        output: the folder to write to; made if it is missing, and files of an earlier report in it are replaced.
-        images: the largest number of rows of a strip.
-
-    Returns:
-        The files.
+    Warns of runs that cannot be drawn.
 
     Raises:
-        InputError: if none of the folders has a run with a whole epoch, the output cannot be written, or matplotlib is missing.
+        InputError: if no run has a whole epoch, the output cannot be written, or matplotlib is missing.
     """
-    from n2n.commands.plots import file_names, labels, require_matplotlib, save
-    from n2n.commands.report.curves import curves_figure
-    from n2n.commands.report.strips import DPI, common_strip, run_strip
-    from n2n.commands.runs import Run
-    from n2n.trainer.panels import PanelRow, last_panel
-
     require_matplotlib("n2n report")
     if images < 1:
         raise InputError(f"--images is {images}: expected at least 1")
@@ -116,30 +86,32 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
 
 def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
     """Write all figures, one line for each run and epoch."""
-    from n2n.system.files import write_text
-
     tags = sorted({tag for run in runs for row in run.rows for tag in row if tag.startswith(("train/", "val/"))})
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["run", "epoch", "minutes", *tags])
     for run, name in zip(runs, names, strict=True):
         for row in run.rows:
-            # Nine digits give back every float32.
+            # Nine digits reproduce a float32 exactly.
             figures = (f"{row[tag]:.9g}" if tag in row else "" for tag in tags)
             table.writerow([name, f"{row['epoch']:.0f}", f"{row['minutes']:.3f}", *figures])
     write_text(path, out.getvalue())
     return path
 
 
+def _parser() -> CommandParser:
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = CommandParser("report", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=kind)
+    add = parser.add_argument
+    add("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run, or a folder with runs below it")
+    add("--output", type=Path, default=Path("report"), metavar="DIR", help="the folder to write to (report)")
+    add("--images", type=int, default=4, metavar="N", help="images in a strip (4)")
+    return parser
+
+
 def main(args: list[str]) -> int:
-    """Run ``n2n report``.
-
-    Args:
-        args: the command line after ``report``.
-    """
+    """Run ``n2n report`` with the command line after ``report``."""
     options = _parser().parse_args(args)
-    from n2n.commands.runs import find_runs
-
     for file in write_report(find_runs(options.runs), options.output, options.images):
         print(one_line(str(file)))
     return 0

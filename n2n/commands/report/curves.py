@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from n2n.commands.plots import legend, look, style
 from n2n.commands.runs import Run
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# In inches: one set of axes; the lines of the legend, and a letter of it.
+# In inches: the size of one set of axes; the widths of a line and a letter in the legend.
 _WIDTH, _HEIGHT, _LEGEND, _LETTER = 3.2, 2.6, 0.5, 0.066
 # Ratio of the largest to the smallest value above which the axis is logarithmic.
 _LOG_FROM = 10.0
@@ -25,16 +24,8 @@ _OFF_SCALE = 2.0
 _ALIKE = 0.01
 
 
-@dataclass(frozen=True)
-class _Plot:
-    """One set of axes.
-
-    Attributes:
-        title: above it.
-        unit: the label of the vertical axis.
-        figures: tags; the first one that a run has is drawn.
-        noisy: the tags of the noisy input, in the same order.
-    """
+class _Plot(NamedTuple):
+    """A set of axes. The first of ``figures`` that a run has is drawn, and the first of ``noisy`` for the noisy input."""
 
     title: str
     unit: str
@@ -47,23 +38,16 @@ _PLOTS = (
     _Plot("Validation loss", "loss", ("val/loss",)),
     _Plot("PSNR, mean over images", "PSNR (dB)", ("val/psnr_per_image",), ("val/psnr_noisy_per_image",)),
     _Plot(
-        "PSNR over all pixels",
-        "PSNR (dB)",
-        ("val/psnr", "val/psnr_blind"),
-        ("val/psnr_noisy", "val/psnr_noisy_blind"),
+        "PSNR over all pixels", "PSNR (dB)", ("val/psnr", "val/psnr_blind"), ("val/psnr_noisy", "val/psnr_noisy_blind")
     ),
 )
 
 
 def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
-    """Draw training and validation loss and both PSNRs over epochs, all runs in the same axes.
+    """Draw training and validation loss and both PSNRs over epochs, all runs in the same axes, with a legend of labels.
 
-    The noisy input's PSNR is a dotted line. Where there are no clean images, the PSNR estimated from pairs is drawn, with its
-    95 % interval as a band.
-
-    Args:
-        runs: with at least one curve each.
-        labels: one for each, for the legend.
+    The noisy input's PSNR is a dotted line. Without clean images, the PSNR estimated from pairs is drawn with a band, its 95 %
+    interval.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -79,10 +63,8 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
             axes = figure.add_subplot(rows, columns, i + 1)
             _draw(axes, plot, runs)
             axes.set_xlabel("epoch")
-        handles: list[Line2D | Patch] = []
-        for number in range(len(runs)):
-            colour, line = style(number)
-            handles.append(Line2D([], [], color=colour, linestyle=line))
+        lines = map(style, range(len(runs)))
+        handles: list[Line2D | Patch] = [Line2D([], [], color=colour, linestyle=line) for colour, line in lines]
         names = list(labels)
         if any(_chosen(run, plot.noisy) for run in runs for plot in plots):
             handles.append(Line2D([], [], color="0.4", linestyle="dotted"))
@@ -100,7 +82,7 @@ def _chosen(run: Run, tags: Sequence[str]) -> str | None:
 
 
 def _line(axes: Axes, values: dict[int, float], colour: str, kind: Any) -> None:
-    """Draw a curve, with gaps where there is no value, and its points where they are few."""
+    """Draw a curve, with gaps for missing values; mark its points if they are few."""
     marker = "o" if len(values) < 12 else ""
     finite = [value if math.isfinite(value) else math.nan for value in values.values()]
     axes.plot(list(values), finite, color=colour, linestyle=kind, marker=marker, markersize=3)
@@ -119,7 +101,7 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         if tag is None:
             continue
         curve = run.curve(tag)
-        # A validation without a PSNR that can be said is a gap.
+        # A validation without a reported PSNR is a gap.
         validated = run.curve("val/mse_blind") if tag == "val/psnr_blind" else {}
         _line(axes, {epoch: curve.get(epoch, math.nan) for epoch in sorted({*curve, *validated})}, colour, kind)
         drawn += [value for value in curve.values() if math.isfinite(value)]
@@ -129,8 +111,7 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
             _band(axes, run, colour)
         if (base := _chosen(run, plot.noisy)) is not None:
             noisy.append((list(run.curve(base).values())[-1], colour))
-    if noisy and max(value for value, _ in noisy) - min(value for value, _ in noisy) < _ALIKE:
-        # Validated on the same images: one line for all.
+    if noisy and max(noisy)[0] - min(noisy)[0] < _ALIKE:  # validated on the same images: one line for all
         noisy = [(noisy[0][0], "0.4")]
     for value, colour in noisy:
         axes.axhline(value, color=colour, linestyle="dotted")

@@ -1,4 +1,4 @@
-""".npy and .npz files, and which axes of an array are pages, rows, columns and channels."""
+"""Arrays in .npy and .npz files, and which of their axes are pages, rows, columns and channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, refusing_damage
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
@@ -35,7 +35,7 @@ def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
 
 
 class RawRows:
-    """Rows of ``row`` uncompressed samples, from a byte offset in a file on. Not mapped, so that memory stays flat."""
+    """Reads rows of ``row`` uncompressed samples, which start at a byte offset. Uses no memory map, to keep memory flat."""
 
     def __init__(self, file: Any, offset: int, dtype: np.dtype[Any], row: int) -> None:
         self._file, self._offset, self._dtype, self._row = file, offset, dtype, row
@@ -51,7 +51,7 @@ class RawRows:
 
 
 def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an .npy header, and no pickled object: shape, whether the order is Fortran's, and dtype."""
+    """Return what an .npy header says: shape, whether the order is Fortran's, and dtype. No pickled object is loaded."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -69,30 +69,24 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
 class NpyReader(ImageReader):
     """An .npy file, read row by row."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        size = file_size(path)
-        self._file = path.open("rb")
-        try:
-            self.shape, fortran, self.stored = read_header(self._file, path)
-            self.dtype = self.stored.newbyteorder("=")
-            self.pages, self.height, self.width, self.channels = layout(self.shape, path)
-            offset = self._file.tell()
-            if offset + math.prod(self.shape) * self.stored.itemsize > size:
-                raise InputError(
-                    f"{path} is cut off: its header says {'×'.join(map(str, self.shape))} {self.dtype}, and the file has "
-                    f"{size - offset:,} bytes of them"
-                )
-            self._check()
-            # In Fortran's order a row is scattered over the whole file: mapped, the system reads the pages that it needs.
-            self._mapped: Array | None = None
-            if fortran:
-                mapped = np.memmap(self._file, self.stored, "r", offset, self.shape, "F")
-                self._mapped = mapped.reshape(self.pages, self.height, self.width, self.channels)
-            self._rows = RawRows(self._file, offset, self.stored, self.width * self.channels)
-        except BaseException:
-            self._file.close()
-            raise
+    def _open(self) -> None:
+        path, size = self.path, file_size(self.path)
+        file = self._files.enter_context(path.open("rb"))
+        self.shape, fortran, self.stored = read_header(file, path)
+        self.dtype = self.stored.newbyteorder("=")
+        self.pages, self.height, self.width, self.channels = layout(self.shape, path)
+        offset, values = file.tell(), math.prod(self.shape)
+        if offset + values * self.stored.itemsize > size:
+            raise InputError(
+                f"{path} is cut off: its header says {'×'.join(map(str, self.shape))} {self.dtype}, and the file has "
+                f"{size - offset:,} bytes of them"
+            )
+        self._rows = RawRows(file, offset, self.stored, self.width * self.channels)
+        # In Fortran's order, a row is scattered over the whole file. With a memory map, the system reads only what is needed.
+        self._mapped: Array | None = None
+        if fortran and values:  # an empty file cannot be mapped
+            mapped = np.memmap(file, self.stored, "r", offset, self.shape, "F")
+            self._mapped = mapped.reshape(self.pages, self.height, self.width, self.channels)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         if self._mapped is not None:
@@ -103,65 +97,56 @@ class NpyReader(ImageReader):
 
     def close(self) -> None:
         """Close the file."""
-        super().close()
         self._mapped = None
-        self._file.close()
+        super().close()
 
 
 class NpzReader(ImageReader):
-    """An .npz file with one array, which is compressed as a whole and so unpacked as a whole."""
+    """An .npz file with one array, which is decompressed as a whole."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    _array: Array | None
+
+    def _open(self) -> None:
+        path, self._array = self.path, None
         file_size(path)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-                if len(names) != 1:
-                    listed = ", ".join(f"{name.removesuffix('.npy'):.30}" for name in names[:5])
-                    raise InputError(f"{path} holds {len(names)} arrays ({listed}): expected one; save it as .npy")
-                self.name = names[0]
-                # NumPy uses these two. Others may take as much memory as they claim.
-                if archive.infolist()[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise InputError(
-                        f"{path} has a compression that NumPy does not use: save it with numpy.savez_compressed"
-                    )
-                with archive.open(self.name) as file:
-                    self.shape, self._fortran, self.stored = read_header(file, path)
-                size = math.prod(self.shape) * self.stored.itemsize
-                if size > min(MAX_BLOCK, archive.getinfo(self.name).file_size):
-                    raise InputError(
-                        f"{path} says that it unpacks to {size:,} bytes: expected what it holds, and at most {MAX_BLOCK:,}; "
-                        "save it as .npy"
-                    )
-        except InputError:
-            raise
-        except Exception as error:  # damaged archives fail in many ways
-            raise InputError(f"{path} is damaged or not an .npz file ({reason(error)})") from None
+        with refusing_damage(path, "one array", " or not an .npz file"), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                listed = ", ".join(f"{name.removesuffix('.npy'):.30}" for name in names[:5])
+                raise InputError(f"{path} holds {len(names)} arrays ({listed}): expected one; save it as .npy")
+            self.name = names[0]
+            # NumPy uses these two. Others may take as much memory as they claim.
+            if archive.infolist()[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InputError(f"{path} has a compression that NumPy does not use: use numpy.savez_compressed")
+            with archive.open(self.name) as file:
+                self.shape, self._fortran, self.stored = read_header(file, path)
+            size = math.prod(self.shape) * self.stored.itemsize
+            if size > min(MAX_BLOCK, archive.getinfo(self.name).file_size):
+                raise InputError(
+                    f"{path} says that it unpacks to {size:,} bytes: expected what it holds, and at most {MAX_BLOCK:,}; "
+                    "save it as .npy"
+                )
         self.dtype = self.stored.newbyteorder("=")
         self.pages, self.height, self.width, self.channels = layout(self.shape, path)
-        self._check()
-        self._array: Array | None = None
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         if self._array is None:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.name) as file:
                 read_header(file, self.path)
-                count = math.prod(self.shape)
-                data = file.read(count * self.stored.itemsize)
-            array = np.frombuffer(data, self.stored, count).reshape(self.shape, order="F" if self._fortran else "C")
+                data = file.read(math.prod(self.shape) * self.stored.itemsize)
+            array = np.frombuffer(data, self.stored).reshape(self.shape, order="F" if self._fortran else "C")
             array = array.reshape(self.pages, self.height, self.width, self.channels)
             self._array = array.astype(self.dtype, copy=False)
         return self._array[page, start:stop]
 
     def close(self) -> None:
         """Free the array."""
-        super().close()
         self._array = None
+        super().close()
 
 
 class ArrayWriter(ImageWriter):
-    """Writes an array, whose shape alone says which axes are channels."""
+    """Base class of writers of arrays, in which only the shape says whether there are channels."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
@@ -187,10 +172,10 @@ class NpyWriter(ArrayWriter):
 
 
 class NpzWriter(ArrayWriter):
-    """Writes an .npz file with one array, under the name that it has in the other file."""
+    """Writes an .npz file with one array, which keeps its name in the other file."""
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        # Without folders: a hostile name must not make who unpacks the file write elsewhere.
+        # Without folders: a hostile name could overwrite other files when the archive is unpacked.
         name = PurePosixPath(getattr(self.like, "name", "").replace("\\", "/")).name
         name = name if name.endswith(".npy") else "image.npy"
         with (

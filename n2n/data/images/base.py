@@ -1,11 +1,11 @@
-"""What an image file is to the rest of n2n: pages of rows, read and written strip by strip."""
+"""Base classes of image readers and writers. An image file has pages of rows, which are read and written in strips."""
 
 from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 MAX_PIXELS = 178_956_970
 # Bytes of one strip, tile or chunk, or of the array of an .npz file, once it is unpacked.
 MAX_BLOCK = 2**30
-# Pixels and bytes of one row: large images are read by rows, so a row must fit into the memory several times.
+# Pixels and bytes of one row. Large images are read by rows, so several rows must fit into the memory.
 MAX_WIDTH = 2**18
 MAX_ROW = 2**23
 # Integers of 32 bits and more do not fit into the float32 that networks compute in.
@@ -40,12 +40,10 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is copied with the pixels from one format to another.
+    """Metadata that is copied from one format to another.
 
-    Attributes:
-        icc: colour profile.
-        exif: EXIF block, with the orientation. Pixels are as stored, not rotated.
-        dpi: pixels per inch, horizontal and vertical.
+    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; and the pixels per inch,
+    horizontal and vertical.
     """
 
     icc: bytes | None = None
@@ -54,14 +52,20 @@ class Metadata:
 
 
 @contextmanager
-def refusing_damage(path: Path, wanted: str) -> Iterator[None]:
-    """Raise InputError in place of the errors, of any kind, that libraries raise for damaged files."""
+def refusing_damage(path: Path, wanted: str, otherwise: str = "") -> Iterator[None]:
+    """Raise InputError in place of errors of any kind, which libraries raise for damaged files."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path} is damaged ({reason(error)}): expected {wanted}") from None
+        raise InputError(f"{path} is damaged{otherwise} ({reason(error)}): expected {wanted}") from None
+
+
+def check_piece(path: Path, size: int) -> None:
+    """Refuse a file whose strips, tiles or chunks unpack to more than ``MAX_BLOCK`` bytes."""
+    if size > MAX_BLOCK:
+        raise InputError(f"{path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones")
 
 
 class ImageReader(ABC):
@@ -76,7 +80,7 @@ class ImageReader(ABC):
         extra: samples of a pixel after its channels, which are copied unchanged: 1 for opacity, mostly 0.
         dtype: of the samples, in the machine's byte order.
         shape: of the array as the file states it; pages×H×W×(C + extra) for files that hold no array.
-        metadata: what is copied to other formats.
+        metadata: is copied to other formats.
     """
 
     path: Path
@@ -93,32 +97,38 @@ class ImageReader(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # What :meth:`close` closes.
+        self._files = ExitStack()
         # The last block that was decoded: its page, first row, and the row after its last.
         self._kept: tuple[int, int, int] = (-1, 0, 0)
         self._samples: Array | None = None
+        try:
+            self._open()
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Open the file and set the attributes."""
 
     def _check(self) -> None:
-        """Refuse images that n2n cannot process; subclasses call it once the attributes are set."""
+        """Refuse images that n2n cannot process."""
         if str(self.dtype) not in DTYPES:
-            raise InputError(
-                f"{self.path} holds {self.dtype} values: expected one of {', '.join(DTYPES)}; convert the file"
-            )
+            raise self._error(f"holds {self.dtype} values: expected one of {', '.join(DTYPES)}")
         if min(self.pages, self.height, self.width, self.channels) < 1:
-            raise InputError(f"{self.path} holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
+            raise self._error(f"holds no pixels (its shape is {'×'.join(map(str, self.shape))})")
         if self.width > MAX_WIDTH:
-            raise InputError(f"{self.path} is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
-        row = self.width * (self.channels + self.extra) * self.dtype.itemsize
+            raise self._error(f"is {self.width} px wide, n2n takes {MAX_WIDTH}: cut it up, or turn it")
+        samples = self.channels + self.extra
+        row = self.width * samples * self.dtype.itemsize
         if row > MAX_ROW:
-            raise InputError(
-                f"{self.path} has rows of {row / 2**20:.1f} MiB ({self.channels + self.extra} values a pixel), n2n takes "
-                f"{MAX_ROW / 2**20:.0f}: cut it up"
-            )
-        size = self._block * row
-        if self._block > 1 and size > MAX_BLOCK:
-            raise InputError(
-                f"{self.path} is stored in pieces of {size / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips, tiles or "
-                "chunks"
-            )
+            raise self._error(f"has rows of {row / 2**20:.1f} MiB ({samples} values a pixel), n2n takes 8: cut it up")
+        check_piece(self.path, self._block * row)
+
+    def _error(self, what: str) -> InputError:
+        return InputError(f"{self.path} {what}")
 
     @abstractmethod
     def _decode(self, page: int, start: int, stop: int) -> Array:
@@ -154,32 +164,22 @@ class ImageReader(ABC):
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders raise many kinds for damaged data
-            raise InputError(f"{self.path} is damaged ({reason(error)}): expected a whole image") from None
+            raise self._error(f"is damaged ({reason(error)}): expected a whole image") from None
 
     def rows(self, page: int, start: int, stop: int) -> Array:
-        """Read rows of one page, (stop - start)×W×C, in the file's own dtype and values.
-
-        Raises:
-            InputError: if the file is damaged there.
-        """
+        """Read rows of one page without extra samples, (stop - start)×W×C; otherwise as :meth:`samples`."""
         return self.samples(page, start, stop)[..., : self.channels]
 
     def strips(self, height: int) -> Iterator[Array]:
-        """Read all rows of all pages in order, ``height`` at a time; the last of a page may be fewer.
-
-        Yields:
-            rows×W×(C + extra), as :meth:`samples` returns them.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
+        """Yield all rows of all pages in order, ``height`` at a time or the rest of a page; otherwise as :meth:`samples`."""
         for page in range(self.pages):
             for top in range(0, self.height, height):
                 yield self.samples(page, top, min(top + height, self.height))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and free its pixels."""
         self._samples = None
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -189,12 +189,7 @@ class ImageReader(ABC):
 
 
 class ImageWriter(ABC):
-    """Writes an image file with the pages, size, channels and dtype of another; all of it or nothing.
-
-    Args:
-        path: to write, in the format of the subclass.
-        like: the other image, still open.
-    """
+    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like
@@ -203,8 +198,8 @@ class ImageWriter(ABC):
         """Write all rows of all pages in order.
 
         Args:
-            strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. They are read as
-                they are written. If they raise, no file is left.
+            strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. Each is read when
+                it is written. If reading one raises an error, no file is left.
 
         Raises:
             InputError: if the file cannot be written.
@@ -238,3 +233,33 @@ class ImageWriter(ABC):
 
     def _refuse(self, what: str, other: str) -> InputError:
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
+
+
+class Rows:
+    """Takes a given number of rows at a time from strips of any height.
+
+    Args:
+        strips: rows×W×(C + extra), in order; each is read only when it is needed.
+    """
+
+    def __init__(self, strips: Iterator[Array]) -> None:
+        self._strips = strips
+        self._left: Array | None = None
+
+    def take(self, height: int) -> Array:
+        """Return the next rows, height×W×(C + extra)."""
+        parts, have = [], 0
+        while have < height:
+            strip = next(self._strips) if self._left is None else self._left
+            part = strip[: height - have]
+            self._left = strip[len(part) :] if len(part) < len(strip) else None
+            parts.append(part)
+            have += len(part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
+    """Cut strips of any height into strips of the given heights."""
+    rows = Rows(strips)
+    for height in heights:
+        yield rows.take(height)

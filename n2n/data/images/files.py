@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from n2n.data.images.arrays import NpyReader, NpyWriter, NpzReader, NpzWriter
 from n2n.data.images.base import MAX_PIXELS, ImageReader, ImageWriter
-from n2n.data.images.pictures import exif_block, orientation
+from n2n.data.images.pictures import PictureReader, PictureWriter, exif_block, orientation
 from n2n.data.images.values import from_unit, to_unit
+from n2n.data.images.zarr_files import ZarrReader, ZarrWriter, is_zarr
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _TIFFS = (".tif", ".tiff", ".btf", ".tf8")
-_ARRAYS = (".npy", ".npz")
 _ZARR = ".zarr"
-SUFFIXES = (*_PICTURES, *_TIFFS, *_ARRAYS, _ZARR)
+SUFFIXES = (*_PICTURES, *_TIFFS, ".npy", ".npz", _ZARR)
 EXPECTED = "PNG, JPEG, TIFF, .npy, .npz or .zarr"
 
 
@@ -31,49 +32,31 @@ def open_image(path: Path) -> ImageReader:
     Raises:
         InputError: if it is missing, no image, damaged, larger than n2n takes, or cannot be read.
     """
-    try:
-        return _open(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
-
-
-def _open(path: Path) -> ImageReader:
     suffix = path.suffix.lower()
-    # Each format's library is imported only when it is needed.
-    if path.is_dir():
-        from n2n.data.images.zarr_files import ZarrReader, is_zarr
-
+    try:
         if is_zarr(path):
             return ZarrReader(path)
-    file_size(path)
-    if suffix in _TIFFS:
-        from n2n.data.images.tiff_reader import TiffReader
+        file_size(path)
+        if suffix in _TIFFS:
+            from n2n.data.images.tiff_reader import TiffReader  # tifffile takes long to import
 
-        return TiffReader(path)
-    if suffix in _ARRAYS:
-        from n2n.data.images.arrays import NpyReader, NpzReader
-
-        return NpyReader(path) if suffix == ".npy" else NpzReader(path)
-    if suffix in _PICTURES:
-        from n2n.data.images.pictures import PictureReader
-
-        return PictureReader(path)
+            return TiffReader(path)
+        if suffix in (".npy", ".npz"):
+            return NpyReader(path) if suffix == ".npy" else NpzReader(path)
+        if suffix in _PICTURES:
+            return PictureReader(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
     raise InputError(f"{path} is not an image that n2n reads: expected {EXPECTED}")
 
 
 def is_image(path: Path) -> bool:
     """Whether a path is one image: a file with an image's suffix, or a zarr array or group."""
-    if path.is_dir():
-        from n2n.data.images.zarr_files import is_zarr
-
-        return is_zarr(path)
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return is_zarr(path) or (path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def create_image(path: Path, like: ImageReader) -> ImageWriter:
     """Return a writer for an image with the pages, size, channels and dtype of another, in the format of the path's suffix.
-
-    It writes nothing before :meth:`ImageWriter.write`.
 
     Raises:
         InputError: if the format cannot hold such an image.
@@ -83,29 +66,23 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
         from n2n.data.images.tiff_writer import TiffWriter
 
         return TiffWriter(path, like)
-    if suffix in _ARRAYS:
-        from n2n.data.images.arrays import NpyWriter, NpzWriter
-
+    if suffix in (".npy", ".npz"):
         return NpyWriter(path, like) if suffix == ".npy" else NpzWriter(path, like)
     if suffix in _PICTURES:
-        from n2n.data.images.pictures import PictureWriter
-
         return PictureWriter(path, like)
-    from n2n.data.images.zarr_files import ZarrReader, ZarrWriter
-
     if suffix == _ZARR or isinstance(like, ZarrReader):
         return ZarrWriter(path, like)
     raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
 
 
 def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
-    """Read a photograph as H×W×channels uint8, rotated to be upright; of several pages, the first.
+    """Read a photograph as H×W×channels uint8, rotated to be upright. If there are several pages, read the first.
 
-    The full range of other integers becomes 0 to 255, and so does 0 to 1 of floats.
+    Other integers are mapped from the full range of their dtype to 0 to 255, floats from 0 to 1.
 
     Args:
         path: of the image.
-        channels: 3, where grey is repeated, or 1, where colours become luma.
+        channels: 3 (grey is repeated) or 1 (colours become luma).
 
     Raises:
         InputError: as :func:`open_image`, and for images of other than 1 or 3 channels.
@@ -125,7 +102,7 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
         low, high = (0, 1) if rows.dtype.kind == "f" else (np.iinfo(rows.dtype).min, np.iinfo(rows.dtype).max)
         rows = from_unit(to_unit(torch.tensor(rows), low, high), 0, 255, torch.uint8).numpy()
     picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
-    # A block with nothing but the orientation: the rest of the file's may be damaged.
+    # Only the orientation: the rest of the file's EXIF block may be damaged.
     if upright := exif_block(orientation(exif)):
         picture.info["exif"] = upright
         picture = ImageOps.exif_transpose(picture)
@@ -134,10 +111,9 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
 
 
 def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Find the images in folders and all their subfolders, without hidden ones; a .zarr folder is one image.
+    """Yield the images in folders and all their subfolders, without hidden ones, sorted within each folder of ``roots``.
 
-    Yields:
-        Paths, sorted within each folder of ``roots``.
+    A .zarr folder is one image.
 
     Raises:
         InputError: if a folder is not there.
@@ -151,11 +127,9 @@ def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
             continue
         found: list[Path] = []
         for at, folders, files in os.walk(folder):
-            found += (Path(at, name) for name in (*files, *folders) if _is_image(name, name in folders))
-            folders[:] = [name for name in folders if not name.startswith(".") and not name.lower().endswith(_ZARR)]
+            shown = [Path(at, name) for name in files if not name.startswith(".")]
+            found += (path for path in shown if path.suffix.lower() in SUFFIXES and path.suffix.lower() != _ZARR)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += (Path(at, name) for name in folders if name.lower().endswith(_ZARR))
+            folders[:] = [name for name in folders if not name.lower().endswith(_ZARR)]
         yield from sorted(found)
-
-
-def _is_image(name: str, is_folder: bool) -> bool:
-    suffix = Path(name).suffix.lower()
-    return not name.startswith(".") and suffix in SUFFIXES and is_folder == (suffix == _ZARR)

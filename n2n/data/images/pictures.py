@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,60 +27,32 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = struct.Struct(">8x4x4sIIBB")
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a PNG or JPEG file without decoding it.
+def _scan_png(path: Path, size: int) -> tuple[int, int, int] | None:
+    """Return width, height and colour type of a 16-bit PNG file; None for other files.
 
-    Raises:
-        InputError: if it is missing, another kind of file, damaged, or claims more than ``MAX_PIXELS`` pixels.
-    """
-    if (size := file_size(path)) == 0:
-        raise InputError(f"{path} is empty (0 bytes): expected a PNG or JPEG image")
-    _check_chunks(path, size)
-    with refusing_damage(path, _WANTED):
-        try:
-            return Image.open(path, formats=("PNG", "JPEG"))
-        except UnidentifiedImageError:
-            raise InputError(f"{path} is not an image that n2n reads: expected PNG or JPEG") from None
-        except Image.DecompressionBombError:
-            raise InputError(
-                f"{path} claims over {MAX_PIXELS:,} pixels, more than n2n takes from one PNG or JPEG image: cut it up, or save "
-                "it as TIFF"
-            ) from None
-
-
-def _check_chunks(path: Path, size: int) -> None:
-    """Refuse a PNG file with a chunk that is longer than the file, for which Pillow would allocate memory.
-
-    Raises:
-        InputError: if there is one.
+    Refuse a PNG file with a chunk that is longer than the file, because Pillow would allocate memory for it.
     """
     with path.open("rb") as file:
-        if file.read(len(_PNG)) != _PNG:
-            return
+        start = file.read(_PNG_HEADER.size)
+        if not start.startswith(_PNG):
+            return None
+        file.seek(len(_PNG))
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
             length = int.from_bytes(head[:4], "big")
             if file.tell() + length > size:
                 raise InputError(f"{path} is damaged (it is cut off): expected {_WANTED}")
             file.seek(length + 4, 1)  # and its checksum
-
-
-def _read_deep_header(path: Path) -> tuple[int, int, int] | None:
-    """Return width, height and colour type of a 16-bit PNG file; None for other files."""
-    with path.open("rb") as file:
-        start = file.read(_PNG_HEADER.size)
-    if len(start) < _PNG_HEADER.size or not start.startswith(_PNG):
+    if len(start) < _PNG_HEADER.size:
         return None
     name, width, height, depth, colour = _PNG_HEADER.unpack(start)
     return (width, height, colour) if name == b"IHDR" and depth == 16 else None
 
 
 def orientation(exif: bytes | None) -> int:
-    """Return the orientation in an EXIF block, 1 to 8 as in EXIF and TIFF; 1, which is upright, if it has none."""
-    if not exif:
-        return 1
+    """Return the orientation in an EXIF block, 1 to 8 as in EXIF and TIFF; 1 (upright) if it has none."""
     block = Image.Exif()
     try:
-        block.load(exif)
+        block.load(exif or b"")
         turned = block.get(_ORIENTATION, 1)
     except Exception:  # damaged blocks fail in many ways
         return 1
@@ -102,28 +75,32 @@ class PictureReader(ImageReader):
     stays in the EXIF block.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._image = open_picture(path)
-        try:
-            with refusing_damage(path, _WANTED):
-                self._describe()
-                self._check()
-        except BaseException:
-            self._image.close()
-            raise
-
-    def _describe(self) -> None:
-        image = self._image
+    def _open(self) -> None:
+        path = self.path
+        if (size := file_size(path)) == 0:
+            raise InputError(f"{path} is empty (0 bytes): expected a PNG or JPEG image")
         # Pillow keeps only 8 of 16 bits in colour images.
-        deep = _read_deep_header(self.path)
+        deep = _scan_png(path, size)
+        with refusing_damage(path, _WANTED):
+            try:
+                self._image = self._files.enter_context(closing(Image.open(path, formats=("PNG", "JPEG"))))
+            except UnidentifiedImageError:
+                raise InputError(f"{path} is not an image that n2n reads: expected PNG or JPEG") from None
+            except Image.DecompressionBombError:
+                raise InputError(
+                    f"{path} claims over {MAX_PIXELS:,} pixels, more than n2n takes from one PNG or JPEG image: cut it up, or "
+                    "save it as TIFF"
+                ) from None
+            self._describe(self._image, deep)
+
+    def _describe(self, image: Image.Image, deep: tuple[int, int, int] | None) -> None:
         self._deep = deep is not None
         self._mode = "L" if image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") else "RGB"
         if image.has_transparency_data:
             self._mode = {"L": "LA", "RGB": "RGBA"}[self._mode]
         if deep is not None:
             *size, colour = deep
-            # Of two headers libpng uses the first and Pillow the last.
+            # If there are two headers, libpng uses the first and Pillow the last.
             if tuple(size) != image.size:
                 raise InputError(f"{self.path} is damaged (it says two sizes): expected {_WANTED}")
             # The file's own colour type: Pillow opens 16-bit LA as RGBA.
@@ -146,17 +123,12 @@ class PictureReader(ImageReader):
             samples = imagecodecs.png_decode(self.path.read_bytes())
             # A file that marks one colour as transparent is decoded with an opacity, which its colour type does not have.
             return np.asarray(samples).reshape(self.height, self.width, -1)[..., : self.channels + self.extra]
-        image = self._image
+        image: Image.Image = self._image
         if self.extra and image.mode == "1":
             image = image.convert("L")
         if image.mode != self._mode:
             image = image.convert(self._mode)
         return np.asarray(image).reshape(self.height, self.width, -1)
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self._image.close()
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -186,17 +158,17 @@ class PictureWriter(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         self._png = path.suffix.lower() == ".png"
-        kind = "PNG" if self._png else "JPEG"
-        allowed = ("uint8", "uint16") if self._png else ("uint8",)
-        if str(like.dtype) not in allowed:
-            raise self._refuse(f"{kind} cannot hold {like.dtype} values", "a .tif file")
-        if like.pages > 1:
-            raise self._refuse(f"{kind} cannot hold {like.pages} pages", "a .tif file")
-        if like.channels not in (1, 3) or like.extra > self._png:
-            extra = f" and {like.extra} of opacity" if like.extra else ""
-            raise self._refuse(f"{kind} cannot hold {like.channels} channels{extra}", "a .tif file")
-        if like.height * like.width > MAX_PIXELS or (not self._png and max(like.height, like.width) > 65500):
-            raise self._refuse(f"{kind} is no format for {like.width}×{like.height} pixels", "a .tif file")
+        wrong = None
+        if str(like.dtype) not in (("uint8", "uint16") if self._png else ("uint8",)):
+            wrong = f"cannot hold {like.dtype} values"
+        elif like.pages > 1:
+            wrong = f"cannot hold {like.pages} pages"
+        elif like.channels not in (1, 3) or like.extra > self._png:
+            wrong = f"cannot hold {like.channels} channels{f' and {like.extra} of opacity' if like.extra else ''}"
+        elif like.height * like.width > MAX_PIXELS or (not self._png and max(like.height, like.width) > 65500):
+            wrong = f"is no format for {like.width}×{like.height} pixels"
+        if wrong:
+            raise self._refuse(f"{'PNG' if self._png else 'JPEG'} {wrong}", "a .tif file")
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, metadata = self.like, self.like.metadata

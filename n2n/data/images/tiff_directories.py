@@ -1,4 +1,4 @@
-"""Directories of TIFF files that are loops, or claim more memory than the file is large."""
+"""Checks for directories of TIFF files that are loops, or claim more memory than the file is large."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tifffile
 
 from n2n.errors import InputError
 
-# tifffile's own limit of tags in a directory; and bytes of a value, by the type of its tag.
+# tifffile's own limit of tags in a directory; bytes of a value, by the type of its tag.
 _MOST_TAGS = 4096
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 # Bytes of tags that tifffile may load: from any file, and for each byte of the file, because pages may share a palette.
@@ -17,12 +17,9 @@ _ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**26, 4
 
 
 def check_directories(path: Path, size: int) -> None:
-    """Refuse a file whose directories tifffile would read for ever, or would need too much memory for.
+    """Raise InputError if the directories are a loop, or claim far more bytes than the file has.
 
-    Files that are damaged in other ways are left to tifffile.
-
-    Raises:
-        InputError: if the directories are a loop, or claim far more bytes than the file has.
+    tifffile would read for ever, or use too much memory. It finds other damage itself.
     """
     loaded = 0
     seen: set[int] = set()
@@ -57,6 +54,6 @@ def check_directories(path: Path, size: int) -> None:
             loaded += len(directory)
             if loaded > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * size):
                 raise InputError(
-                    f"{path} is damaged: its directories say that they hold {loaded:,} bytes, and the file has {size:,}"
+                    f"{path} is damaged: its directories say that they hold {loaded:,} bytes, of {size:,} in the file"
                 )
             (at,) = after.unpack_from(directory, count * tag.size)

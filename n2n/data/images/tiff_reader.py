@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,18 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, check_piece, refusing_damage
 from n2n.data.images.pictures import exif_block
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
-from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
 _JPEG = 7
-# Decoders that return no more bytes than they are asked for, whatever the data say: none, CCITT, LZW, Deflate, PackBits, LZMA,
-# Zstandard. JPEG states its own size, which is checked.
+# Decoders that never return more bytes than requested: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard. A JPEG piece
+# states its own size, which is checked.
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
-# Largest number of bytes that a compression can make of one, so that a size beyond it is a lie. Uncompressed samples of less
-# than 8 bits are unpacked too.
+# Most bytes that one compressed byte can become; a file that claims more is damaged. Uncompressed samples of less than 8 bits
+# are unpacked too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 274, 282, 283, 296, 34675
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
@@ -35,30 +33,17 @@ class TiffReader(ImageReader):
     """A TIFF or BigTIFF file. Its pages are its images, in their order, without reduced copies.
 
     1-bit images become uint8 (0 and 255), palette and CMYK images RGB. RGB images have 3 channels, others as many as samples.
-    Opacity, and what an RGB image has beyond its colours, are extra samples.
-
-    Attributes:
-        tiff: the open file.
-        converted: whether its stored samples are not what ``rows`` returns, as with palettes.
-        first: its first page.
+    Opacity is an extra sample, and so are all samples of an RGB image after its colours.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        if (size := file_size(path)) == 0:
-            raise InputError(f"{path} is empty (0 bytes): expected a TIFF image")
-        check_directories(path, size)
-        try:
+    def _open(self) -> None:
+        if (size := file_size(self.path)) == 0:
+            raise self._error("is empty (0 bytes): expected a TIFF image")
+        check_directories(self.path, size)
+        with refusing_damage(self.path, "a whole TIFF image", " or not a TIFF image"):
             # OME metadata may name other files, which would be opened.
-            self.tiff = tifffile.TiffFile(path, is_ome=False)
-        except Exception as error:  # of many kinds
-            raise InputError(f"{path} is damaged or not a TIFF image ({reason(error)})") from None
-        try:
-            with refusing_damage(path, "a whole TIFF image"):
-                self._describe(size)
-        except BaseException:
-            self.tiff.close()
-            raise
+            self.tiff = self._files.enter_context(tifffile.TiffFile(self.path, is_ome=False))
+            self._describe(size)
 
     def _describe(self, size: int) -> None:
         pages = [page for page in self.tiff.pages if isinstance(page, tifffile.TiffPage | tifffile.TiffFrame)]
@@ -68,23 +53,15 @@ class TiffReader(ImageReader):
         self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
             a, b = (f"{'×'.join(map(str, page.keyframe.shape)):.60}" for page in (first, others[0]))
-            raise InputError(
-                f"{self.path} holds images of several kinds (one of {a}, one of {b}): expected one; split it"
-            )
+            raise self._error(f"holds images of several kinds (one of {a}, one of {b}): expected one; split it")
         if first.compression not in _COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
-            raise InputError(
-                f"{self.path} is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate"
-            )
+            raise self._error(f"is compressed by {kind!s:.40}, which n2n does not read: save it with LZW or Deflate")
         if first.dtype is None:
-            raise InputError(
-                f"{self.path} holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read"
-            )
+            raise self._error(f"holds {first.bitspersample!s:.40}-bit samples of a kind that n2n does not read")
         self._planes, depth, self.height, self.width, self._contig = first.shaped
         if depth != 1:
-            raise InputError(
-                f"{self.path} holds volumes in one page, which n2n does not read: save a page for every plane"
-            )
+            raise self._error("holds volumes in one page, which n2n does not read: save a page for every plane")
         self._stored = first.dtype.newbyteorder(self.tiff.byteorder)
         self.pages = len(self._pages)
         # Offsets of the pages in the file; None if a page is stored in pieces, which are strips or tiles.
@@ -95,6 +72,7 @@ class TiffReader(ImageReader):
             self._find_pieces(size)
         samples = find_samples(first, self._planes * self._contig, self.path)
         self.channels, self.extra, self.dtype, self._convert = samples
+        # Whether ``rows`` returns other samples than the stored ones, as with palettes.
         self.converted = self._convert is not None
         count = self.channels + self.extra
         lead, last = (self.pages,) if self.pages > 1 else (), (count,) if count > 1 else ()
@@ -103,7 +81,6 @@ class TiffReader(ImageReader):
         turned = first.tags.valueof(_ORIENTATION)
         exif = exif_block(int(turned)) if isinstance(turned, int) else None
         self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
-        self._check()
 
     def _find_offsets(self, size: int) -> list[int]:
         page_bytes = math.prod(self.first.shaped) * self._stored.itemsize
@@ -115,7 +92,7 @@ class TiffReader(ImageReader):
                 self.pages = max(1, series.nbytes // page_bytes)
                 offsets = [offsets[0] + i * page_bytes for i in range(self.pages)]
         if (need := max(offsets) + page_bytes) > size:
-            raise InputError(f"{self.path} is cut off: its pages need {need:,} bytes, and the file has {size:,}")
+            raise self._error(f"is cut off: its pages need {need:,} bytes, and the file has {size:,}")
         return offsets
 
     def _find_pieces(self, size: int) -> None:
@@ -126,24 +103,17 @@ class TiffReader(ImageReader):
         for number, page in enumerate(self._pages, 1):
             offsets, counts = page.dataoffsets, page.databytecounts
             if len(offsets) != len(counts) or len(offsets) < self._planes * self._across * self._down:
-                raise InputError(f"{self.path} is damaged: page {number} lacks some of its strips or tiles")
+                raise self._error(f"is damaged: page {number} lacks some of its strips or tiles")
             for offset, count in zip(offsets, counts, strict=True):
                 if offset <= 0 or count <= 0 or offset + count > size:
-                    raise InputError(
-                        f"{self.path} is cut off or damaged: page {number} has pieces beyond the file's end"
-                    )
+                    raise self._error(f"is cut off or damaged: page {number} has pieces beyond the file's end")
         width = first.tilewidth if first.is_tiled else self.width
         piece = self._block * width * self._contig * self._stored.itemsize
-        if piece > MAX_BLOCK:
-            raise InputError(
-                f"{self.path} is stored in pieces of {piece / 2**30:.1f} GiB, n2n takes 1: save it in smaller strips or tiles"
-            )
+        check_piece(self.path, piece)
         longest = max(max(page.databytecounts) for page in self._pages)
         most = longest * _MOST_RATIO.get(int(first.compression), MAX_BLOCK)
         if most < piece:
-            raise InputError(
-                f"{self.path} is damaged: its pieces cannot unpack to the {piece:,} bytes that it says, {most:,} at most"
-            )
+            raise self._error(f"is damaged: its pieces cannot unpack to {piece:,} bytes, at most to {most:,}")
 
     def _dpi(self) -> tuple[float, float] | None:
         tags = self.first.tags
@@ -173,7 +143,7 @@ class TiffReader(ImageReader):
         return whole.reshape(*shape[:2], -1).astype(self._stored.newbyteorder("="), copy=False)
 
     def _read_pieces(self, page: int, start: int, stop: int) -> Array:
-        """Decode the strips or tiles of some rows, of which the first is a piece's first row."""
+        """Decode the strips or tiles of rows. Row ``start`` is the first row of a strip or tile."""
         source, first, file = self._pages[page], self.first, self.tiff.filehandle
         rows = np.empty((stop - start, self.width, self._planes * self._contig), self._stored.newbyteorder("="))
         for plane in range(self._planes):
@@ -214,11 +184,6 @@ class TiffReader(ImageReader):
             return None
         source = self._pages[page]
         return source.tags if isinstance(source, tifffile.TiffPage) else source.aspage().tags
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self.tiff.close()
 
 
 def _in_one_piece(page: Any) -> bool:

@@ -1,4 +1,4 @@
-"""How the samples that a TIFF file stores for a pixel become channels."""
+"""Conversion of the samples that a TIFF file stores for a pixel to channels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Samples(NamedTuple):
-    """The samples of a pixel, as :class:`ImageReader` has them.
-
-    ``convert`` turns rows×W×stored samples into rows×W×(C + extra); None if they are stored so.
-    """
+    """The samples of a pixel, as in :class:`ImageReader`; ``convert`` maps rows×W×stored samples to rows×W×(C + extra)."""
 
     channels: int
     extra: int
@@ -30,11 +27,7 @@ class Samples(NamedTuple):
 
 
 def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
-    """Find the channels of a page that stores so many samples for a pixel.
-
-    Raises:
-        InputError: for kinds of pixels that n2n does not read.
-    """
+    """Find the channels of a page with a number of stored samples; raises InputError for pixels that n2n does not read."""
     assert page.dtype is not None
     dtype, photometric = page.dtype.newbyteorder("="), int(page.photometric)
     if photometric == _PALETTE:
@@ -55,10 +48,8 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
     elif page.extrasamples and page.extrasamples[-1] in _ALPHA and stored > 1:
         channels = stored - 1
     if dtype.kind == "b" or page.bitspersample == 1:
-        white = 0 if photometric == _WHITE_IS_ZERO else 1
-        return Samples(
-            channels, stored - channels, _UINT8, lambda bits: np.where(bits == white, np.uint8(255), np.uint8(0))
-        )
+        white, on, off = int(photometric != _WHITE_IS_ZERO), np.uint8(255), np.uint8(0)
+        return Samples(channels, stored - channels, _UINT8, lambda bits: np.where(bits == white, on, off))
     return Samples(channels, stored - channels, dtype)
 
 

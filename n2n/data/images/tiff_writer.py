@@ -1,4 +1,4 @@
-"""Writing TIFF files strip by strip or tile by tile, stored as the file that they come from."""
+"""Writing TIFF files strip by strip or tile by tile, with the compression and layout of the source file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageWriter
+from n2n.data.images.base import Array, ImageWriter, regroup
 from n2n.data.images.pictures import JPEG_OPTIONS, orientation
-from n2n.data.images.rows import regroup
 from n2n.data.images.tiff_reader import TiffReader
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
@@ -25,14 +24,11 @@ _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
     50000: imagecodecs.zstd_encode,
 }
 _HORIZONTAL, _FLOATING = 2, 3
-# Tags that do not depend on the pixel values, so that they stay true: orientation, page name and number, date, artist, XMP,
-# copyright, IPTC, and those of GeoTIFF and GDAL.
-_KEPT_TAGS = (
-    *(274, 285, 297, 306, 315, 700, 33432, 33550, 33723, 33922, 34264, 34735, 34736, 34737),
-    *(42112, 42113),
-)
+# Tags that do not depend on the pixel values: orientation, page name and number, date, artist, XMP, copyright, IPTC, and those
+# of GeoTIFF and GDAL.
+_KEPT_TAGS = (274, 285, 297, 306, 315, 700, 33432, 33550, 33723, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 _IMAGEJ = 50839
-# Bytes of a strip before compression, where the other file's strips cannot be kept.
+# Bytes of a strip before compression, if the source file's strips cannot be kept.
 _STRIP = 2**18
 # Classic TIFF addresses 4 GiB, of which some is left for the tags. Larger files are BigTIFF.
 _CLASSIC = 2**32 - 2**25
@@ -40,7 +36,7 @@ _LEVEL = int(JPEG_OPTIONS["quality"])
 
 
 class TiffWriter(ImageWriter):
-    """Writes TIFF, or BigTIFF where the other file is or the pixels need it.
+    """Writes TIFF, or BigTIFF if the source file is BigTIFF or the image is too large for TIFF.
 
     From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
     page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie side by side, never in planes.
@@ -73,7 +69,7 @@ class TiffWriter(ImageWriter):
     def _storage(
         self, source: TiffReader | None, samples: int
     ) -> tuple[dict[str, Any], Callable[[Array], bytes], list[int], tuple[int, int] | None]:
-        """Choose how samples are stored: options of the file, an encoder of pieces, the pieces' heights, and the tile."""
+        """Choose how samples are stored: options of the file, an encoder of pieces, the heights of pieces, and the tile."""
         like = self.like
         row = like.width * samples * like.dtype.itemsize
         rows, tile, compression, predictor = max(1, min(like.height, _STRIP // row)), None, _NONE, 1
@@ -91,7 +87,7 @@ class TiffWriter(ImageWriter):
         if compression not in (_NONE, *_ENCODERS) and not jpeg:
             compression = _DEFLATE  # in place of those that n2n reads but does not write
         if compression == _NONE:
-            return options, _plain, heights, tile
+            return options, np.ndarray.tobytes, heights, tile
         options["compression"] = compression
         if jpeg:
             if samples == 3:
@@ -125,9 +121,7 @@ class TiffWriter(ImageWriter):
             for left in range(0, rows.shape[1], wide):
                 piece = rows[:, left : left + wide]
                 missing = ((0, high - piece.shape[0]), (0, wide - piece.shape[1]), (0, 0))
-                yield encode(
-                    np.pad(piece, missing, mode="edge") if any(map(any, missing)) else np.ascontiguousarray(piece)
-                )
+                yield encode(np.ascontiguousarray(np.pad(piece, missing, mode="edge")))
 
     def _extra_kind(self, source: TiffReader | None, index: int) -> int:
         """Return the kind of an extra sample, by its negative index: 1 or 2 for opacity, 0 for unspecified."""
@@ -151,15 +145,12 @@ class TiffWriter(ImageWriter):
             return {}
         description = own.valueof(270)
         if not isinstance(description, str) or (description.startswith('{"shape"') and not source.is_plain):
-            description = None  # damaged, or tifffile's own, of a layout that the file written here does not have
+            description = None  # damaged, or written by tifffile about a layout that the new file does not have
         else:
-            # The UUID and file name of the other file: without them OME readers use the file that they open.
+            # Without the UUID and file name of the source, so that OME readers use the file that they open.
             description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
-        extratags = []
-        for code in _KEPT_TAGS:
-            tag = own.get(code)
-            if tag is not None and _is_sound(tag):
-                extratags.append((code, int(tag.dtype), tag.count, tag.value, False))
+        kept = [tag for code in _KEPT_TAGS if (tag := own.get(code)) is not None and _is_sound(tag)]
+        extratags = [(tag.code, int(tag.dtype), tag.count, tag.value, False) for tag in kept]
         labels = own.valueof(_IMAGEJ)
         if isinstance(labels, dict):
             extratags += tifffile.imagej_metadata_tag(labels, "<")
@@ -182,10 +173,6 @@ def _is_sound(tag: tifffile.TiffTag) -> bool:
     numbers = value if isinstance(value, tuple) else (value,)
     per_item = 2 if int(tag.dtype) in (5, 10) else 1
     return len(numbers) == per_item * tag.count and all(isinstance(number, int | float) for number in numbers)
-
-
-def _plain(piece: Array) -> bytes:
-    return piece.tobytes()
 
 
 def _jpeg(piece: Array) -> bytes:

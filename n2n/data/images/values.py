@@ -1,4 +1,4 @@
-"""The mapping of an image file's values to [0, 1], in which networks compute, and back."""
+"""Mapping of an image file's values to [0, 1], the range of the network, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""zarr arrays, read and written by chunks; they need the package ``zarr``."""
+"""zarr arrays, read and written by chunks. This needs the package ``zarr``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from n2n.data.images.arrays import ArrayWriter, has_channel_axis, layout
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader
-from n2n.data.images.rows import regroup
+from n2n.data.images.base import Array, ImageReader, check_piece, regroup
 from n2n.errors import InputError, reason
 
-# Chunks without a file have the fill value, so a small folder may claim any size. An array may claim this many bytes, or this
-# many for each byte of its folder.
+# Chunks without a file have the fill value, so a small folder may claim any size. An array may claim the first number of bytes,
+# or the second for each byte of its folder.
 _ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**30, 2**15
-# Rows and columns of a chunk, where the other file has no chunks.
+# Rows and columns of a chunk, if the source file has no chunks.
 _CHUNK = 512
-# Those of numcodecs that run no code from the file: its pickle codec does.
+# Codecs of numcodecs that run no code from the file, as its pickle codec does.
 _CODECS = {
     *("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32"),
     *("gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd"),
@@ -43,11 +42,7 @@ def _zarr(path: Path) -> Any:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of all files in a folder.
-
-    Raises:
-        InputError: if it holds a pipe or a device, which could block for ever, or cannot be read.
-    """
+    """Return the bytes of all files in a folder. Refuse pipes and devices, which could block for ever."""
     size = 0
     try:
         for at, _, names in os.walk(path):
@@ -64,8 +59,8 @@ def _size(path: Path) -> int:
 class ZarrReader(ImageReader):
     """A zarr array, read by rows of chunks."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def _open(self) -> None:
+        path = self.path
         zarr = _zarr(path)
         held = _size(path)
         try:
@@ -79,9 +74,7 @@ class ZarrReader(ImageReader):
         # Format 2 uses the codecs of numcodecs.
         named = [codec.codec_id for codec in (*node.compressors, *(node.filters or ())) if hasattr(codec, "codec_id")]
         if unsafe := sorted(set(named) - _CODECS):
-            raise InputError(
-                f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: save it with zstd or blosc"
-            )
+            raise InputError(f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: use zstd or blosc")
         self.array = node
         self.shape = tuple(node.shape)
         self.dtype = np.dtype(node.dtype).newbyteorder("=")
@@ -89,18 +82,12 @@ class ZarrReader(ImageReader):
         self._rows_axis = len(self.shape) - (3 if has_channel_axis(self.shape) else 2)
         stored = node.shards or node.chunks
         self._block = min(self.height, stored[self._rows_axis])
-        self._check()
         claimed = math.prod(self.shape) * self.dtype.itemsize
         if claimed > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * held):
             raise InputError(
-                f"{path} says that it holds {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
+                f"{path} claims {claimed:,} bytes, and its folder has {held:,}: it was not written in full"
             )
-        # A chunk is unpacked with all its pages, of which ``_check`` sees one.
-        whole = math.prod(stored) * self.dtype.itemsize
-        if whole > MAX_BLOCK:
-            raise InputError(
-                f"{path} is stored in chunks of {whole / 2**30:.1f} GiB, n2n takes 1: save it in smaller ones"
-            )
+        check_piece(path, math.prod(stored) * self.dtype.itemsize)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         leading = np.unravel_index(page, self.shape[: self._rows_axis]) if self._rows_axis else ()
