@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +169,28 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert f"n2n {__version__}" in shown
     assert "quick.yaml" in shown
+
+
+def test_a_result_worse_than_its_input_is_no_success(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--model.optimizer.lr", "1e-9", "--trainer.max_epochs", "1")
+    assert fit(*options, root=root) == 0
+    assert "Warning: the result is worse than the noisy input. Train longer" in caplog.text
+    assert "Denoise with it" not in caplog.text
+
+
+def test_a_constant_result_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_course(tmp_path / "data")
+    options = ("--model.backbone", "tests.networks.Dead", "--trust", "tests")
+    assert fit(*options, root=root) == 0
+    assert "worse than the noisy input. Its output is the same for any input." in caplog.text
+
+
+def test_python_m_runs_no_file_of_the_current_folder(tmp_path: Path) -> None:
+    for name in ("yaml", "tqdm", "torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('code-ran', 'w')")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "n2n", "export", "--ckpt_path", "quick", "--format", "torch"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "code-ran").exists()

@@ -15,7 +15,7 @@ from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.data import CleanImages, CourseFiles
 from n2n.data.batch import Batch
 from n2n.data.corruption import Gaussian
-from n2n.data.sources.clean_images import CorruptedPairs
+from n2n.data.sources.single_images import CorruptedPairs
 from n2n.errors import InputError
 from n2n.schedules import OneCycle
 from tests.conftest import fit, write_course, write_photos

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from n2n.backbones.padding import on_multiples
-from n2n.backbones.sizes import at_least_one
+from n2n.backbones.sizes import at_least_one, on_multiples
 from n2n.errors import InputError
 
 # Pixels from one window of the channel attention to the next; the means over large windows change slowly.
@@ -21,22 +20,16 @@ _GRID = 16
 
 
 class LayerNorm2d(nn.Module):
-    """Normalise the channels of each pixel: mean 0, variance 1, then a weight and a bias for each channel.
+    """Normalise the channels of each pixel: mean 0, variance 1, then a weight and a bias for each channel."""
 
-    Args:
-        channels: C of the N×C×H×W.
-        eps: added to the variance.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise N×C×H×W."""
         # In channels_last order this is a view. The kernel computes in float32, also for bfloat16.
-        out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        out = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
         out = out.permute(0, 3, 1, 2)
         # The exporter would derive the order from the strides, for which sides of 1 pixel are a special case.
         return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else out
@@ -57,10 +50,8 @@ def _scaled(layer: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
 class ChannelAttention(nn.Module):
     """Multiply each channel by a weighted sum of all channels' means: over the image, or over a window around each pixel.
 
-    Args:
-        channels: C of the N×C×H×W.
-        radius: pixels from the centre of the window to its edge; None for the mean over the image.
-        grid: pixels from one window to the next; between their centres the factors are interpolated.
+    ``radius`` is the number of pixels from the centre of the window to its edge, None for the whole image. Windows are ``grid``
+    pixels apart; between their centres the factors are interpolated.
     """
 
     def __init__(self, channels: int, radius: int | None, grid: int) -> None:
@@ -87,13 +78,7 @@ class ChannelAttention(nn.Module):
 
 
 class NAFBlock(nn.Module):
-    """Gated depthwise convolution with channel attention, then a gated pair of 1×1 convolutions; both residual.
-
-    Args:
-        channels: C of the N×C×H×W.
-        radius: of the channel attention.
-        grid: of the channel attention.
-    """
+    """Gated depthwise convolution with channel attention, then a gated pair of 1×1 convolutions; both residual."""
 
     def __init__(self, channels: int, radius: int | None = None, grid: int = 1) -> None:
         super().__init__()
@@ -123,7 +108,7 @@ class NAFNet(nn.Module):
     In the paper, the channel attention takes the mean over the whole image, which differs between training patches, large
     images and tiles. Here it takes the mean over a window around each pixel, in training and in use. (Chu et al., "Improving
     Image Restoration by Revisiting Global Information Aggregation", ECCV 2022, arXiv 2112.04491, do so in use only.) A window
-    of at least twice the patch size covers the patch from every pixel, so that training equals the paper's, and is as fast.
+    of at least twice the patch size covers the whole patch from each pixel. Training is then the paper's, and as fast.
 
     The defaults make a small network (0.64 million parameters for colour). The paper's, for camera noise (SIDD; 116 million),
     is ``width=64, enc_blocks=[2, 2, 4, 8], middle_blocks=12, dec_blocks=[2, 2, 2, 2], window=None``.
@@ -161,9 +146,10 @@ class NAFNet(nn.Module):
                 f"NAFNet's enc_blocks are {list(enc_blocks)} and its dec_blocks {list(dec_blocks)}: expected as many numbers "
                 "in both, one for each resolution"
             )
-        if window is not None and window < 2 * _GRID:
+        least = 2 * _GRID
+        if window is not None and window < least:
             raise InputError(
-                f"NAFNet's window is {window}: expected at least {2 * _GRID} pixels, or null for the whole image"
+                f"NAFNet's window is {window}: expected at least {least} pixels, or null for the whole image"
             )
         self.channels, self.width, self.middle_blocks, self.window = channels, width, middle_blocks, window
         self.enc_blocks, self.dec_blocks = list(enc_blocks), list(dec_blocks)

@@ -8,15 +8,31 @@ the same name, so that a checkpoint can describe how to rebuild the network.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from n2n.backbones.padding import on_multiples
-from n2n.backbones.sizes import at_least_one
+from n2n.backbones.sizes import at_least_one, on_multiples
 from n2n.backbones.trimmed import Trimmed
 from n2n.errors import InputError
 
-# Activations of a convolution's output work in place, which saves a pass over the memory.
+
+class _Layers(nn.Module):
+    """A network that is one sequence of layers."""
+
+    layers: nn.Sequential
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise N×C×H×W."""
+        return torch.as_tensor(self.layers(x))
+
+
+def _with_relu(
+    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], before: int, after: int, bias: bool
+) -> tuple[nn.Module, nn.ReLU]:
+    """Return a 3×3 convolution with padding 3, and a ReLU that works in place, which saves a pass over the memory."""
+    return kind(before, after, 3, padding=3, bias=bias), nn.ReLU(inplace=True)
 
 
 class Model1(nn.Module):
@@ -47,8 +63,7 @@ class Model1(nn.Module):
                 f"Model1 is bound to images {self.width} pixels wide and got {x.shape[-1]}: set its width to "
                 "that of the training images, or choose a convolutional backbone, which takes any size"
             )
-        out: Tensor = self.decode(self.encode(x))
-        return out
+        return torch.as_tensor(self.decode(self.encode(x)))
 
 
 def _activation(negative_slope: float) -> nn.Module:
@@ -58,7 +73,7 @@ def _activation(negative_slope: float) -> nn.Module:
     return nn.ReLU(inplace) if negative_slope == 0 else nn.LeakyReLU(negative_slope, inplace)
 
 
-class Model2(nn.Module):
+class Model2(_Layers):
     """Conv(C → hidden), activation, transposed Conv(hidden → C), ReLU; kernels 3×3, padding 3.
 
     Args:
@@ -85,14 +100,8 @@ class Model2(nn.Module):
             nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
             *([nn.BatchNorm2d(hidden)] if batch_norm else []),
             _activation(negative_slope),
-            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
+            *_with_relu(nn.ConvTranspose2d, hidden, channels, bias),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Denoise N×C×H×W."""
-        out: Tensor = self.layers(x)
-        return out
 
 
 class Model2v1(Model2):
@@ -130,7 +139,7 @@ class Model5(Model2):
         super().__init__(channels, hidden, bias)
 
 
-class Model6(nn.Module):
+class Model6(_Layers):
     """Conv(C → 32), Conv(32 → 128), transposed Conv(128 → 32), transposed Conv(32 → C), each 3×3 with padding 3 and ReLU.
 
     Args:
@@ -145,20 +154,11 @@ class Model6(nn.Module):
         at_least_one(self, channels=channels, hidden=hidden, inner=inner)
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
-            nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
+            *_with_relu(nn.Conv2d, channels, hidden, bias),
+            *_with_relu(nn.Conv2d, hidden, inner, bias),
+            *_with_relu(nn.ConvTranspose2d, inner, hidden, bias),
+            *_with_relu(nn.ConvTranspose2d, hidden, channels, bias),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Denoise N×C×H×W."""
-        out: Tensor = self.layers(x)
-        return out
 
 
 class ModelPooling(nn.Module):
@@ -180,16 +180,12 @@ class ModelPooling(nn.Module):
         at_least_one(self, channels=channels, hidden=hidden, inner=inner)
         self.channels, self.hidden, self.inner, self.bias = channels, hidden, inner, bias
         self.layers = Trimmed(
-            nn.Conv2d(channels, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
+            *_with_relu(nn.Conv2d, channels, hidden, bias),
             nn.MaxPool2d(2),
-            nn.Conv2d(hidden, inner, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(inner, hidden, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
+            *_with_relu(nn.Conv2d, hidden, inner, bias),
+            *_with_relu(nn.ConvTranspose2d, inner, hidden, bias),
             nn.ConvTranspose2d(hidden, hidden, 2, stride=2, bias=bias),
-            nn.ConvTranspose2d(hidden, channels, 3, padding=3, bias=bias),
-            nn.ReLU(inplace=True),
+            *_with_relu(nn.ConvTranspose2d, hidden, channels, bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,7 +193,7 @@ class ModelPooling(nn.Module):
         return on_multiples(2, self.layers, x)
 
 
-class ModelFinal(nn.Module):
+class ModelFinal(_Layers):
     """The paper's final network: six 3×3 convolutions, hidden widths 64-48-48-48-64, ReLU between, LeakyReLU last.
 
     The slope of the last activation is negative, so that negative outputs become positive: the paper chose it by a grid search.
@@ -221,14 +217,6 @@ class ModelFinal(nn.Module):
         self.channels, self.widths, self.bias = channels, list(widths), bias
         self.negative_slope = negative_slope
         layers: list[nn.Module] = []
-        before = channels
-        for width in self.widths:
+        for before, width in pairwise([channels, *self.widths, channels]):
             layers += [nn.Conv2d(before, width, 3, padding=1, bias=bias), nn.ReLU(inplace=True)]
-            before = width
-        layers += [nn.Conv2d(before, channels, 3, padding=1, bias=bias), nn.LeakyReLU(negative_slope)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Denoise N×C×H×W."""
-        out: Tensor = self.layers(x)
-        return out
+        self.layers = nn.Sequential(*layers[:-1], nn.LeakyReLU(negative_slope))

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Layers that map each pixel by itself, so that a border may be cut off before them instead of after. BatchNorm is not one of
-# them, because its means include the border.
+# Layers that map each pixel by itself, so that a border may be cut off before them. BatchNorm is none: its means include the
+# border.
 _POINTWISE = (nn.ReLU, nn.LeakyReLU)
 
 
 class _Step(NamedTuple):
-    """A layer, computed as a convolution with this padding; or, if that is None, called, and its output cut on all sides."""
+    """A layer: computed as a convolution with this padding, or called if it is None, and its output cut on all sides."""
 
     layer: nn.Module
     padding: int | None
@@ -53,14 +53,14 @@ class Trimmed(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to N×C×H×W."""
         for layer, padding, cut in self._steps:
-            if padding is not None:
-                weight: Tensor = layer.weight  # type: ignore[assignment]  # it is a convolution
-                if isinstance(layer, nn.ConvTranspose2d):
-                    weight = weight.flip(2, 3).transpose(0, 1)
-                x = F.conv2d(x, weight, layer.bias, padding=padding)  # type: ignore[arg-type]
-            else:
+            if padding is None:
                 x = layer(x)
                 x = x[..., cut:-cut, cut:-cut] if cut else x
+                continue
+            weight: Tensor = layer.weight  # type: ignore[assignment]  # it is a convolution
+            if isinstance(layer, nn.ConvTranspose2d):
+                weight = weight.flip(2, 3).transpose(0, 1)
+            x = F.conv2d(x, weight, layer.bias, padding=padding)  # type: ignore[arg-type]
         return x
 
 
@@ -68,13 +68,9 @@ def _padding(layer: nn.Module) -> int | None:
     """Return the padding of a layer as a convolution of stride 1, negative if it cuts off; None for other layers."""
     if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) or isinstance(layer.padding, str):
         return None
-    if (
-        {layer.groups, *layer.stride, *layer.dilation} != {1}
-        or layer.padding_mode != "zeros"
-        or any(layer.output_padding)
-    ):
-        return None
-    if len({*layer.kernel_size}) > 1 or len({*layer.padding}) > 1:
+    plain = {layer.groups, *layer.stride, *layer.dilation} == {1} and layer.padding_mode == "zeros"
+    square = len({*layer.kernel_size}) == len({*layer.padding}) == 1
+    if not (plain and square) or any(layer.output_padding):
         return None
     padding = layer.padding[0]
     return padding if isinstance(layer, nn.Conv2d) else layer.kernel_size[0] - 1 - padding

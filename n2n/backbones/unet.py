@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from n2n.backbones.padding import on_multiples
-from n2n.backbones.sizes import at_least_one
+from n2n.backbones.sizes import at_least_one, on_multiples
 from n2n.errors import InputError
 
 
@@ -54,10 +53,8 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(self._convolutions(width, width) for _ in range(depth))
         self.bottom = self._convolutions(width, width)
         # For each level upwards; the input is the output of the level below and the pooled image of this size.
-        self.up = nn.ModuleList(
-            self._convolutions(2 * width if level == 0 else 3 * width, 2 * width, 2 * width)
-            for level in range(depth - 1)
-        )
+        inputs = (3 * width if level else 2 * width for level in range(depth - 1))
+        self.up = nn.ModuleList(self._convolutions(before, 2 * width, 2 * width) for before in inputs)
         below = width if depth == 1 else 2 * width
         self.top = self._convolutions(below + channels, *self.head)
         self.last = nn.Conv2d(self.head[-1] if self.head else below + channels, channels, 3, padding=1)
@@ -88,5 +85,4 @@ class UNet(nn.Module):
             skip = pooled.pop()
             # By size, not by factor, so that the exporter can prove that both images have one size.
             out = layers(torch.cat([F.interpolate(out, skip.shape[-2:], mode="nearest"), skip], dim=1))
-        denoised: Tensor = self.last(out)
-        return denoised
+        return torch.as_tensor(self.last(out))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from n2n.checkpoints.arguments import check_arguments
 from n2n.checkpoints.bundled import describe_checkpoint
-from n2n.checkpoints.on_disk import BEFORE
+from n2n.checkpoints.on_disk import BEFORE, check_callbacks
 from n2n.checkpoints.rebuild import check_backbone, load_checkpoint
 from n2n.errors import InputError
 from n2n.system.nested import nested_values
-
-# Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
-_PROTOCOL = re.compile("://|::")
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -27,17 +23,6 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     before = Path(path).with_name(BEFORE)
     advice = {"advice": f"go on from the one before it, --ckpt_path {before}"} if before.is_file() else {}
     return load_checkpoint(Path(path), **advice)
-
-
-def _check_callbacks(states: object) -> None:
-    """Refuse names of files by which Lightning would remove others than the run's own.
-
-    Raises:
-        InputError: if there is one.
-    """
-    for value in nested_values(states):
-        if isinstance(value, str) and (".." in PurePath(value).parts or _PROTOCOL.search(value)):
-            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def checkpoint_config(path: str, parts: Mapping[str, type], trust: Collection[str] = ()) -> dict[str, Any]:
@@ -72,7 +57,7 @@ def checkpoint_config(path: str, parts: Mapping[str, type], trust: Collection[st
             check_arguments(parts[part], values, (), trust)
             config |= {f"{part}.{name}": value for name, value in values.items()}
         check_backbone(content, trust)
-        _check_callbacks(content.get("callbacks"))
+        check_callbacks(content.get("callbacks"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except RecursionError:

@@ -15,11 +15,16 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
+from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError
+from n2n.system.nested import nested_values
+from n2n.system.torch_files import load_torch_file
 
 LAST = "last.ckpt"
 # What was the last one before.
 BEFORE = "before_last.ckpt"
+# Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
+_PROTOCOL = re.compile("://|::")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -58,6 +63,32 @@ class WholeCheckpoints(TorchCheckpointIO):
                 if part is not None:
                     part.unlink(missing_ok=True)
             raise not_written(target, error) from error
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any | None = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint to go on from, which may be hostile, also where a configuration names it.
+
+        Raises:
+            InputError: if it holds more than tensors and plain values, or names files of others.
+        """
+        content = load_torch_file(Path(path), describe_checkpoint())
+        try:
+            check_callbacks(content.get("callbacks") if isinstance(content, dict) else None)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def check_callbacks(states: object) -> None:
+    """Refuse names of files by which Lightning would remove others than the run's own.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for value in nested_values(states):
+        if isinstance(value, str) and (".." in Path(value).parts or _PROTOCOL.search(value)):
+            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def not_written(path: Path | str, error: OSError) -> InputError:
@@ -118,6 +149,12 @@ def claim_version(folder: Path) -> int:
 
 
 def last_run(folder: Path) -> Path | None:
-    """Return the newest run in ``lightning_logs/NAME`` that has a last checkpoint, if there is one."""
-    found = [(number, run) for number, run in versions(folder) if (run / "checkpoints" / LAST).is_file()]
+    """Return the newest run in ``lightning_logs/NAME`` that has a last checkpoint, or the one before it; None if none has."""
+    found = [(number, run) for number, run in versions(folder) if last_checkpoint(run)]
     return max(found)[1] if found else None
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """Return ``last.ckpt`` of a run, ``before_last.ckpt`` if that is missing, or None."""
+    paths = [run / "checkpoints" / name for name in (LAST, BEFORE)]
+    return next((path for path in paths if path.is_file()), None)

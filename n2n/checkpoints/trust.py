@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -30,12 +30,18 @@ def packages(trust: str | Sequence[str]) -> tuple[str, ...]:
     """Check the names of trusted packages.
 
     Raises:
-        InputError: if one is no name of a top-level package.
+        InputError: if one is no name of a top-level package, is not installed, or is Python's own.
     """
     names = (trust,) if isinstance(trust, str) else tuple(trust)
     for name in names:
         if not name.isidentifier():
             raise InputError(f"--trust is {name!r:.80}: expected the name of a package, such as mypackage")
+        # Such as os and subprocess: no network is defined there.
+        if name in sys.stdlib_module_names:
+            raise InputError(f"--trust is {name}, a part of Python: expected the name of a package, such as mypackage")
+        # Of a package itself, this imports nothing.
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise InputError(f"--trust is {name}: there is no such package, is it installed?")
     return names
 
 

@@ -1,4 +1,4 @@
-"""What all figures have in common: how they are made, labelled and saved."""
+"""Labels, style and saving, shared by all figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Longest label in a legend.
 _MOST_LETTERS = 40
-# Bytes of a file's name that a label may take: file systems allow 255, of which suffixes need some.
+# Longest part of a file's name that comes from a label, in bytes. File systems allow names of 255 bytes.
 _MOST_BYTES = 100
 _COLOURS = (
     "#1f77b4",
@@ -46,7 +46,7 @@ def require_matplotlib(what: str) -> None:
 
 
 def style(number: int) -> tuple[str, Any]:
-    """Return the colour and the kind of line of a figure's curve, from 0: ten colours, then again with another line."""
+    """Return the colour and the line style of curve ``number``, from 0: ten colours for each line style."""
     return _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
 
 
@@ -62,12 +62,12 @@ def labels(folders: Sequence[Path]) -> list[str]:
 
 
 def shortened(labels: Sequence[str]) -> list[str]:
-    """Return the labels as a legend can show them: not too long, and all different."""
+    """Return the labels shortened for a legend, all different."""
     return _distinct([_shortened(label) for label in labels])
 
 
 def _shortened(label: str) -> str:
-    # Names of files may hold what no font and no SVG can: line breaks, or bytes that are no letters.
+    # File names may contain line breaks and other characters that fonts and SVG files cannot show.
     label = "".join(letter if letter.isprintable() else "?" for letter in label)
     if len(label) <= _MOST_LETTERS:
         return label
@@ -80,7 +80,7 @@ def _distinct(names: Sequence[str], between: str = " ") -> list[str]:
     taken: set[str] = set()
     for name in names:
         number, candidate = 1, name
-        # Some file systems do not tell capitals from small letters.
+        # Some file systems ignore case.
         while candidate.casefold() in taken:
             number += 1
             candidate = f"{name}{between}{number}"
@@ -90,14 +90,14 @@ def _distinct(names: Sequence[str], between: str = " ") -> list[str]:
 
 
 def file_names(labels: Sequence[str]) -> list[str]:
-    """Return for each label what can be part of a file's name, all different: letters, digits, and ``. _ -``."""
+    """Return a name for each label that can be part of a file's name, all different: letters, digits, and ``. _ -``."""
     plain = [re.sub(r"[^\w.-]+", "-", label) for label in labels]
     return _distinct([name.encode()[:_MOST_BYTES].decode(errors="ignore") for name in plain], "-")
 
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw and save figures with one look, and the same bytes each time."""
+    """Draw and save figures in one style. The same figure gives the same bytes each time."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -116,11 +116,11 @@ def look() -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "n2n",
     }
-    # Fonts lack letters; a box stands for them, and the SVG has them.
+    # For characters that the font lacks, the PNG shows a box. The SVG contains them.
     level = logging.getLogger("matplotlib.font_manager").level
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     try:
-        # The user's own settings could change any of it.
+        # Settings of the user's matplotlibrc must not change the figures.
         with mpl.rc_context(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             mpl.rcdefaults()

@@ -4,13 +4,11 @@ from n2n.data.batch import Batch
 from n2n.data.corruption import PixelSampling
 from n2n.data.loader import PairLoader
 from n2n.data.sources.base import PairSource
-from n2n.data.sources.clean_images import CleanImages
 from n2n.data.sources.course import CourseFiles
 from n2n.data.sources.dead_leaves import DeadLeaves
-from n2n.data.sources.folders import Captures, Folders
+from n2n.data.sources.folders import Captures, Folders, Stack
 from n2n.data.sources.photographs import Photographs
-from n2n.data.sources.single_images import SingleImages
-from n2n.data.sources.stack import Stack
+from n2n.data.sources.single_images import CleanImages, SingleImages
 from n2n.data.stores.pairs import PairStore
 
 __all__ = [

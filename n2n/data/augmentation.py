@@ -13,11 +13,11 @@ from n2n.data.batch import Batch
 from n2n.errors import InputError
 
 
-# Not a Protocol, for the reason that Corruption is none.
+# Not a Protocol, for the same reason as Corruption.
 class Augmentation(ABC):
-    """Base class of augmentations: afterwards, the two views still show one image with independent noise.
+    """Base class of augmentations. After each, the two views still show one image with independent noise.
 
-    A class of your own inherits from this one and is chosen by its import path (``class_path``).
+    To add your own, inherit from this class. It is chosen by its import path (``class_path``).
 
     Attributes:
         needs_noisy_target: whether the target must be a noisy view, because input and target are exchanged.
@@ -49,8 +49,7 @@ def _coins(images: Tensor, generator: torch.Generator, *sizes: int) -> Tensor:
 class FlipsAndRotations(Augmentation):
     """Flips and rotates each image by quarter turns, with equal probability; images that are not square are only flipped.
 
-    Sources that cut patches (captures, stacks, clean images) do this already; sources of fixed pairs (the course's files) do
-    not.
+    Sources that cut patches (captures, stacks, clean images) already do so; the course's files need it.
     """
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -80,7 +79,7 @@ class ChannelShuffle(Augmentation):
 class Contrast(Augmentation):
     """Multiplies the contrast of each image by a random factor, and shifts its brightness within [0, 1].
 
-    Views in [0, 1] stay in it, and noise with zero mean keeps zero mean. The noise becomes weaker by the same factor, so the
+    Views in [0, 1] stay in it, and noise with zero mean keeps zero mean. The noise is multiplied by the same factor, so the
     network also learns weaker noise than that of the images.
 
     Args:
@@ -115,7 +114,6 @@ class PairSwap(Augmentation):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Swap the views of some pairs."""
-        assert batch.target is not None
         return _exchange(batch, _coins(batch.noisy, generator))
 
 
@@ -123,14 +121,13 @@ class PixelExchange(Augmentation):
     """Exchanges half of the pixels between the two views, at random, all channels of a pixel together.
 
     Any such mixture is again a view with the same noise, so a pair gives 2^(H·W) pairs. The noise must be independent from
-    pixel to pixel: if it is correlated, the input shows a part of the target's noise.
+    pixel to pixel: otherwise the input shows a part of the target's noise.
     """
 
     needs_noisy_target = True
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Exchange pixels."""
-        assert batch.target is not None
         return _exchange(batch, _coins(batch.noisy, generator, *batch.noisy.shape[-2:]))
 
 

@@ -32,24 +32,20 @@ def default_cache() -> Path:
 
 
 def stamp(path: Path) -> list[Any] | None:
-    """Return what changes when a file is written or replaced, for the recipe of what is made from it.
+    """Return values that change when a file is written or replaced, for the recipe of an array that is made from it.
 
-    Args:
-        path: a file, or a folder that is one image (a zarr array).
-
-    Returns:
-        Size in bytes, times of the last change of content and of inode in ns, and inode; for a folder the number of its
-        entries and a digest of all of theirs. None for a missing file.
+    These are the size in bytes, the times of the last change of content and of inode in ns, and the inode; for a folder that is
+    one image (a zarr array) the number of its entries and a digest of their stamps; None for a missing file.
     """
 
-    def entry(file: Path) -> list[int]:
+    def of(file: Path) -> list[int]:
         stat = file.stat()
         return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
     try:
         if not path.is_dir():
-            return entry(path)
-        entries = [[file.relative_to(path).as_posix(), *entry(file)] for file in sorted(path.rglob("*"))]
+            return of(path)
+        entries = [[file.relative_to(path).as_posix(), *of(file)] for file in sorted(path.rglob("*"))]
         return [len(entries), hashlib.sha256(json.dumps(entries).encode()).hexdigest()]
     except (OSError, RuntimeError):  # RuntimeError: a loop of links
         return None
@@ -66,26 +62,9 @@ def _checksum(array: NDArray[Any], note: object) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file, after waiting for the process that holds it; a killed process holds none.
-
-    Yields:
-        Whether the lock is held. On file systems without locks it is not, and nothing waits.
-    """
+    """Hold a lock file, after waiting for the process that holds it, and yield True; on file systems without locks False."""
     lock = FileLock(path)
-    held = _acquire(lock)
-    try:
-        yield held
-    finally:
-        if held:
-            # Removed while it is held: a process that waits for it notices, and locks a new file. Windows refuses this, and
-            # filelock removes the file there.
-            with contextlib.suppress(OSError):
-                path.unlink()
-            lock.release()
-
-
-def _acquire(lock: FileLock) -> bool:
-    try:
+    with contextlib.suppress(OSError, NotImplementedError):
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -94,9 +73,15 @@ def _acquire(lock: FileLock) -> bool:
 
             rank_zero_info("Another process is preparing the same images: waiting for it.")
             lock.acquire()
-    except (OSError, NotImplementedError):
-        return False
-    return True
+    try:
+        yield lock.is_locked
+    finally:
+        if lock.is_locked:
+            # Removed while it is held: a process that waits for it notices, and locks a new file. Windows refuses this, and
+            # filelock removes the file there.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            lock.release()
 
 
 @dataclass(frozen=True)
@@ -138,29 +123,31 @@ class Cache:
     def find(self) -> Kept | None:
         """Map the array, or return None if it is missing or damaged. Reads all of it once, for its checksum."""
         try:
-            # "c": copy-on-write. torch warns about read-only arrays.
-            files = [self.path / name for name in ("array.npy", "recipe.json")]
-            if not all(file.is_file() for file in files):  # opening a pipe would block
+            recipe = self.path / "recipe.json"
+            if not (recipe.is_file() and (self.path / "array.npy").is_file()):  # opening a pipe would block
                 return None
-            array = np.load(files[0], mmap_mode="c", allow_pickle=False)
-            content = json.loads(files[1].read_text(encoding="utf-8"))
+            array, content = self._map(), json.loads(recipe.read_text(encoding="utf-8"))
             note = dict(content["note"])
             return Kept(array, note) if content["crc32"] == _checksum(array, note) else None
         except Exception:  # damaged files fail in many ways
             return None
 
+    def _map(self) -> NDArray[Any]:
+        # "c": copy-on-write. torch warns about read-only arrays.
+        array: NDArray[Any] = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
+        return array
+
     def open(self, build: Build) -> Kept:
         """Map the array, and make it first if it is missing or damaged.
 
         Args:
-            build: is given ``allocate(shape, dtype)``, calls it once, fills the array that it returns, and returns a note on
-                it as plain JSON values.
+            build: is called with ``allocate``. It calls ``allocate(shape, dtype)`` once, fills the returned array, and returns
+                a note on it as plain JSON values.
 
         Raises:
             InputError: if the cache folder cannot be written or is too full. Exceptions of ``build`` pass unchanged.
         """
-        kept = self.find()
-        if kept is not None:
+        if (kept := self.find()) is not None:
             return kept
         with contextlib.ExitStack() as stack:
             prefix = f".building-{self.path.name}-"
@@ -172,14 +159,16 @@ class Cache:
                     # Left by a process that was killed.
                     for left in self.folder.glob(f"{prefix}*/"):
                         shutil.rmtree(left, ignore_errors=True)
-                name = stack.enter_context(
-                    tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix, ignore_cleanup_errors=True)
-                )
-            note = self._write(Path(name), build)
+                temporary = tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix, ignore_cleanup_errors=True)
+                name = Path(stack.enter_context(temporary))
+                (whole := name / "whole").mkdir()
+            note = self._write(whole, build)
             with self._writing():
-                self._install(Path(name))
-                array = np.load(self.path / "array.npy", mmap_mode="c", allow_pickle=False)
-        return Kept(array, note)
+                if self.path.exists():
+                    # Damaged, or made by another process in the meantime. A folder cannot be renamed over one: move it aside.
+                    self.path.rename(name / "replaced")
+                whole.rename(self.path)
+                return Kept(self._map(), note)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -214,13 +203,3 @@ class Cache:
             content = {"recipe": self.recipe, "note": note, "crc32": _checksum(array, note)}
             (folder / "recipe.json").write_text(json.dumps(content, indent=1))
         return note
-
-    def _install(self, folder: Path) -> None:
-        whole = folder / "whole"
-        whole.mkdir()
-        for file in ("array.npy", "recipe.json"):
-            (folder / file).rename(whole / file)
-        if self.path.exists():
-            # Damaged, or made by another process in the meantime. A folder cannot be renamed over one, so move it aside.
-            self.path.rename(folder / "replaced")
-        whole.rename(self.path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ def _seeds(count: int, *numbers: int) -> list[int]:
     return [int(number) >> 1 for number in state]
 
 
+@dataclass(eq=False)
 class PairSampler:
     """Chooses the pairs of each batch: shuffled anew each epoch, divided among the processes without repetition.
 
@@ -29,26 +32,23 @@ class PairSampler:
     Args:
         pairs: number of pairs.
         batch_size: pairs per batch and process.
-        shuffle: whether to draw a new order each epoch. Each process then gets the same number of batches of the same sizes,
-            as training needs, and up to ``world_size - 1`` pairs of an epoch are left out. Otherwise each pair is used once.
+        shuffle: whether to draw a new order each epoch. If so, all processes get the same number of batches of the same sizes,
+            as training needs, and up to ``world_size - 1`` pairs of an epoch are left out. If not, each pair is used once.
         seed: seed of the order.
         rank: number of this process.
         world_size: number of processes.
         device: device of the indices.
+        epoch: number of the epoch.
     """
 
-    def __init__(
-        self,
-        pairs: int,
-        batch_size: int,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.pairs, self.batch_size, self.shuffle, self.seed = pairs, batch_size, shuffle, seed
-        self.rank, self.world_size, self.epoch, self.device = rank, world_size, 0, device
+    pairs: int
+    batch_size: int
+    shuffle: bool
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | str = "cpu"
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch."""
@@ -61,9 +61,7 @@ class PairSampler:
     @property
     def _share(self) -> int:
         """Number of pairs of this process."""
-        if self.shuffle:
-            return self.pairs // self.world_size
-        return len(range(self.rank, self.pairs, self.world_size))
+        return self.pairs // self.world_size if self.shuffle else len(range(self.rank, self.pairs, self.world_size))
 
     def __len__(self) -> int:
         """Return the number of batches of this process."""
@@ -82,6 +80,7 @@ class PairSampler:
         yield from torch.split(mine.to(self.device), self.batch_size)
 
 
+@dataclass(eq=False)
 class PairLoader:
     """Yields batches cut from a store.
 
@@ -95,14 +94,17 @@ class PairLoader:
         training: whether the batches are trained on.
     """
 
-    batch_sampler: None = None  # Lightning reads it from any loader with a sampler
+    store: Store
+    sampler: PairSampler
+    ahead: int = 0
+    training: bool = False
 
-    def __init__(self, store: Store, sampler: PairSampler, ahead: int = 0, training: bool = False) -> None:
-        self.store, self.sampler, self.ahead, self.training = store, sampler, ahead, training
+    batch_sampler: ClassVar[None] = None  # Lightning reads it from any loader with a sampler
+
+    def __post_init__(self) -> None:
         self._given = self._skipped = 0
 
     def __len__(self) -> int:
-        """Return the number of batches."""
         return len(self.sampler)
 
     def state_dict(self) -> dict[str, int]:
@@ -115,7 +117,6 @@ class PairLoader:
         self._skipped = state["batches"] if 0 <= state["batches"] < len(self) else 0
 
     def __iter__(self) -> Iterator[RawBatch]:
-        """Yield one batch after another."""
         self._given, self._skipped = self._skipped, 0
         plan = zip(self.sampler, self.sampler.batch_seeds(), strict=True)
         batches = (self.store.batch(indices, seed) for indices, seed in islice(plan, self._given, None))

@@ -1,181 +1,165 @@
 """Image files denoised into others, reading, network and writing at the same time.
 
-A thread reads ahead, through the end of one file into the next; the network runs in the calling thread; another thread
-writes behind. What waits between them is a few strips, so memory stays flat.
+A thread reads ahead (:class:`n2n.data.reading.FileReader`); the network runs in the calling thread; another thread writes
+behind. A few strips wait between them, so memory stays flat.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
 
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
+from n2n.data.images import ImageReader
+from n2n.data.reading import End, Event, FileBatch, FileReader, ImageFile, OpenImage, Preparation, skip, until_end
+from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import denoise_image, remarks, survey_image
-from n2n.errors import InputError, one_line
-from n2n.system.threads import Prefetch, WriteBehind
+from n2n.denoiser.value_range import TrainedRange
+from n2n.errors import InputError
+from n2n.system.threads import WriteBehind
 
-if TYPE_CHECKING:
-    from n2n.denoiser.denoiser import Denoiser
-    from n2n.denoiser.survey import Survey
-
-# Strips that wait to be denoised, and to be written.
+# Strips that wait to be written.
 _WAITING = 2
 
 
-@dataclass
-class Job:
-    """One file to denoise.
+class Prediction:
+    """A file that is being denoised.
 
     Attributes:
-        source: an image.
-        target: where to write, in the format of its suffix; replaced if it is there.
-        failure: why it was not denoised, once that is known; the message names the file.
-        done: whether the target is written.
+        file: with what became of it, once it was written.
+        opened: the open image; None if it could not be opened.
+        strips: its denoised rows, which are computed when they are asked for.
     """
 
-    source: Path
-    target: Path
-    failure: InputError | None = None
-    done: bool = False
+    def __init__(self, denoiser: Denoiser, batch: FileBatch) -> None:
+        def prepare(image: ImageReader) -> Preparation:
+            denoiser.network.check_channels(image.channels)
+            survey = survey_image(denoiser, image)
+            return Preparation(denoiser.tile, survey, remarks(denoiser, image, survey))
 
-    def fail(self, error: BaseException) -> None:
-        """Keep the first failure; what follows from it is not told.
+        self.file = batch.file
+        self.opened: OpenImage | None = None
+        self.strips: Iterator[NDArray[Any]] = iter(())
+        self._read = self.strips
+        if (found := batch.open(prepare)) is not None:
+            self.opened, self._read = found
+            self.strips = denoise_image(denoiser, self.opened.image, self.opened.found.survey, self._read)
 
-        Raises:
-            BaseException: the error itself, if it is none of those that a file can cause.
+    def drop(self) -> None:
+        """Drop what was read of the file."""
+        skip(self._read)
+
+
+class FileWriter:
+    """Writes predictions in a thread, one after the other; of a file that fails nothing is left. A context manager.
+
+    Where its body ends, all files are written; where it raises, the file at hand is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._behind: WriteBehind[Event] = WriteBehind(_write, _WAITING)
+
+    def write(self, prediction: Prediction, progress: Callable[[float], object] | None = None) -> None:
+        """Compute a prediction and hand it over to the thread, which says in ``prediction.file`` what became of it.
+
+        Args:
+            prediction: to write.
+            progress: takes the share of the image that was finished, again and again; the shares add up to 1.
         """
-        if isinstance(error, MemoryError):
-            error = InputError(f"{self.source} needs more memory than there is: give a smaller --tile, or cut it up")
-        if not isinstance(error, InputError):
-            raise error
-        if self.failure is None:
-            named = any(one_line(str(path)) in str(error) for path in (self.source, self.target))
-            self.failure = error if named else InputError(f"{self.source}: {error}")
+        opened = prediction.opened
+        if opened is None:
+            return
+        self._behind.put(opened)
+        end = End()
+        try:
+            for strip in prediction.strips:
+                self._behind.put(strip)
+                if progress is not None:
+                    progress(len(strip) / (opened.image.pages * opened.image.height))
+        except (InputError, MemoryError) as error:
+            prediction.file.fail(error)  # so that the rest is not read
+            end = End(error)
+            prediction.drop()
+        self._behind.put(end)
+
+    def __enter__(self) -> Self:
+        self._behind.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._behind.__exit__(*exception)
 
 
-@dataclass
-class _Opened:
-    """A file's start, as it goes from thread to thread; its strips follow, and an :class:`_End`."""
-
-    number: int
-    job: Job
-    image: ImageReader
-    writer: ImageWriter
-    survey: Survey
-    remarks: list[str]
-    # Closes the image that the writer asks for tags; the one that is read is closed by its reader.
-    files: ExitStack = field(default_factory=ExitStack)
+# Names of a Trainer's precision, and the denoiser's for them.
+_PRECISIONS = {"32-true": "32", "bf16-mixed": "bf16", "bf16-true": "bf16", "16-mixed": "16", "16-true": "16"}
 
 
-@dataclass
-class _End:
-    """The end of a file's strips, or what went wrong there."""
+def trainer_denoiser(
+    backbone: nn.Module,
+    channels: int | None,
+    device: torch.device,
+    precision: str,
+    image_format: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Denoiser:
+    """Return the denoiser for a Trainer's device and precision.
 
-    error: BaseException | None = None
+    Args:
+        backbone: the network.
+        channels: C of its images; None for any.
+        device: of its weights.
+        precision: the Trainer's, such as "bf16-mixed".
+        image_format: ``range`` and ``dtype`` of the training images.
+        options: further arguments of :class:`Denoiser`.
 
-
-_Event = Job | _Opened | _End | NDArray[Any]
+    Raises:
+        InputError: if the precision or an option cannot be used.
+    """
+    if precision not in _PRECISIONS:
+        raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
+    values = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
+    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, **options)
 
 
 def denoise_files(
     denoiser: Denoiser,
-    jobs: Sequence[Job],
+    files: Sequence[ImageFile],
     warn: Callable[[str], object] = warnings.warn,
     progress: Callable[[int, float], object] | None = None,
 ) -> None:
-    """Denoise files into others, in order; of one that fails nothing is left, and the others go on.
+    """Denoise files into others, in order; if one fails, nothing is left of it, and the others go on.
 
-    What became of each is told by its job: ``done`` or ``failure``. If this raises or is interrupted, no half file is left.
+    Each file says what became of it: ``done`` or ``failure``. If this raises or is interrupted, no half file is left.
 
     Args:
         denoiser: to use.
-        jobs: the files.
-        warn: takes a line on what in an image is not what the network was trained on.
-        progress: takes the number of a job, from 0, and the share of its image that was finished, again and again; the shares
-            add up to 1.
+        files: to denoise.
+        warn: takes a line on what in an image differs from the training images.
+        progress: takes the number of a file, from 0, and the share of its image that was finished.
     """
-    with WriteBehind(_write, _WAITING) as behind, Prefetch(_read(denoiser, jobs), _WAITING) as ahead:
-        events = iter(ahead)
-        for opened in events:
-            if not isinstance(opened, _Opened):
-                continue  # could not be opened: its job says why
-            for line in opened.remarks:
-                warn(f"{opened.job.source}: {line}")
-            behind.put(opened)
-            image, strips = opened.image, _until_end(events)
-            end = _End()
-            try:
-                for strip in denoise_image(denoiser, image, opened.survey, strips):
-                    behind.put(strip)
-                    if progress is not None:
-                        progress(opened.number, len(strip) / (image.pages * image.height))
-            except (InputError, MemoryError) as error:
-                opened.job.fail(error)  # so that the rest is not read
-                end = _End(error)
-                _skip(strips)
-            behind.put(end)
+    with FileWriter() as writer, FileReader(files) as reader:
+        for number, file in enumerate(files):
+            prediction = Prediction(denoiser, FileBatch(file, reader))
+            for line in prediction.opened.found.remarks if prediction.opened is not None else ():
+                warn(f"{file.source}: {line}")
+            writer.write(prediction, None if progress is None else partial(progress, number))
 
 
-def _read(denoiser: Denoiser, jobs: Sequence[Job]) -> Iterator[_Event]:
-    """Open and read files; runs ahead."""
-    for number, job in enumerate(jobs):
-        try:
-            with open_image(job.source) as image, ExitStack() as files:
-                # Tags are read while strips are: from a file of its own.
-                writer = create_image(job.target, files.enter_context(open_image(job.source)))
-                denoiser.network.check_channels(image.channels)
-                survey = survey_image(denoiser, image)
-                yield _Opened(number, job, image, writer, survey, remarks(denoiser, image, survey), files.pop_all())
-                end = _End()
-                try:
-                    for strip in image.strips(denoiser.tile):
-                        if job.failure is not None:
-                            raise job.failure  # it cannot be written: the rest need not be read
-                        yield strip
-                except (InputError, MemoryError) as error:
-                    end = _End(error)
-                yield end
-        except (InputError, MemoryError) as error:
-            job.fail(error)
-            yield job
-
-
-def _write(events: Iterator[_Event]) -> None:
-    """Write files; runs behind."""
+def _write(events: Iterator[Event]) -> None:
+    """Write files."""
     for opened in events:
-        assert isinstance(opened, _Opened)
-        strips = _until_end(events)
+        assert isinstance(opened, OpenImage)
+        strips = until_end(events)
         with opened.files:
             try:
                 opened.writer.write(strips)
-                opened.job.done = True
+                opened.file.done = True
             except (InputError, MemoryError) as error:
-                opened.job.fail(error)
+                opened.file.fail(error)
             # A writer that has all rows does not ask for the end, and one that failed not for the rest.
-            _skip(strips)
-
-
-def _until_end(events: Iterator[_Event]) -> Iterator[NDArray[Any]]:
-    """Give the strips of one file, and raise what it ended with."""
-    for event in events:
-        if isinstance(event, _End):
-            if event.error is not None:
-                raise event.error
-            return
-        assert not isinstance(event, Job | _Opened)
-        yield event
-
-
-def _skip(strips: Iterator[NDArray[Any]]) -> None:
-    """Take what is left of a file's strips from the way; what is wrong there has been told, or follows from what was."""
-    try:
-        for _ in strips:
-            pass
-    except (InputError, MemoryError):
-        pass
+            skip(strips)

@@ -46,8 +46,6 @@ class DenoisingModule(EvaluationModule):
 
     Attributes:
         images: what is known about the images; None if no data module has told.
-        image_channels: C of the images that the backbone was trained on; None before training.
-        image_format: ``range`` and ``dtype`` of their files, see :class:`n2n.data.batch.ImageInfo`.
     """
 
     def __init__(
@@ -72,8 +70,6 @@ class DenoisingModule(EvaluationModule):
             }
             self.save_hyperparameters(hparams)
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
-        self.image_channels: int | None = None
-        self.image_format: dict[str, Any] = {}
         self.images: ImageInfo | None = None
         self._losses = EpochLosses()
         self._lowest_val_loss = math.inf

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from n2n.data.batch import Batch, as_batch
+from n2n.data.reading import FileBatch
 from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
 from n2n.module.scores import Scores
@@ -25,6 +26,9 @@ class EvaluationModule(L.LightningModule):
         loss: of the output and the target.
 
     Attributes:
+        image_channels: C of the images that the backbone was trained on; None before training.
+        image_format: ``range`` and ``dtype`` of their files, see :class:`n2n.data.batch.ImageInfo`.
+        denoiser_options: arguments of :class:`n2n.Denoiser` for the prediction of files: tile, overlap, batch, ensemble, range.
         blind_estimate: result of the last validation or test without clean images; None if there were no pairs.
     """
 
@@ -35,6 +39,11 @@ class EvaluationModule(L.LightningModule):
         self.loss = loss
         self.scores = Scores()
         self.blind_estimate: BlindEstimate | None = None
+        self.image_channels: int | None = None
+        self.image_format: dict[str, Any] = {}
+        self.denoiser_options: dict[str, Any] = {}
+        self._denoiser: Any = None
+        self._unfrozen: list[nn.Parameter] = []
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise N×C×H×W in [0, 1]; the output is not clipped.
@@ -58,10 +67,32 @@ class EvaluationModule(L.LightningModule):
         """Score one batch like ``validation_step``."""
         return self._score(as_batch(batch))
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the denoised images of one batch, float32 N×C×H×W, not clipped."""
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """Denoise one batch of images, or one file of :class:`n2n.data.image_files.ImageFiles`.
+
+        Returns:
+            The denoised images, float32 N×C×H×W, not clipped; for a file a :class:`n2n.denoiser.pipeline.Prediction`.
+        """
+        if isinstance(batch, FileBatch):
+            # Imported here: only the prediction of files needs it.
+            from n2n.denoiser.pipeline import Prediction, trainer_denoiser
+
+            if self._denoiser is None:
+                # The denoiser freezes the parameters.
+                self._unfrozen = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+                self._denoiser = trainer_denoiser(
+                    *(self.backbone, self.image_channels, self.device, str(self.trainer.precision)),
+                    *(self.image_format, self.denoiser_options),
+                )
+            return Prediction(self._denoiser, batch)
         denoised: Tensor = self(as_batch(batch).noisy)
         return denoised.float()
+
+    def on_predict_end(self) -> None:
+        """Drop the denoiser, and let the backbone learn again."""
+        for parameter in self._unfrozen:
+            parameter.requires_grad_(True)
+        self._denoiser, self._unfrozen = None, []
 
     def _score(self, batch: Batch) -> Tensor:
         noisy, other, clean = batch.noisy, batch.target, batch.clean

@@ -23,6 +23,23 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def is_constant(network: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether a network's output hardly depends on its input, so that it is the same for noise and for a black image.
+
+    Args:
+        network: maps N×C×H×W to the same shape.
+        shape: C, H, W of the images.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    black = torch.zeros(1, *shape, device=device)
+    with torch.no_grad(), evaluating(network):
+        difference = network(torch.rand(black.shape, generator=torch.Generator().manual_seed(0)).to(device)) - network(
+            black
+        )
+    # A thousandth of the range is less than half a grey level of 8 bits.
+    return bool(difference.abs().max() < 1e-3)
+
+
 def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
     """Run a network on one black image, on the device where its weights are.
 

@@ -26,7 +26,7 @@ def find_config(name: str) -> Path:
     """Find a configuration: a path first, then the bundled ones, with or without ``.yaml``.
 
     Raises:
-        InputError: if there is none, and then it lists the bundled ones; or if it is no text.
+        InputError: if there is none, with a list of the bundled ones, or if the file is not YAML in UTF-8.
     """
     if Path(name).is_file():
         load_yaml(Path(name), "a YAML file in UTF-8")
@@ -40,7 +40,7 @@ def find_config(name: str) -> Path:
 
 
 def matching(names: Iterable[str]) -> Iterator[str]:
-    """Replace patterns such as ``table1/*.yaml``, which the shell has left as they are, by the bundled names they match."""
+    """Replace patterns such as ``table1/*.yaml`` by the bundled names that they match; the shell leaves those as they are."""
     for name in names:
         yield from fnmatch.filter(bundled_names(), name) or [name]
 

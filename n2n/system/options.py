@@ -99,11 +99,27 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             InputError: if an argument is wrong.
         """
+        self._check_names(args)
+        return super().parse_args(args)
+
+    def parse_some(self, args: Sequence[str], passed: tuple[str, ...]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the options of this parser, and return the other arguments.
+
+        Args:
+            args: the command line.
+            passed: how the options begin that are another parser's.
+
+        Raises:
+            InputError: if an argument is wrong.
+        """
+        self._check_names(args, passed)
+        return self.parse_known_args(args)
+
+    def _check_names(self, args: Sequence[str], passed: tuple[str, ...] = ()) -> None:
         known = option_names(self)
         for name in (argument.partition("=")[0] for argument in args):
-            if name.startswith("--") and name not in known:
+            if name.startswith("--") and name not in known and not name.startswith(passed):
                 self.error(f"unrecognized arguments: {name}")
-        return super().parse_args(args)
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""

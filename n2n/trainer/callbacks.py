@@ -1,4 +1,4 @@
-"""What happens around training."""
+"""Callbacks of a training: the best checkpoint and the panels of images."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _picture(image: Tensor) -> Picture:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint: by PSNR per image where there are clean images, else by what comes nearest to it.
+    """Keeps the best checkpoint.
 
     Args:
         monitor: the figure to choose by. None for ``val/psnr_per_image``; without clean images ``val/mse_blind``, the
             estimate of the squared error from pairs; without pairs ``val/loss``.
-        mode: whether the largest ("max") or the smallest ("min") is the best; None for the smallest of losses and errors, and
-            the largest of all else.
+        mode: whether the largest ("max") or the smallest ("min") figure is the best. None for the smallest of losses and
+            errors, and for the largest of other figures.
         filename: of the checkpoint, without suffix.
         save_top_k: how many to keep.
         **kwargs: as for Lightning's ``ModelCheckpoint``.
@@ -54,7 +54,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Choose the figure, now that the data is known, and before a resumed run brings the best one so far."""
+        """Choose the figure. The data is known now, and the state of a resumed run is not restored yet."""
         if self.monitor is None:
             data = getattr(trainer, "datamodule", None)
             self.monitor = "val/psnr_per_image"

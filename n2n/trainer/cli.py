@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
-import signal
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,21 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.config import checkpoint_config, read_checkpoint
-from n2n.checkpoints.on_disk import LAST, WholeCheckpoints
+from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
+from n2n.module.probe import is_constant
 from n2n.system.hardware import default_accelerator, default_precision, device_name
-from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
+from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
+from n2n.system.yaml_files import load_yaml
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
+from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, write_facts
-from n2n.trainer.parser import OneLineParser
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
+from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
 
@@ -48,6 +51,17 @@ def _is_of_restored_state(error: Exception) -> bool:
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def _trusted_by_configs(args: Sequence[str]) -> list[str]:
+    """Return what the configurations on a command line say of --trust, so that a saved one is enough to go on with its run."""
+    names: list[str] = []
+    for config in (*options(args, "--config"), *options(args, "-c")):
+        # n2n search gives the text of one; a text that is too long for the name of a file fails Path.is_file.
+        content = load_yaml(Path(config), "a configuration") if os.path.isfile(config) else None  # noqa: PTH113
+        given = content.get("trust") if isinstance(content, dict) else None
+        names += [str(name) for name in given] if isinstance(given, list) else []
+    return names
 
 
 class TrainingCLI(LightningCLI):
@@ -71,14 +85,20 @@ class TrainingCLI(LightningCLI):
     def __init__(self, args: list[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self.command, *args = args
         self._folder, self._callbacks = folder, callbacks
-        last = folder / "checkpoints" / LAST if folder is not None else None
-        if last is not None and last.is_file() and option(args, "--ckpt_path") is None:
+        last = last_checkpoint(folder) if folder is not None else None
+        if last is not None and option(args, "--ckpt_path") is None:
+            if last.name != LAST:
+                rank_zero_info(
+                    f"Warning: {last.with_name(LAST)} is missing: continuing from {last}, the checkpoint before it"
+                )
             args = [*args, "--ckpt_path", str(last)]
         self._ckpt_path = option(args, "--ckpt_path")
         if self._ckpt_path is not None:
             self._ckpt_path = str(find_checkpoint(self._ckpt_path))
             args = [*args, "--ckpt_path", self._ckpt_path]
-        self._trust = packages(options(args, "--trust"))
+        trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
+        parts = {"model": DenoisingModule, "data": PairDataModule}
+        self._checkpoint = {} if self._ckpt_path is None else checkpoint_config(self._ckpt_path, parts, trust)
         super().__init__(
             DenoisingModule,
             PairDataModule,
@@ -105,10 +125,8 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--ckpt_path", type=str | None, help=f"{describe_checkpoint()}; fit resumes its training.")
         parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
-        if self._ckpt_path is not None:
-            # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
-            parts = {"model": DenoisingModule, "data": PairDataModule}
-            parser.set_defaults(checkpoint_config(self._ckpt_path, parts, self._trust))
+        # As defaults: what the user says beside the checkpoint wins, and no text of it is parsed.
+        parser.set_defaults(self._checkpoint)
         if self.command != "fit":
             return
         parser.add_argument("--name", default="n2n", help="The run goes to lightning_logs/NAME/version_N.")
@@ -162,12 +180,7 @@ class TrainingCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**(own | kwargs))
         except (MisconfigurationException, TypeError, ValueError) as error:
-            default = self.parser.get_defaults().trainer
-            changed = {name: value for name, value in config.items() if value != default[name]}
-            plain = (
-                f"--trainer.{name} {value}" for name, value in changed.items() if isinstance(value, str | int | float)
-            )
-            raise InputError(f"the Trainer refuses {' '.join(plain)}: {shorten(str(error))}") from error
+            raise refusal(self.parser, config, error) from error
 
     def _logger(self, root: Path) -> RunLogger:
         folder, name, version = root / "lightning_logs", self.config.name, None
@@ -201,11 +214,9 @@ class TrainingCLI(LightningCLI):
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:
-            run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
+            with end_others(self.trainer):
+                run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
         except Exception as error:
-            if (launcher := self.trainer.strategy.launcher) is not None:
-                # Lightning ends the processes that it started on Ctrl-C alone; these may wait for this one for ever.
-                launcher.kill(signal.SIGKILL)
             known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
             if known or path is None or not _is_of_restored_state(error):
                 raise
@@ -246,6 +257,13 @@ class TrainingCLI(LightningCLI):
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
         rank_zero_info(describe_figures(kept))
+        if is_worse_than_noisy(kept):
+            constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
+            rank_zero_info(
+                f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
+                f"check the pairs and their value_range (above). Checkpoint: {best}"
+            )
+            return
         quoted = shlex.quote(str(best))
         rank_zero_info(
             f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"

@@ -9,6 +9,8 @@ from jsonargparse import Namespace
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from n2n.module.probe import evaluating
+
 
 def hyperparameters(config: Namespace) -> dict[str, Any]:
     """Return what tells one run from another: network, loss, optimiser, schedule, data, budget and seed.
@@ -39,10 +41,8 @@ def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, A
         ``parameters`` and ``macs_per_pixel`` (multiply-accumulates of convolutions and matrix products).
     """
     C, H, W = shape
-    training = network.training
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, C, H, W, device=device))
-    network.train(training)
+    with torch.no_grad(), evaluating(network), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, C, H, W, device=device))
     macs = counter.get_total_flops() / 2 / (H * W)
     return {"parameters": sum(p.numel() for p in network.parameters()), "macs_per_pixel": round(macs, 1)}

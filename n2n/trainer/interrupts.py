@@ -23,24 +23,28 @@ _STEPS = 20
 
 
 class _Stop(BaseException):
-    """Leaves the Trainer, which would end the process after a KeyboardInterrupt."""
+    """Leaves the Trainer. After a KeyboardInterrupt it would kill the other processes and end this one."""
 
 
-class StopAndSave(Callback):
-    """Saves a training after the step in which a signal came, and ends it; a second signal ends it at once, unsaved."""
+class _Signals(Callback):
+    """Handles signals while a Trainer runs.
+
+    Attributes:
+        signum: the last signal that came.
+        result: what to raise after a :class:`_Stop`.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.result: Interrupted | None = None
-        self._training = False
         self._handled: list[signal.Signals] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals; outside the training steps they raise a KeyboardInterrupt.
+        """Handle the signals.
 
         Raises:
-            Interrupted: if the training was interrupted.
+            Interrupted: if one of them ended the Trainer.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -52,8 +56,7 @@ class StopAndSave(Callback):
         try:
             yield
         except _Stop:
-            assert self.result is not None
-            raise self.result from None
+            raise (self.result or Interrupted(self.signum or signal.SIGINT)) from None
         except SystemExit as error:
             # Lightning raises it after a KeyboardInterrupt.
             if isinstance(error.__context__, KeyboardInterrupt):
@@ -67,6 +70,33 @@ class StopAndSave(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in self._handled:
                 signal.signal(number, self._take)
+
+    def _take(self, signum: int, frame: FrameType | None) -> None:
+        raise NotImplementedError
+
+
+class StopAtOnce(_Signals):
+    """Ends a prediction when a signal comes; further signals do not disturb the cleaning up."""
+
+    def _take(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            raise _Stop
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Handle SIGTERM again, for which Lightning has installed a handler of its own."""
+        self._listen()
+
+
+class StopAndSave(_Signals):
+    """Saves a training after the step in which a signal came, and ends it; a second signal ends it at once, unsaved.
+
+    Outside the training steps a signal raises a KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._training = False
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
         wait, self.signum = self._training and self.signum is None, signum
@@ -112,3 +142,14 @@ class StopAndSave(Callback):
         self._training = False
         self.result = Interrupted(self.signum or signal.SIGINT, where, there)
         raise _Stop
+
+
+@contextmanager
+def end_others(trainer: L.Trainer) -> Iterator[None]:
+    """End the processes that a Trainer started if this one fails: they may wait for it. Lightning does so on Ctrl-C alone."""
+    try:
+        yield
+    except (Exception, _Stop) as error:
+        if (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGTERM if isinstance(error, _Stop) else signal.SIGKILL)
+        raise

@@ -46,6 +46,14 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
     return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given."])
 
 
+def is_worse_than_noisy(kept: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's PSNR, measured or else estimated without clean images, is below that of the noisy input."""
+    figures = kept["figures"]
+    pairs = (("val/psnr_per_image", "val/psnr_noisy_per_image"), ("val/psnr_blind", "val/psnr_noisy_blind"))
+    known = [figures[score] < figures[noisy] for score, noisy in pairs if score in figures and noisy in figures]
+    return bool(known) and known[0]
+
+
 def write_facts(folder: Path, **facts: Any) -> None:
     """Write what reports need to know of a run beside its figures to ``run.yaml``; other facts that stand there stay.
 
@@ -54,7 +62,9 @@ def write_facts(folder: Path, **facts: Any) -> None:
         InputError: if what stands there cannot be read.
     """
     with replacing(folder / FACTS) as part:
-        part.write_text(yaml.safe_dump(read_facts(folder) | facts, sort_keys=False), encoding="utf-8")
+        part.write_text(
+            yaml.safe_dump(read_facts(folder) | facts, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
 
 
 class SaveConfig(SaveConfigCallback):

@@ -55,3 +55,17 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
         raise InputError(shorten(message)) from None
+
+
+def refusal(parser: LightningArgumentParser, config: Namespace, error: Exception) -> InputError:
+    """Return the error to raise if the Trainer refuses an option; it names those that are not at their defaults.
+
+    Args:
+        parser: of the command.
+        config: of the Trainer.
+        error: what the Trainer raised.
+    """
+    default = parser.get_defaults().trainer
+    changed = {name: value for name, value in config.items() if value != default[name]}
+    plain = (f"--trainer.{name} {value}" for name, value in changed.items() if isinstance(value, str | int | float))
+    return InputError(f"the Trainer refuses {' '.join(plain)}: {shorten(str(error))}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import re
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,44 +22,13 @@ from n2n.system.options import option, without_option
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
+from n2n.trainer.quiet import drop_irrelevant
+from n2n.trainer.quiet import silence as silence
 
-# Warnings that do not concern the user, each with its reason.
-_IRRELEVANT = (
-    "Checkpoint directory .* exists and is not empty",  # a resumed run's own
-    "The number of training batches .* is smaller than",  # nothing is logged per step
-    "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
-    "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
-    "You're using the WeightAveraging callback with a model that overrides",  # no model of n2n needs sharding
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
-)
 # Lightning's error for a monitored figure that is not logged.
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
 # Errors of writing; others may come from a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-
-class _Quiet(logging.Filter):
-    """Drops Lightning's advertising from its log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-_QUIET = _Quiet()
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Hide the information that Lightning and n2n log; warnings are still shown."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:
@@ -77,11 +44,8 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         InputError: for what the user can mend.
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP.
     """
-    # The same object each time, so that it is added once.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
+    drop_irrelevant()
     keep_freed_memory()
-    for message in _IRRELEVANT:
-        warnings.filterwarnings("ignore", message)
     args = resolve_configs(list(args))
     if args[0] == "fit" and option(args, "--ckpt_path") == "last":
         args = without_option(args, "--ckpt_path")

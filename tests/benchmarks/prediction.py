@@ -19,8 +19,9 @@ from torch import Tensor
 
 from n2n import backbones
 from n2n.cli import main as n2n
+from n2n.data.reading import ImageFile
 from n2n.denoiser import Denoiser
-from n2n.denoiser.pipeline import Job, denoise_files
+from n2n.denoiser.pipeline import denoise_files
 from n2n.denoiser.tiling import Tiling, spans
 from tests.benchmarks.setting import Setting, quietly, ratios, side_by_side, table
 from tests.write_checkpoints import write_checkpoint
@@ -139,7 +140,8 @@ def run(setting: Setting) -> Iterator[str]:
         contestants = {}
         for kind, path in files.items():
             target = setting.folder / f"denoised-{path.name}"
-            contestants[kind] = seconds(setting, lambda d=denoiser, p=path, t=target: denoise_files(d, [Job(p, t)]))  # type: ignore[misc]
+            file = ImageFile(path, target)
+            contestants[kind] = seconds(setting, lambda d=denoiser, f=file: denoise_files(d, [f]))  # type: ignore[misc]
         results = side_by_side(bare, contestants, setting.rounds)
         side, precision = setting.side, {"32": "fp32"}.get(setting.precision, setting.precision)
         yield f"{name}, {precision}: {side}×{side}×3 uint8 from file to file, {len(batches)} batches of tiles."

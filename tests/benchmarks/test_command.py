@@ -10,8 +10,9 @@ import tifffile
 import torch
 
 from n2n.backbones import ModelFinal
+from n2n.data.reading import ImageFile
 from n2n.denoiser import Denoiser
-from n2n.denoiser.pipeline import Job, denoise_files
+from n2n.denoiser.pipeline import denoise_files
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.clock import Clock
 from tests.benchmarks.prediction import cut, draw
@@ -39,7 +40,7 @@ def test_the_network_alone_gets_the_tiles_that_a_file_is_denoised_in(tmp_path: P
     tiles = cut(denoiser, image)
     seen: list[torch.Tensor] = []
     denoiser.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    denoise_files(denoiser, [Job(tmp_path / "noisy.tif", tmp_path / "denoised.tif")])
+    denoise_files(denoiser, [ImageFile(tmp_path / "noisy.tif", tmp_path / "denoised.tif")])
     assert len(seen) == len(tiles) == 9
     # Both in one order and one layout of memory.
     assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(seen, tiles, strict=True))

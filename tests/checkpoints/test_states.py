@@ -94,8 +94,8 @@ def test_a_checkpoint_does_not_say_where_to_write(capsys: pytest.CaptureFixture[
     "name",
     ["{0}", "local://{0}", "file://{0}", "LOCAL://{0}", "simplecache::file://{0}", "local:{0}", "{0}/../precious"],
 )
-@pytest.mark.parametrize("of_this_folder", [True, False])
-def test_files_of_others_are_not_removed(name: str, of_this_folder: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("by_config", [True, False])
+def test_files_of_others_are_not_removed(name: str, by_config: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """Lightning removes the checkpoint before the last one, with all that is in it if it is a folder."""
     root = write_course(Path("data"), 4, (3, 16, 16))
     command = ("fit", "--config", "data/ee559", "--data.source.root", str(root), "--name", "x", *FIT)
@@ -109,10 +109,11 @@ def test_files_of_others_are_not_removed(name: str, of_this_folder: bool, capsys
         if "best_model_path" in state:
             state |= {key: path for key in state if key.endswith("model_path")}
             state["best_k_models"] = {path: torch.tensor(-100.0)}
-            if of_this_folder:
-                state["dirpath"] = "lightning_logs/y/version_0/checkpoints"
+            state["dirpath"] = "lightning_logs/y/version_0/checkpoints"
     torch.save(made, "x.ckpt")
-    further = ("--name", "y", "--trainer.max_epochs", "3", "--ckpt_path", "x.ckpt")
+    further = ["--name", "y", "--trainer.max_epochs", "3"]
+    Path("go_on.yaml").write_text("ckpt_path: x.ckpt")
+    further += ["--config", "go_on.yaml"] if by_config else ["--ckpt_path", "x.ckpt"]
     assert run(capsys, *command, *further)[0] in (0, 1, 2)
     assert Path("precious/file").exists()
 

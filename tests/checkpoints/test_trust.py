@@ -169,7 +169,7 @@ def test_trusted_packages_count(capsys: pytest.CaptureFixture[str]) -> None:
     network = Residual(4)
     write_checkpoint("x.ckpt", network)
     noisy = torch.rand(1, 3, 8, 8)
-    for trust in (["tests"], "tests", ["nowhere", "tests"]):
+    for trust in (["tests"], "tests", ["yaml", "tests"]):
         denoiser = Denoiser.from_checkpoint("x.ckpt", "cpu", trust=trust)
         assert torch.allclose(denoiser.backbone(noisy), network(noisy), atol=1e-6)
     write_photos(Path("in"), 1)
@@ -183,9 +183,13 @@ def test_trusted_packages_count(capsys: pytest.CaptureFixture[str]) -> None:
         status, lines = run(capsys, *args)
         assert (status, len(lines)) == (2, 1)
         assert ASKED.format("tests") in lines[0]
-        for option in (["--trust", "tests"], ["--trust=tests"], ["--trust", "nowhere", "--trust", "tests"]):
+        for option in (["--trust", "tests"], ["--trust=tests"], ["--trust", "yaml", "--trust", "tests"]):
             assert main([*args, *option]) == 0
-    for trust in ("a.b", "", "a b"):
+    Path("own.yaml").write_text("trust: [yaml, tests]")
+    assert main([*args, "--config", "own.yaml"]) == 0
+    with pytest.raises(InputError, match="there is no such package"):
+        Denoiser.from_checkpoint("x.ckpt", trust=["nowhere"])
+    for trust in ("a.b", "", "a b", "subprocess"):
         with pytest.raises(InputError, match="expected the name of a package"):
             Denoiser.from_checkpoint("x.ckpt", trust=[trust])
 

@@ -12,8 +12,7 @@ from n2n.data import datamodule
 from n2n.data.batch import Batch, RawBatch
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
-from n2n.data.stores.held_out import SceneStore
-from n2n.data.stores.scenes import Scene
+from n2n.data.stores.scenes import Scene, SceneStore
 from tests.conftest import write_course
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from n2n import Denoiser, DenoisingModule, backbones
+from n2n.data.reading import ImageFile
 from n2n.denoiser import streaming
-from n2n.denoiser.pipeline import Job, denoise_files
+from n2n.denoiser.pipeline import denoise_files
 from n2n.errors import InputError
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -99,7 +100,7 @@ def test_a_narrow_range_far_from_0_comes_back(dtype: str) -> None:
     noisy = (1e6 + np.linspace(0, 1, 40 * 50)).reshape(40, 50).astype(dtype)
     denoiser = Denoiser(nn.Identity(), 1, "cpu", tile=32, range=(1e6 + 0.03, 1e6 + 1.03))
     np.save("x.npy", noisy)
-    denoise_files(denoiser, [Job(Path("x.npy"), Path("out/x.npy"))])
+    denoise_files(denoiser, [ImageFile(Path("x.npy"), Path("out/x.npy"))])
     for denoised in (denoiser(noisy), np.load("out/x.npy")):
         assert np.abs(denoised - noisy).max() <= (0 if dtype == "float32" else 1e-6)
 
@@ -189,7 +190,7 @@ def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory() -> Non
 def test_a_row_of_tiles_that_does_not_fit_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "to_unit", raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")))
     np.save("x.npy", np.zeros((40, 300, 3), np.uint8))
-    job = Job(Path("x.npy"), Path("out/x.npy"))
+    job = ImageFile(Path("x.npy"), Path("out/x.npy"))
     denoise_files(Denoiser(nn.Identity(), 3, "cpu", tile=32), [job])
     assert str(job.failure) == (
         "x.npy: a row of tiles, 300 px wide, does not fit into the memory of cpu (CUDA out of memory. Tried to allocate): give "

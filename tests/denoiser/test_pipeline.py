@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from n2n import Denoiser, backbones
 from n2n.data.images import create_image, open_image
 from n2n.data.images.arrays import NpyReader, NpyWriter
+from n2n.data.reading import ImageFile
 from n2n.denoiser import pipeline
-from n2n.denoiser.pipeline import Job, denoise_files
+from n2n.denoiser.pipeline import denoise_files
 from n2n.errors import InputError
 from tests.images import read_image
 
 LONG = 20
 
 
-def arrays(count: int, rows: int = 64) -> list[Job]:
+def arrays(count: int, rows: int = 64) -> list[ImageFile]:
     rng = np.random.default_rng(0)
     for i in range(count):
         np.save(f"{i}.npy", rng.integers(0, 256, (rows, 40, 3), dtype=np.uint8))
-    return [Job(Path(f"{i}.npy"), Path(f"out/{i}.npy")) for i in range(count)]
+    return [ImageFile(Path(f"{i}.npy"), Path(f"out/{i}.npy")) for i in range(count)]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
@@ -41,7 +42,7 @@ def test_the_pipeline_gives_what_its_stages_give(suffix: str, options: dict[str,
             source = job.source.with_suffix(suffix)
             if suffix != ".npy":
                 create_image(source, image).write(image.strips(7))
-        jobs.append(Job(source, Path("out") / source.name))
+        jobs.append(ImageFile(source, Path("out") / source.name))
     shares = np.zeros(3)
 
     def progress(number: int, share: float) -> None:
@@ -116,7 +117,7 @@ def test_the_next_file_is_read_and_denoised_while_one_is_written(monkeypatch: py
     monkeypatch.setattr(stages, "before_writing", slow)
     for i in range(3):
         np.save(f"{i}.npy", np.full((16, 16, 3), i, np.uint8))
-    jobs = [Job(Path(f"{i}.npy"), Path(f"out/{i}.npy")) for i in range(3)]
+    jobs = [ImageFile(Path(f"{i}.npy"), Path(f"out/{i}.npy")) for i in range(3)]
     denoise_files(Denoiser(Told(), 3, "cpu"), jobs)
     assert all(job.done for job in jobs)
     assert [line for line in stages.log if line.startswith("wrote")] == ["wrote 0 0", "wrote 1 0", "wrote 2 0"]
@@ -212,7 +213,7 @@ def test_tags_of_many_pages_are_read_while_the_pages_are() -> None:
     with tifffile.TiffWriter("x.tif") as tiff:
         for i, page in enumerate(pages):
             tiff.write(page, description=f"page {i}", compression="zlib", metadata=None)
-    job = Job(Path("x.tif"), Path("out/x.tif"))
+    job = ImageFile(Path("x.tif"), Path("out/x.tif"))
     denoise_files(Denoiser(nn.Identity(), 1, "cpu", tile=16), [job])
     assert job.failure is None
     with tifffile.TiffFile("out/x.tif") as tiff:

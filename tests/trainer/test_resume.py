@@ -158,6 +158,16 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_can_be_used(
     assert same(weights("whole"), weights("halves", 1))
 
 
+def test_the_one_before_the_last_takes_the_place_of_a_missing_one(caplog: pytest.LogCaptureFixture) -> None:
+    assert fit("whole", *KINDS["plain"]) == 0
+    assert fit("cut", *KINDS["plain"], "--trainer.max_epochs", "2") == 0
+    checkpoints = Path("lightning_logs/cut/version_0/checkpoints")
+    (checkpoints / "last.ckpt").unlink()
+    assert fit("cut", *KINDS["plain"], "--ckpt_path", "last") == 0
+    assert f"{checkpoints / 'last.ckpt'} is missing: continuing from" in caplog.text
+    assert same(weights("whole"), weights("cut"))
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     for name in ("one", "two"):
         assert fit(name, *KINDS["dropout"]) == 0

@@ -70,15 +70,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def parsers() -> Iterator[dict[str, Any]]:
-    """The parsers of ``n2n fit`` and ``validate``, built once: that takes ten times as long as parsing."""
+    """The parsers of ``n2n fit``, ``validate`` and ``predict``, built once: that takes ten times as long as parsing."""
     build: Callable[..., None] = LightningCLI.setup_parser
     parsers: dict[str, Any] = {}
 
     def setup_parser(cli: TrainingCLI, *args: Any) -> None:
-        if cli.command not in parsers:
+        command = getattr(cli, "command", "predict")
+        if command not in parsers:
             build(cli, *args)
-            parsers[cli.command] = cli.parser
-        cli.parser = parsers[cli.command]
+            parsers[command] = cli.parser
+        cli.parser = parsers[command]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LightningCLI, "setup_parser", setup_parser)
@@ -306,7 +307,7 @@ TABLE = {
     "search --config search/grid.yaml --trainer.devices 2": "a trial trains on one device, and "
     "trainer.devices is 2: start the same command once for each device",
     "export --ckpt_path quick --format torch --output x.onnx": "--output is x.onnx: expected a name that ends in .pt2",
-    "report {}/empty": "there are no TensorBoard events in {}/empty: expected the folder of a run of n2n fit",
+    "report {}/empty": "there is no metrics.csv in {}/empty: expected the folder of a run of n2n fit",
     "report {}/run --output {}/one.tif": "one.tif/curves.csv cannot be written (File exists): name another folder",
 }
 

@@ -18,7 +18,7 @@ from n2n.system.config_files import matching
 from n2n.system.files import write_text
 from n2n.system.options import CommandParser
 
-# Minutes left are of the time that the networks so far have taken.
+# The time that is left is estimated from the networks trained so far.
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
 
 
@@ -27,7 +27,7 @@ def _parser() -> CommandParser:
         "compare",
         usage="n2n compare CONFIG [CONFIG ...] [options of compare] [options of n2n fit]",
         description="Train each configuration under the same budget, and write one table: parameters, cost, time and PSNR. "
-        "Started again, it goes on where it was interrupted and skips what is done.",
+        "The same command resumes an interrupted comparison and skips runs that are done.",
         epilog="All other options are those of n2n fit, the same for all: --config data/photos.yaml, "
         "--data.source.init_args.root DIR, ... The runs go to lightning_logs/NAME, and table.md, table.csv and psnr.png beside "
         "them. For instance:\n\n"
@@ -54,7 +54,7 @@ def _parser() -> CommandParser:
         help="train each with each of these values; may be repeated",
     )
     parser.add_argument("--base", metavar="CONFIG", help="config that each of the others follows, and changes")
-    parser.add_argument("--show", action="store_true", help="train nothing: write the table of what there is by now")
+    parser.add_argument("--show", action="store_true", help="train nothing; write the table of the runs so far")
     return parser
 
 
@@ -81,14 +81,14 @@ def _budget(epochs: int | None, minutes: float | None) -> list[str]:
 
 
 def _is_first_process() -> bool:
-    """Whether this is the process that reports: Lightning starts the command again for every further device."""
+    """Return whether this process reports. Lightning starts the command again for every further device."""
     from lightning.pytorch.utilities import rank_zero_only
 
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
-    """Train what is not done yet, and put into ``failures`` why jobs failed.
+    """Train the jobs that are not done, and add the reasons of those that fail to ``failures``.
 
     Raises:
         InputError: if the first two fail for the same reason, as all would.
@@ -108,17 +108,17 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(f"{job.label}{seed} ({number}/{len(jobs)})", refresh=False)
             if is_done:
-                # What takes no time is no measure of what is left.
+                # Runs that were done before do not count in the estimate of the time left.
                 bar.initial = getattr(bar, "initial", 0) + 1  # a bar that is not shown has none
             else:
-                # Last, because a saved configuration says something else.
+                # Last, so that they win over a saved configuration.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
                 try:
                     # Another comparison of the same name may have trained it meanwhile.
                     if not job.progress()[1]:
                         train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
                 except Exception as error:
-                    # Whatever it is: the others can be trained nevertheless.
+                    # Any error: the other networks are trained nevertheless.
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__
                     if number == 2 and len(failures) == 2 and len(set(failures.values())) == 1:
                         raise InputError(failures[job]) from None
@@ -127,7 +127,7 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
 
 
 def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str) -> None:
-    """Write the table and the plot of what has been trained."""
+    """Write the table and the plot of the runs so far."""
     if not _is_first_process():
         return
     rows = collect(jobs, failures)

@@ -1,4 +1,4 @@
-"""One training of a comparison, and how far it has come."""
+"""One training of a comparison, and its progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from n2n.commands.runs import Run
 from n2n.errors import InputError
 
-# What may differ between a run and its continuation: where it computes and what it shows, not what it learns.
+# Options of the Trainer that may change when a run is resumed: they do not change what it learns.
 _FREE = {"default_root_dir", "devices", "accelerator", "strategy", "num_nodes", "logger", "precision"}
 _FREE |= {"enable_progress_bar", "enable_model_summary", "enable_checkpointing", "profiler", "max_epochs", "max_time"}
 
@@ -22,8 +22,8 @@ class Job:
     """One training of a comparison.
 
     Attributes:
-        label: what the table calls it; the same for all seeds.
-        seed: of the run, where several are compared; else None.
+        label: its name in the table; the same for all seeds.
+        seed: of the run if several seeds are compared, otherwise None.
         args: of ``n2n fit``.
         folder: of the run.
         config: the whole configuration, as it will be saved.
@@ -36,10 +36,9 @@ class Job:
     config: dict[str, Any]
 
     def progress(self) -> tuple[Run | None, bool]:
-        """Look at what is there of the run already: the run, if it has begun, and whether it is done.
+        """Return the run, or None if it has not begun, and whether it is done.
 
-        Of a run that has trained for longer than is asked for, what it was after these epochs, or after the last epoch that
-        ended within this time.
+        If the run has trained for longer than the budget, it is cut off after the last epoch within the budget.
 
         Raises:
             InputError: if the folder holds a run of another configuration, or one whose time was not counted.
@@ -52,7 +51,7 @@ class Job:
         try:
             run = Run.read(self.folder)
         except InputError:
-            # Interrupted before it had logged anything.
+            # Interrupted before its first epoch ended.
             return None, False
         differing = list(differences(run.config, self.config))
         if differing:
@@ -70,7 +69,7 @@ class Job:
                 within = [row["epoch"] for row in run.rows if row["minutes"] * 60 <= limit]
                 return run.until(int(max(within, default=run.rows[0]["epoch"]))), True
             if limit_before == float("inf"):
-                # Its checkpoint does not say for how long it has trained, and the time would begin anew.
+                # Its checkpoint does not hold the time it has trained, so the time would be counted from zero.
                 raise InputError(
                     f"{self.folder} holds a run that was trained without --minutes: give the comparison another --name, "
                     "or remove that folder"
@@ -79,7 +78,7 @@ class Job:
 
 
 def _is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a budget of epochs and time allows more than another did."""
+    """Return whether the budget ``now`` allows more epochs or more time than the budget ``before``."""
     epochs = [
         float("inf") if budget.get("max_epochs") in (None, -1) else budget["max_epochs"] for budget in (before, now)
     ]
@@ -88,7 +87,7 @@ def _is_longer(before: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def seconds(max_time: Any) -> float:
-    """Seconds of Lightning's ``max_time``, days:hours:minutes:seconds or a mapping of these; infinite where there is none.
+    """Convert Lightning's ``max_time``, days:hours:minutes:seconds or a mapping of these, to seconds; None is infinite.
 
     Raises:
         InputError: if it is anything else.
@@ -104,23 +103,23 @@ def seconds(max_time: Any) -> float:
 
 
 def _differences(saved: Any, asked: Any, key: str) -> Iterator[str]:
-    """Name what differs between two parts of configurations, where both say something."""
+    """Yield the differences between two parts of configurations, of the keys that both have."""
     if isinstance(saved, dict) and isinstance(asked, dict):
         for name in sorted(saved.keys() & asked.keys()):
             yield from _differences(saved[name], asked[name], f"{key}.{name}")
-    # Channels are fitted to the images when training starts.
+    # The channels are set to those of the images when training starts.
     elif saved != asked and key != "model.backbone.init_args.channels":
         yield f"{key} was {saved} and is now {asked}"
 
 
 def anneals(spec: Any) -> bool:
-    """Whether a class says of itself that what it does depends on the length of the training."""
+    """Return whether a class has the attribute ``anneals``: what it does depends on the length of the training."""
     module, _, name = str(spec["class_path"]).rpartition(".") if isinstance(spec, dict) else ("", "", "")
     return bool(module and getattr(getattr(importlib.import_module(module), name, None), "anneals", False))
 
 
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
-    """Name what differs between two configurations of what a run learns; where it computes and what it shows may differ."""
+    """Yield the differences between two configurations that change what a run learns."""
     for part in ("model", "data", "seed_everything"):
         yield from _differences(saved.get(part), asked.get(part), part)
     before, now = (
@@ -133,6 +132,6 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
         or anneals(asked["model"]["loss"])
         or anneals(asked["data"]["source"])
     ):
-        # What follows a schedule is made for its length: the same run for longer is another one.
+        # A schedule depends on the length of the training: more epochs make another run.
         length, asked_length = (config.get("trainer", {}).get("max_epochs") for config in (saved, asked))
         yield from _differences(length, asked_length, "trainer.max_epochs")

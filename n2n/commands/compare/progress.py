@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 
 class Progress(Callback):
-    """Moves the bar of the comparison on by what the training of one network has done of its budget.
+    """Advances the bar of the comparison while one network is trained.
 
     Args:
         bar: of the comparison; a network is one unit of it.
-        before: where the bar stood when this network's turn came.
+        before: units that were complete before this network.
     """
 
     def __init__(self, bar: tqdm[Any], before: int) -> None:
@@ -22,7 +22,7 @@ class Progress(Callback):
         self._shown = 0.0
 
     def _show(self, trainer: L.Trainer, batches: int) -> None:
-        """Show the larger of the parts of the epochs and of the time that are used up."""
+        """Show the part of the budget that is used up, of epochs or of time, whichever is larger."""
         done = 0.0
         if trainer.max_epochs and trainer.max_epochs > 0:
             done = (trainer.current_epoch + batches / max(1.0, trainer.num_training_batches)) / trainer.max_epochs
@@ -30,17 +30,17 @@ class Progress(Callback):
         if timer is not None and (left := timer.time_remaining()) is not None:
             spent = timer.time_elapsed()
             done = max(done, spent / max(1e-9, spent + left))
-        # A hundred steps are enough, and cost the training nothing.
+        # Drawing a hundred times costs the training nothing.
         if done - self._shown >= 0.01:
             self._shown = done
             self.bar.update(self.before + min(1.0, done) - self.bar.n)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._show(trainer, trainer.fit_loop.batch_idx + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show how good the network is by now; all figures are there only when validation has ended."""
+        """Show the PSNR. All figures are there only when validation has ended."""
         if trainer.sanity_checking:
             return
         figures = trainer.callback_metrics

@@ -22,12 +22,12 @@ from n2n.metrics import psnr_from_mse
 
 @dataclass
 class Row:
-    """What a comparison knows of one network, over all its seeds.
+    """One network of a comparison, with all its seeds.
 
     Attributes:
-        label: what the table calls it.
-        runs: those that have validated at least once, with their seeds.
-        remarks: what became of the others.
+        label: its name in the table.
+        runs: those that have a best checkpoint.
+        remarks: on the other runs.
     """
 
     label: str
@@ -49,7 +49,7 @@ def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
         try:
             run, done = job.progress()
         except InputError as error:
-            # Something changed it meanwhile; the others are to be shown nevertheless.
+            # It was changed meanwhile. The other runs are shown nevertheless.
             row.remarks.append(f"left out{seed}: {failures.get(job, error)}")
             continue
         scored = False
@@ -74,15 +74,15 @@ class _Column:
     title: str
     value: Callable[[Run], float | None]
     style: str = ".2f"
-    # Of several seeds the mean and the standard deviation, or the mean alone.
+    # Whether several seeds are shown with their standard deviation, or by their mean alone.
     spread: bool = True
 
 
 def psnr_estimated(mse: float) -> float:
-    """PSNR in dB of a squared error that was estimated from pairs; NaN where that is not positive.
+    """Return the PSNR in dB of a squared error that was estimated from pairs; NaN if that is not positive.
 
-    It is given here also where its interval is too wide to say it of one network: networks that are measured on the same pairs
-    share most of the uncertainty.
+    The table shows it even if its interval is wide, because networks that are measured on the same pairs share most of the
+    uncertainty.
     """
     return float(psnr_from_mse(torch.tensor(mse, dtype=torch.float64))) if mse > 0 else math.nan
 
@@ -151,7 +151,7 @@ def _cell(column: _Column, runs: Sequence[Run]) -> str:
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """Return the table with what a reader must know of it.
+    """Return the table in Markdown, with notes.
 
     Args:
         rows: from :func:`collect`.
@@ -163,7 +163,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     lines.append("|---|" + "--:|" * len(columns))
     for row in rows:
         cells = [_cell(column, runs[row.label]) for column in columns]
-        # What divides the columns may be in a value.
+        # A label may contain the character that separates columns.
         label = row.label.replace("|", "\\|")
         lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
@@ -185,7 +185,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Return the same figures, unrounded, with a line for each run."""
+    """Return the table in CSV: unrounded, one line for each run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["network", "seed", *(column.title for column in COLUMNS), "device", "folder"])

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 # In inches: one set of axes; the lines of the legend, and a letter of it.
 _WIDTH, _HEIGHT, _LEGEND, _LETTER = 3.2, 2.6, 0.5, 0.066
-# The largest value of all over the smallest, above which a linear axis would flatten most of the curves.
+# Ratio of the largest to the smallest value above which the axis is logarithmic.
 _LOG_FROM = 10.0
-# The first epoch's loss is a mean from untrained to trained; where it lies this many times the range of all others above them,
-# it would flatten them.
+# The loss of the first epoch is a mean from untrained to trained. It is left out of the axis if it lies this many times the
+# range of all other values above them.
 _OFF_SCALE = 2.0
-# PSNRs, in dB, that look the same.
+# PSNRs that differ by less, in dB, are drawn as one line.
 _ALIKE = 0.01
 
 
@@ -32,8 +32,8 @@ class _Plot:
     Attributes:
         title: above it.
         unit: the label of the vertical axis.
-        figures: the tags, of which the first that a run has is drawn.
-        noisy: the tags of the noisy input's, in the same order.
+        figures: tags; the first one that a run has is drawn.
+        noisy: the tags of the noisy input, in the same order.
     """
 
     title: str

@@ -16,15 +16,15 @@ from n2n.trainer.panels import COLUMNS, PanelRow, Picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Pixels of a figure that a picture is at least as wide as, enlarged by a whole factor; its line of text; what is between.
+# In pixels: the least width of a picture, which is enlarged by a whole factor; the line of text; the gap between pictures.
 _LEAST_WIDTH, _TEXT, _GAP = 256, 34, 12
 # Pixels to the inch.
 DPI = 200
-# Of a pixel: the product of inches and pixels to the inch is cut to whole pixels, and may be a hair below.
+# Part of a pixel. Matplotlib truncates inches × DPI to whole pixels, and the product may be slightly too small.
 _SLACK = 1e-3
 # What matplotlib draws is smaller.
 _MOST_SIDE = 2**16
-# Letters to a line, and lines, above a column.
+# Longest line, in characters, and largest number of lines of a heading.
 _LETTERS, _LINES = 18, 3
 
 
@@ -78,7 +78,7 @@ def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], im
     for name in shared[:images]:
         rows = [of_run[name] for of_run in found]
         scores = [row.psnr[1] if row.psnr else None for row in rows]
-        # Where one is not known, nobody knows the best.
+        # Without the score of one run, the best is unknown.
         best = max((score for score in scores if score is not None), default=None) if None not in scores else None
         noisy = next((row.psnr[0] for row in rows if row.psnr), None)
         line = [Cell(rows[0].pictures[0], "" if noisy is None else _decibels(noisy))]
@@ -99,7 +99,7 @@ def _heading(label: str) -> str:
 
 
 def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
-    """Lay the cells out on whole pixels, so that each pixel of a picture is a square of them."""
+    """Draw the cells. They lie on whole pixels, so that each pixel of a picture becomes a square."""
     from matplotlib.figure import Figure
 
     headings = [_heading(column) for column in columns]
@@ -116,7 +116,7 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
         figure = Figure(figsize=((width + _SLACK) / DPI, (height + _SLACK) / DPI), dpi=DPI)
 
         def text(x: float, y: float, words: str, bold: bool = False) -> None:
-            # y is counted from the top, and the letters stand on it.
+            # y is the baseline, measured from the top.
             figure.text(
                 x / width,
                 1 - y / height,

@@ -1,27 +1,28 @@
-"""What all trials of a search have in common: a configuration of ``n2n fit``, in which every value searched is tried to fit."""
+"""The configuration of ``n2n fit`` that all trials of a search share, and the check that each value of the space fits."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
+from optuna.distributions import CategoricalDistribution
 
-from n2n.commands.search.space import Choices, Range, Search, Value, text
+from n2n.commands.search.space import Distribution, Search, Value, text
 from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
-from n2n.system.options import option, option_names
+from n2n.system.options import option
 from n2n.trainer.parsing import ParsingOnly
 
-# What may differ between the machines that share a study, or says only how a run is shown.
+# Options that may differ between the machines that share a study, or concern only the display.
 _OF_THE_MACHINE = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision", "trainer.default_root_dir"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "ckpt_path"),
 )
+_NO_CHECKPOINT = "every trial starts without a checkpoint: leave --ckpt_path out"
 
 
 def arguments(parameters: dict[str, Value]) -> list[str]:
@@ -40,11 +41,11 @@ def flatten(content: Any, name: str = "") -> dict[str, Any]:
 
 
 def take_section(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take the section ``search:`` out of the configs that are named in arguments.
+    """Take the section ``search:`` out of the configs that the arguments name.
 
     Returns:
-        The arguments, with the content of those configs in the place of their names, and the section; of several configs the
-        later one wins, field by field.
+        The arguments, with the content of those configs instead of their names, and the section. If several configs have one,
+        fields of later configs replace those of earlier ones.
 
     Raises:
         InputError: if a config cannot be read, or none has the section.
@@ -81,22 +82,20 @@ class FitConfig(ParsingOnly):
 
     Args:
         args: of ``n2n fit``.
-        options: those of ``n2n search`` itself, which a misspelt one may have meant.
+        options: of ``n2n search`` itself, to suggest for a misspelt one.
 
     Raises:
-        InputError: for what fit does not accept, or a search cannot use.
+        InputError: if ``n2n fit`` does not accept the arguments, or a search cannot use them.
     """
 
-    def __init__(self, args: list[str], options: Iterable[str]) -> None:
-        refusal = "every trial starts from nothing: leave --ckpt_path out"
-        # Before parsing, which would look for the file.
+    def __init__(self, args: list[str], options: Sequence[str]) -> None:
         if option(args, "--ckpt_path") is not None:
-            raise InputError(refusal)
-        super().__init__(["fit", *args], list(options), "search")
+            raise InputError(_NO_CHECKPOINT)
+        super().__init__(["fit", *args], options, "search")
         self.content = self.resolved
         trainer = self.content["trainer"]
         if self.content["ckpt_path"] is not None:
-            raise InputError(refusal)
+            raise InputError(_NO_CHECKPOINT)
         if trainer["fast_dev_run"]:
             raise InputError(
                 "a fast_dev_run has no figures to compare: leave it out, or set --trainer.limit_train_batches"
@@ -107,9 +106,9 @@ class FitConfig(ParsingOnly):
                 "each device (CUDA_VISIBLE_DEVICES chooses it); they share the study"
             )
 
-    def dump(self, config: Namespace) -> str:
-        """Return a configuration as ``n2n fit --config`` takes it."""
-        return str(self.parser.dump(config, skip_unset=False))
+    def dump(self) -> str:
+        """Return the configuration for ``n2n fit --config``."""
+        return yaml.safe_dump(self.content, sort_keys=False)
 
     @property
     def name(self) -> str:
@@ -118,47 +117,45 @@ class FitConfig(ParsingOnly):
 
     @property
     def folder(self) -> Path:
-        """Where the trials and the results go."""
+        """Folder of the trials and the results."""
         return Path(self.content["trainer"]["default_root_dir"] or ".") / "lightning_logs" / self.name
 
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the value of a trial beside its parameters, flat and plain."""
+    def settings(self, search: Search) -> dict[str, Any]:
+        """Return the settings that all trials of a study must share, by dotted names."""
         flat = flatten(self.content)
-        return {
-            key: value for key, value in flat.items() if key not in _OF_THE_MACHINE and not key.endswith("cache_dir")
-        }
+        kept = {key: flat[key] for key in flat if key not in _OF_THE_MACHINE and not key.endswith("cache_dir")}
+        return {f"search.{key}": value for key, value in search.settings().items()} | kept
 
     def check(self, search: Search) -> None:
         """Parse a configuration with each value of the space.
 
         Raises:
-            InputError: for a key that does not exist, with the nearest that does, and for a value that does not fit.
+            InputError: if a key does not exist, with the most similar one, or a value does not fit.
         """
-        text_of_all = self.dump(self.config)
-        for parameter in search.parameters:
-            for value in _ends(parameter):
+        common = self.dump()
+        for key, distribution in search.space.items():
+            for value in _ends(distribution):
                 errors = []
-                for classes in _classes(parameter, search):
+                for classes in _classes(key, search):
                     try:
-                        self.parser.parse_args(["--config", text_of_all, *arguments(classes | {parameter.key: value})])
+                        self.parser.parse_args(["--config", common, *arguments(classes | {key: value})])
                         break
                     except InputError as error:
                         errors.append(str(error))
                 else:
-                    raise InputError(self._explain(parameter.key, value, errors[0], search))
+                    raise InputError(self._explain(key, value, errors[0], search))
 
     def _known(self, search: Search) -> set[str]:
-        """Return the keys that exist, with each class that is in the space."""
-        known = {option.removeprefix("--") for option in option_names(self.parser) if option.startswith("--")}
-        known |= set(flatten(self.content))
-        for parameter in search.parameters:
-            for value in parameter.values if isinstance(parameter, Choices) else ():
+        """Return the keys of the configuration, for each class in the space."""
+        known = set(flatten(self.content))
+        for key, distribution in search.space.items():
+            for value in distribution.choices if isinstance(distribution, CategoricalDistribution) else ():
                 try:
-                    parsed = self.parser.parse_args(arguments({parameter.key: value}))
+                    parsed = self.parser.parse_args(arguments({key: value}))
                 except InputError:
                     continue
-                known |= set(flatten(yaml.safe_load(self.dump(parsed))))
-        return known
+                known |= set(flatten(yaml.safe_load(self.parser.dump(parsed))))
+        return known | {key.removesuffix(".class_path") for key in known}
 
     def _explain(self, key: str, value: Value, error: str, search: Search) -> str:
         if "unrecognized arguments" in error or "is not accepted" in error:
@@ -168,12 +165,18 @@ class FitConfig(ParsingOnly):
         return f"search.space: {key} cannot be {text(value)}: {error[:300]}"
 
 
-def _ends(parameter: Choices | Range) -> Sequence[Value]:
-    return parameter.values if isinstance(parameter, Choices) else (parameter.low, parameter.high)
+def _ends(distribution: Distribution) -> Sequence[Value]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return (distribution.low, distribution.high)
 
 
-def _classes(parameter: Choices | Range, search: Search) -> Iterator[dict[str, Value]]:
-    """Yield the choices of the classes whose argument a parameter is; one {} if those are not searched."""
-    above = [p for p in search.parameters if isinstance(p, Choices) and parameter.key.startswith(f"{p.key}.")]
-    for values in itertools.product(*(p.values for p in above)):
-        yield {p.key: value for p, value in zip(above, values, strict=True)}
+def _classes(key: str, search: Search) -> Iterator[dict[str, Value]]:
+    """Yield the choices of the classes that have a parameter as an argument; one {} if those are not searched."""
+    above = {
+        name: one.choices
+        for name, one in search.space.items()
+        if isinstance(one, CategoricalDistribution) and key.startswith(f"{name}.")
+    }
+    for values in itertools.product(*above.values()):
+        yield dict(zip(above, values, strict=True))

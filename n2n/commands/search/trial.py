@@ -1,97 +1,98 @@
-"""One trial: a run of ``n2n fit`` that tells the study how good it is after each epoch."""
+"""One trial: a run of ``n2n fit`` that reports the monitored figure to Optuna after each epoch."""
 
 from __future__ import annotations
 
 import gc
 import math
 import shutil
+import time
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
 
 from n2n.checkpoints.config import read_checkpoint
 from n2n.checkpoints.on_disk import LAST
-from n2n.commands.search.claims import Claim
+from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.trainer.logger import SaveConfig
 from n2n.trainer.run import silence, train
 
-# The trial's attributes beside WORKER: the configuration that ran, why it failed, the epoch of its value, and how long it took.
-CONFIG, REASON, EPOCH, MINUTES = "config", "reason", "epoch", "minutes"
+# User attributes: the configuration that ran, and how long the trial took, earlier attempts included.
+CONFIG, MINUTES = "config", "minutes"
 
 
-class _Lost(Exception):  # noqa: N818
-    """Another process has taken the trial up."""
-
-
-class _Unfit(Exception):  # noqa: N818
-    """The trial has no value."""
+class TrialFailed(Exception):  # noqa: N818
+    """The attempt has no value; the search continues."""
 
 
 class Reporter(Callback):
-    """Tells the study the monitored figure after each epoch with a validation, and ends a trial that it prunes.
+    """Reports the monitored figure after each epoch with a validation, and ends a trial that is pruned.
 
     Args:
+        trial: to report to.
+        so_far: the attempt as stored, with what earlier attempts reported.
         search: the section.
-        claim: on the trial.
     """
 
-    def __init__(self, search: Search, claim: Claim) -> None:
-        self.trial, self.search, self.claim = claim.trial, search, claim
+    def __init__(self, trial: optuna.Trial, so_far: FrozenTrial, search: Search) -> None:
+        self.trial, self.search = trial, search
+        self.values = dict(so_far.intermediate_values)
         self._value: float | None = None
+        self._started = time.monotonic() - 60 * float(so_far.user_attrs.get(MINUTES, 0.0))
+
+    def save_minutes(self) -> None:
+        """Save how long the trial took so far."""
+        self.trial.set_user_attr(MINUTES, (time.monotonic() - self._started) / 60)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the configuration as it runs, with the channels of the images."""
+        """Save the configuration as it runs, with the channels of the images."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveConfig):
                 self.trial.set_user_attr(CONFIG, str(callback.parser.dump(callback.config, skip_unset=False)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the figure."""
+        """Keep the epoch's best figure."""
         if trainer.sanity_checking:
             return
         monitor, figures = self.search.monitor, trainer.callback_metrics
         if monitor not in figures:
             there = ", ".join(sorted(name for name in figures if name.startswith("val/")))
-            raise _Unfit(f"the validation has no {monitor}; it has {there}")
+            raise TrialFailed(f"the validation has no {monitor}; it has {there}")
         value = float(figures[monitor])
         if not math.isfinite(value):
-            raise _Unfit(f"{monitor} is {value} in epoch {trainer.current_epoch}")
-        if self.search.better(value, self._value):
-            self._value = value
+            raise TrialFailed(f"{monitor} is {value} in epoch {trainer.current_epoch}")
+        self._value = self.search.best_of([value] if self._value is None else [value, self._value])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report the best figure of this epoch's validations."""
+        """Report the epoch's figure; raise TrialPruned if the pruner says so."""
+        # Raises UpdateFinishedTrialError if another process has taken over the trial.
+        self.save_minutes()
         if self._value is None:
             return
         value, epoch, self._value = self._value, trainer.current_epoch, None
-        if not self.claim.held():
-            raise _Lost
-        known = self.trial.storage.get_trial(self.trial._trial_id).intermediate_values
-        # An epoch whose checkpoint a killed process had no time to write comes again.
-        if epoch not in known:
+        # A killed process may have reported an epoch whose checkpoint it could not write any more.
+        if epoch not in self.values:
+            self.values[epoch] = value
             self.trial.report(value, epoch)
-        last = (trainer.max_epochs or 0) - 1
-        if epoch != last and self.trial.should_prune():
+        if epoch != (trainer.max_epochs or 0) - 1 and self.trial.should_prune():
             raise optuna.TrialPruned
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    if isinstance(error, _Unfit | ValueError):
-        return lines[0][:300]
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return "the GPU's memory was not enough"
-    return f"{type(error).__name__}: {lines[0]}"[:300]
+    return reason(error) if isinstance(error, TrialFailed | ValueError) else f"{type(error).__name__}: {reason(error)}"
 
 
-def _can_go_on(checkpoint: Path) -> bool:
-    """Whether a run has a checkpoint to go on from; one that a kill cut short is none."""
+def _can_continue(folder: Path) -> bool:
+    """Whether a run has a checkpoint that can be read."""
+    checkpoint = folder / "checkpoints" / LAST
     if not checkpoint.is_file():
         return False
     try:
@@ -101,52 +102,42 @@ def _can_go_on(checkpoint: Path) -> bool:
     return True
 
 
-def run_trial(study: optuna.Study, search: Search, args: list[str], folder: Path, claim: Claim) -> bool:
-    """Train one trial and tell the study how it ended.
+def run_trial(trial: optuna.Trial, so_far: FrozenTrial, search: Search, args: list[str], folder: Path) -> float:
+    """Train one trial.
 
     Args:
-        study: shared.
+        trial: running, its parameters chosen.
+        so_far: the attempt as stored, before its parameters were chosen.
         search: the section.
         args: of ``n2n fit``.
-        folder: of the run; if it has a checkpoint, training goes on from it.
-        claim: on the trial, which is begun or taken up again.
+        folder: of the run. An attempt that has parameters from an earlier one continues from the checkpoint in it.
 
     Returns:
-        Whether it ended here; False if another process took it up meanwhile.
+        The monitored figure of the best epoch.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or a signal to end; the trial is left for the next process.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM.
+        TrialFailed: if there is no value; the reason is saved.
+        TrialPruned: if the pruner ended the trial.
+        UpdateFinishedTrialError: if another process has taken over the trial.
     """
-    trial = claim.trial
-    state, reason = optuna.trial.TrialState.COMPLETE, None
+    reporter = Reporter(trial, so_far, search)
     try:
-        if claim.first or not _can_go_on(folder / "checkpoints" / LAST):
-            # Of an earlier study, or killed before its first checkpoint.
+        if not so_far.params or not _can_continue(folder):
             shutil.rmtree(folder, ignore_errors=True)
         with silence():
-            train(args, folder, [Reporter(search, claim)])
-    except optuna.TrialPruned:
-        state = optuna.trial.TrialState.PRUNED
-    except _Lost:
-        return False
-    except KeyboardInterrupt:
-        claim.leave()
+            train(args, folder, [reporter])
+        value = search.best_of(reporter.values.values())
+        if value is None:
+            raise TrialFailed("it ended without a validation")
+    except (optuna.TrialPruned, UpdateFinishedTrialError):
         raise
-    except Exception as error:  # a trial may fail in any way, and the search goes on
-        state, reason = optuna.trial.TrialState.FAIL, _reason(error)
+    except Exception as error:  # a trial may fail in any way, and the search continues
+        reporter.save_minutes()
+        trial.set_user_attr(REASON, _reason(error))
+        raise TrialFailed from error
     finally:
-        # A trial's tensors must not stand in the next one's way.
+        # Free the memory for the next trial.
         gc.collect()
         torch.cuda.empty_cache()
-    if not claim.held():
-        return False
-    values = study._storage.get_trial(trial._trial_id).intermediate_values
-    value = search.best_of(values)
-    if state == optuna.trial.TrialState.COMPLETE and value is None:
-        state, reason = optuna.trial.TrialState.FAIL, "it ended without a validation"
-    attributes: dict[str, Any] = {MINUTES: claim.seconds / 60, REASON: reason}
-    attributes[EPOCH] = None if value is None else next(epoch for epoch, known in values.items() if known == value)
-    for name, content in attributes.items():
-        trial.set_user_attr(name, content)
-    study.tell(trial, value if state == optuna.trial.TrialState.COMPLETE else None, state)
-    return True
+    return value

@@ -1,12 +1,15 @@
-"""Base class of the corruptions."""
+"""Base class of the corruptions, and their levels: fixed, or drawn for each image."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from n2n.errors import InputError
 
 
 # Not a Protocol: jsonargparse takes a Protocol whose __call__ returns a class (Tensor) for a factory of that class.
@@ -47,3 +50,31 @@ class Corruption(ABC):
     def clean(self, images: Tensor) -> Tensor:
         """Return the ideal result of denoising: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
         return images
+
+
+# A range from YAML can also be a list.
+Level = float | tuple[float, float]
+
+
+def check_level(name: str, level: Level, most: float = math.inf, above: bool = False) -> None:
+    """Raise InputError unless a level, a number or a range (low, high), lies in 0 to ``most``; ``above`` refuses 0, too."""
+    ends = tuple(level) if isinstance(level, tuple | list) else (level, level)
+    good = len(ends) == 2 and all(math.isfinite(end) and 0 <= end <= most and not (above and end == 0) for end in ends)
+    if not good or ends[0] > ends[1]:
+        bounds = "above 0" if above else "of at least 0"
+        bounds += "" if math.isinf(most) else f" and at most {most:g}"
+        raise InputError(f"{name} is {level}: expected a number {bounds}, or a range [low, high] of such numbers")
+
+
+def highest(level: Level) -> float:
+    """Return the highest level that can be drawn."""
+    return max(level) if isinstance(level, tuple | list) else level
+
+
+def draw_level(level: Level, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw the level of each of N images, uniform over a range. Returns N×1×1×1 on the device of the images."""
+    shape = (len(images), 1, 1, 1)
+    if not isinstance(level, tuple | list):
+        return images.new_full(shape, level)
+    low, high = level
+    return low + (high - low) * torch.rand(shape, generator=generator, device=images.device)

@@ -21,8 +21,8 @@ class PixelSampling:
     """The noise of the paper's data: one pixel of each cell of a photograph.
 
     A square crop of a photograph is cut into square cells. A noisy view takes one pixel of each cell, chosen uniformly and
-    independently. The clean image is the mean of each cell, rounded. The expected value of the pixel is that mean, so the noise
-    has zero mean and is white. It depends on the signal: none in flat areas, strong at edges.
+    independently. The clean image is the mean of each cell, rounded. That mean is the expected value of the pixel, so the noise
+    has zero mean; it is white, and depends on the signal: none in flat areas, strong at edges.
 
     Args:
         crop: side of the crop in pixels of the photograph.
@@ -46,8 +46,7 @@ class PixelSampling:
 
     def corners(self, photo: Pixels, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw ``count`` crops of an H×W×C photograph; returns their upper left corners (row, column), count×2."""
-        room = np.array(photo.shape[:2]) - self.crop + 1
-        return rng.integers(0, room, size=(count, 2))
+        return rng.integers(0, np.array(photo.shape[:2]) - self.crop + 1, size=(count, 2))
 
     def noisy(self, photo: Pixels, corners: NDArray[np.int64], rng: np.random.Generator) -> Pixels:
         """Draw one noisy view of each crop: H×W×C photograph, N×2 corners -> N×C×size×size."""
@@ -74,8 +73,7 @@ class PixelSampling:
 class SampleCells(Corruption):
     """Pixel sampling (see :class:`PixelSampling`) on the device: a noisy image is ``cell`` times smaller.
 
-    Images are cut into square cells. A noisy image takes one pixel of each cell, with all its channels, chosen uniformly and
-    independently. The clean image is the mean of each cell, not rounded.
+    A pixel is picked with all its channels. The clean image is the mean of each cell, not rounded.
 
     Args:
         cell: side of a cell in pixels.

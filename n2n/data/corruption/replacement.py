@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption
-from n2n.data.corruption.levels import Level, check_level, draw_level
+from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
 
 
 def _chosen(p: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption
-from n2n.data.corruption.levels import Level, check_level, draw_level, highest
+from n2n.data.corruption.base import Corruption, Level, check_level, draw_level, highest
 from n2n.errors import InputError
 
 _LETTERS = string.ascii_letters + string.digits
@@ -47,11 +46,10 @@ def _font(size: int, device: torch.device) -> _Font:
         points.append(np.argwhere(np.asarray(picture) >= 128))
         advance.append(math.ceil(font.getlength(letter)))
     # All letters get the same number of points, by repetition: writing a point twice does no harm.
-    most = max(map(len, points))
-    ink = np.stack([np.resize(letter, (most, 2)) for letter in points]).astype(np.int64)
-    mean_ink = sum(map(len, points)) / len(points)
-    mean_advance = sum(advance) / len(advance)
-    return _Font(torch.from_numpy(ink).to(device), torch.tensor(advance, device=device), mean_ink, mean_advance)
+    counts = list(map(len, points))
+    ink = torch.from_numpy(np.stack([np.resize(letter, (max(counts), 2)) for letter in points]).astype(np.int64))
+    means = sum(counts) / len(counts), sum(advance) / len(advance)
+    return _Font(ink.to(device), torch.tensor(advance, device=device), *means)
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class TextOverlay(Corruption):
     """Writes random strings over an image, of random length, size, colour and place. Strings may overlap.
 
     As in Lehtinen et al. 2018 (section 3.2), who trained with p drawn from [0, 0.5] and tested with 0.25. The colours do not
-    depend on the image, so the mean of a noisy pixel is closer to grey than the clean one. With p below 0.5 most draws do not
-    change a pixel, so its median is the clean value, and L1 is the right loss. MSE is not.
+    depend on the image, so the mean of a noisy pixel is closer to grey than the clean one, and MSE is the wrong loss. With p
+    below 0.5 most draws do not change a pixel. Its median is then the clean value, so L1 is the right loss.
 
     Strings are written until the next one would exceed the wanted fraction, so the covered fraction is at most p. If a single
     string exceeds p (large letters on a small image), no text is written.
@@ -112,7 +110,8 @@ class TextOverlay(Corruption):
         N, _, H, W = clean.shape
         device = clean.device
         sizes = sorted({round(float(size)) for size in np.linspace(*self.size, _SIZES)})
-        each = self._strings_each([_font(size, device) for size in sizes], sizes, H, W)
+        fonts = [_font(size, device) for size in sizes]
+        each = self._strings_each(fonts, sizes, H, W)
         strings = each * len(sizes)
         # Numbers in random order, to mix the sizes.
         numbers = torch.rand(N, strings, generator=generator, device=device).argsort(1)
@@ -121,8 +120,7 @@ class TextOverlay(Corruption):
         wide = W + 2 * margin
         owner = torch.full((N, (H + 2 * margin) * wide), strings, device=device)
 
-        for i, size in enumerate(sizes):
-            font, number = _font(size, device), numbers[:, i * each : (i + 1) * each]
+        for size, font, number in zip(sizes, fonts, torch.split(numbers, each, dim=1), strict=True):
             letters = torch.randint(len(_LETTERS), (N, each, _LONGEST), generator=generator, device=device)
             length = torch.randint(_SHORTEST, _LONGEST + 1, (N, each, 1), generator=generator, device=device)
             advance = font.advance[letters]
@@ -133,14 +131,12 @@ class TextOverlay(Corruption):
             row = (top * (H + size)).long() - size
             column = (left * (W + width)).long() - width + ends - advance
             # Letters outside the image or past the end of the string go into the margin.
-            past = torch.arange(_LONGEST, device=device) >= length
-            column = column.masked_fill(past, W).clamp_(-margin, W)
+            column = column.masked_fill(torch.arange(_LONGEST, device=device) >= length, W).clamp_(-margin, W)
             start = (row + margin) * wide + column + margin
             places = start[..., None] + (font.ink[..., 0] * wide + font.ink[..., 1])[letters]
             # The minimum does not depend on the order of writing, so the result is deterministic.
             owner.scatter_reduce_(1, places.flatten(1), number[..., None, None].expand(places.shape).flatten(1), "amin")
-        owner = owner.view(N, -1, wide)[:, margin : margin + H, margin : margin + W]
-        return owner.flatten(1), strings
+        return owner.view(N, -1, wide)[:, margin : margin + H, margin : margin + W].flatten(1), strings
 
     def _strings_each(self, fonts: list[_Font], sizes: list[int], H: int, W: int) -> int:
         """Return the number of strings of each size that covers the highest p, with a reserve."""

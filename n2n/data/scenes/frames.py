@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,11 +24,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The captures of one scene, and its clean image if there is one."""
+    """The captures of one scene, and its clean image or None."""
 
     name: str
     captures: tuple[Frame, ...]
     clean: Frame | None = None
+
+    @classmethod
+    def of(cls, name: str, captures: Iterable[Frame], clean: Path | None, page: int = 0) -> Self:
+        """Return a scene whose clean image is a page of a file, if there is one."""
+        return cls(name, tuple(captures), Frame(clean, page) if clean is not None else None)
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -38,25 +43,19 @@ class SceneFiles:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """Size, channels and dtype of an image."""
+    """Size (H, W), channels and dtype of an image."""
 
-    height: int
-    width: int
+    size: tuple[int, int]
     channels: int
     dtype: str
 
     @classmethod
     def of(cls, reader: ImageReader) -> Self:
         """Return the format of an open file."""
-        return cls(reader.height, reader.width, reader.channels, reader.dtype.name)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """H and W."""
-        return self.height, self.width
+        return cls((reader.height, reader.width), reader.channels, reader.dtype.name)
 
     def __str__(self) -> str:
-        return f"{self.height}×{self.width}×{self.channels} {self.dtype}"
+        return f"{self.size[0]}×{self.size[1]}×{self.channels} {self.dtype}"
 
 
 def first_few(names: Sequence[str], limit: int = 5) -> str:
@@ -75,46 +74,33 @@ def _convertible(channels: int, wanted: int) -> bool:
     return channels == wanted or {channels, wanted} == {1, 3}
 
 
-def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat], dict[Path, str]]:
-    """Open every file once; returns the format of each of its pages, and the error of each unreadable file."""
+def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat], list[str]]:
+    """Open every file once; returns the format of each of its pages, and the errors of the unreadable files."""
     formats: dict[Frame, ImageFormat] = {}
-    unreadable: dict[Path, str] = {}
+    unreadable: list[str] = []
     for path in dict.fromkeys(frame.path for scene in scenes for frame in scene.frames):
         try:
             with open_image(path) as reader:
-                formats.update(
-                    dict.fromkeys((Frame(path, page) for page in range(reader.pages)), ImageFormat.of(reader))
-                )
+                frames = [Frame(path, page) for page in range(reader.pages)]
+                formats |= dict.fromkeys(frames, ImageFormat.of(reader))
         except InputError as error:
-            unreadable[path] = str(error)
+            unreadable.append(str(error))
     return formats, unreadable
 
 
 def survey(
     scenes: Sequence[SceneFiles], channels: int | None, least: int
 ) -> tuple[list[SceneFiles], dict[Frame, ImageFormat], tuple[int, np.dtype[Any]], list[str]]:
-    """Open every file once and leave out what cannot be used.
+    """Open every file once, and leave out unusable images, and scenes of fewer than ``least`` captures.
 
-    The most frequent format of the captures is used; captures of other formats are left out.
-
-    Args:
-        scenes: the scenes.
-        channels: 1 or 3; None for those of most captures.
-        least: smallest number of captures of a scene.
-
-    Returns:
-        The remaining scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines
-        for the user on what was left out.
-
-    Raises:
-        InputError: if nothing remains.
+    Captures must have the dtype of most captures, and the channels of most if ``channels`` is None. Returns the remaining
+    scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines for the user on the
+    images that were left out. Raises InputError if nothing remains.
     """
     formats, unreadable = _read_formats(scenes)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
     if not kinds:
-        raise InputError(
-            f"none of the {len(unreadable)} files can be read: {next(iter(unreadable.values()), 'no pages')}"
-        )
+        raise InputError(f"none of the {len(unreadable)} files can be read: {[*unreadable, 'no pages'][0]}")
     (most_channels, dtype), _ = kinds.most_common(1)[0]
     wanted = channels or most_channels
     kept: list[SceneFiles] = []
@@ -140,7 +126,7 @@ def survey(
             continue
         kept.append(SceneFiles(scene.name, tuple(usable), clean))
     left_out = [
-        (list(unreadable.values()), 3, "{} files cannot be read and are left out"),
+        (unreadable, 3, "{} files cannot be read and are left out"),
         (other, 5, f"{{}} images are not {wanted}-channel {dtype} like most and are left out"),
         (differing, 5, "shapes do not match and are left out"),
         (alone, 5, "{} scenes have one capture only and are left out"),

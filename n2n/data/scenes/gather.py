@@ -1,9 +1,10 @@
-"""Image files copied into one flat array, and inspected on the way."""
+"""Image files, copied into one flat array and inspected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,7 @@ def default_range(dtype: np.dtype[Any], smallest: float, largest: float) -> tupl
 
     For uint8 they are 0 and 255. For other unsigned integers they are 0 and the largest value of the bits in use (4095 for a
     12-bit camera), at least 255. For floats and signed integers they are 0 and 1 if all values lie between, else the smallest
-    value (0 if none is negative) and the largest.
-
-    Raises:
-        InputError: if all floats or signed integers are the same number.
+    value (0 if none is negative) and the largest. If all of these are one number, InputError is raised.
     """
     if dtype == np.uint8:
         return 0.0, 255.0
@@ -54,29 +52,24 @@ def _distinct_names(one: Frame, other: Frame) -> tuple[str, str]:
     return str(Path(*one.path.parts[-count:])), str(Path(*other.path.parts[-count:]))
 
 
+@dataclass
 class _Gathering:
-    """The flat array while it is filled, and what is noticed on the way.
+    """The flat array, T×C, while it is filled, and the results of the inspection; see :func:`gather`."""
 
-    Args:
-        pixels: T×C, to be filled.
-        formats: of the frames.
-        window: see :func:`gather`.
-        file: the open file.
-    """
-
-    def __init__(
-        self, pixels: NDArray[Any], formats: dict[Frame, ImageFormat], window: int | None, file: OpenFile
-    ) -> None:
-        self.pixels, self.formats, self.window, self.file = pixels, formats, window, file
-        self.end = 0
-        self.smallest, self.largest = np.inf, -np.inf
-        self.scenes: list[list[Any]] = []
-        self.repeats: list[tuple[int, int, str]] = []
-        self.reports: list[tuple[str, PairReport]] = []
-        self._unusable: list[str] = []
-        self._identical: list[str] = []
-        # By digest: number of the scene, and frame.
-        self._known: dict[bytes, tuple[int, Frame]] = {}
+    pixels: NDArray[Any]
+    formats: dict[Frame, ImageFormat]
+    window: int | None
+    file: OpenFile
+    end: int = 0
+    smallest: float = np.inf
+    largest: float = -np.inf
+    scenes: list[list[Any]] = field(default_factory=list)
+    repeats: list[tuple[int, int, str]] = field(default_factory=list)
+    reports: list[tuple[str, PairReport]] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    identical: list[str] = field(default_factory=list)
+    # By digest: number of the scene, and frame.
+    known: dict[bytes, tuple[int, Frame]] = field(default_factory=dict)
 
     def add(self, scene: SceneFiles) -> None:
         """Copy and inspect a scene, unless too few of its captures can be used."""
@@ -86,7 +79,7 @@ class _Gathering:
             return
         number = len(self.scenes)
         for digest, (_, frame) in captures.items():
-            other, first = self._known.setdefault(digest, (number, frame))
+            other, first = self.known.setdefault(digest, (number, frame))
             if other != number:
                 self.repeats.append((number, other, " is ".join(_distinct_names(frame, first))))
         starts = [start for start, _ in captures.values()]
@@ -95,26 +88,22 @@ class _Gathering:
         self.scenes.append([scene.name, *shape, starts, clean])
 
     def _copy(self, scene: SceneFiles, shape: tuple[int, int]) -> tuple[dict[bytes, tuple[int, Frame]], int | None]:
-        """Copy the frames of a scene.
-
-        Returns:
-            Start and frame of each usable capture by its digest, without repetitions; start of the clean image, or None.
-        """
+        """Copy a scene; returns start and frame of its captures by their digests, and the start of its clean image or None."""
         captures: dict[bytes, tuple[int, Frame]] = {}
         brightest = -np.inf
         for frame in scene.captures:
             try:
                 reader = self.file.open(frame, self.formats[frame])
-                low, high, digest = copy_page(reader, frame.page, self._next(shape))
+                low, high, digest = copy_page(reader, frame.page, self._image(self.end, shape))
             except InputError as error:
-                self._unusable.append(str(error))
+                self.unusable.append(str(error))
                 continue
             if digest in captures:
                 # The next capture takes its place.
-                self._identical.append(" is ".join(_distinct_names(frame, captures[digest][1])))
+                self.identical.append(" is ".join(_distinct_names(frame, captures[digest][1])))
                 continue
             captures[digest] = self.end, frame
-            self.end += shape[0] * shape[1]
+            self.end += prod(shape)
             brightest = max(brightest, high)
             self.smallest, self.largest = min(self.smallest, low), max(self.largest, high)
         return captures, self._copy_clean(scene.clean, shape, brightest) if captures and scene.clean else None
@@ -122,7 +111,7 @@ class _Gathering:
     def _copy_clean(self, frame: Frame, shape: tuple[int, int], brightest: float) -> int | None:
         """Copy a clean image; ``brightest`` is the largest value of its captures."""
         try:
-            reader, into = self.file.open(frame, self.formats[frame]), self._next(shape)
+            reader, into = self.file.open(frame, self.formats[frame]), self._image(self.end, shape)
             _, high, _ = copy_page(reader, frame.page, into)
             if reader.dtype.kind == "f" and into.dtype.kind != "f" and high <= 1 < brightest:
                 raise InputError(
@@ -130,15 +119,14 @@ class _Gathering:
                     f"{into.dtype}, nothing of it is left"
                 )
         except InputError as error:
-            self._unusable.append(str(error))
+            self.unusable.append(str(error))
             return None
-        start = self.end
-        self.end += shape[0] * shape[1]
-        return start
+        self.end += prod(shape)
+        return self.end - prod(shape)
 
-    def _next(self, shape: tuple[int, int]) -> NDArray[Any]:
-        """Return the part of the array for the next image, H×W×C."""
-        return self.pixels[self.end : self.end + shape[0] * shape[1]].reshape(*shape, -1)
+    def _image(self, start: int, shape: tuple[int, int]) -> NDArray[Any]:
+        """Return the image at a place of the array, H×W×C."""
+        return self.pixels[start : start + prod(shape)].reshape(*shape, -1)
 
     def _compare(self, name: str, starts: Sequence[int], shape: tuple[int, int]) -> None:
         """Inspect the noise of the first two captures of a scene, and the drift between the most distant ones.
@@ -147,16 +135,14 @@ class _Gathering:
         a few of them are compared.
         """
         top, left = (max(0, (side - _COMPARED) // 2) for side in shape)
-
-        def centre(capture: int) -> NDArray[Any]:
-            image = self.pixels[starts[capture] : starts[capture] + shape[0] * shape[1]].reshape(*shape, -1)
-            return image[top : top + _COMPARED, left : left + _COMPARED]
-
         last = len(starts) - 1
         couples = [(0, 1), (0, last)]
         if self.window is not None:
             couples = [(int(at), int(at) + 1) for at in np.linspace(0, last - 1, _NEIGHBOURS)]
-        reports = [compare(centre(one), centre(other)) for one, other in dict.fromkeys(couples)]
+        reports = []
+        for couple in dict.fromkeys(couples):
+            images = (self._image(starts[capture], shape) for capture in couple)
+            reports.append(compare(*(image[top : top + _COMPARED, left : left + _COMPARED] for image in images)))
         different = [report for report in reports if not report.identical] or reports
         drift = max((report.drift for report in different), key=abs)
         self.reports.append((name, replace(different[0], drift=drift)))
@@ -164,11 +150,11 @@ class _Gathering:
     def remarks(self) -> list[str]:
         """Return one line for each problem."""
         lines = []
-        if self._unusable:
-            errors = first_few(list(dict.fromkeys(self._unusable)), 3)
-            lines.append(f"warning: {len(self._unusable)} images cannot be used and are left out: {errors}")
-        if self._identical:
-            names = first_few(self._identical)
+        if self.unusable:
+            errors = first_few(list(dict.fromkeys(self.unusable)), 3)
+            lines.append(f"warning: {len(self.unusable)} images cannot be used and are left out: {errors}")
+        if self.identical:
+            names = first_few(self.identical)
             lines.append(f"warning: identical captures, which teach a network to keep the noise, are left out: {names}")
         return lines + remarks(self.reports)
 
@@ -185,14 +171,14 @@ def gather(files: Sequence[SceneFiles], channels: int | None, window: int | None
 
     Returns:
         ``remarks``: lines for the user. ``range``: see :func:`default_range`. ``scenes``: name, height, width, the index of the
-        first pixel of each capture, and that of the clean image or None. ``repeats``: pictures that are in two scenes, as the
-        numbers of both scenes and a text. ``mismatch``: a line if the captures show different scenes, or None.
+        first pixel of each capture, and that of the clean image or None. ``repeats``: numbers of two scenes that share an
+        image, and a text. ``mismatch``: a line if the captures show different scenes, or None.
 
     Raises:
         InputError: if nothing can be used, or all images have one value.
     """
     scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2)
-    total = sum(formats[frame].height * formats[frame].width for scene in scenes for frame in scene.frames)
+    total = sum(prod(formats[frame].size) for scene in scenes for frame in scene.frames)
     with OpenFile() as file:
         gathering = _Gathering(allocate((total, channels), dtype), formats, window, file)
         for scene in tqdm(scenes, desc="Reading images", unit="scene"):

@@ -9,24 +9,39 @@ different scenes differ by more than noise: their difference is as smooth as a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Largest drift, in standard deviations of the noise, without a warning: 0.1 adds 1 % to the error of the network.
-_DRIFT = 0.1
-# Largest correlation of neighbouring pixels without a warning.
-_SPACE = 0.15
+# Figure of a report; largest value without a warning; its standard error times the square root of the number of pixels; text
+# and advice. A drift of 0.1 adds 1 % to the error of the network. It is the mean of a difference, which has the noise of both
+# captures.
+_PROBLEMS = (
+    (
+        "drift",
+        0.1,
+        2**0.5,
+        "brightness drifts between captures, by {:.2f} times the noise",
+        "the network learns their mean, and PSNR without clean images is too low",
+    ),
+    (
+        "space",
+        0.15,
+        1.0,
+        "the difference of two captures is correlated between neighbouring pixels ({:.2f})",
+        "something moved between the captures, or the noise is not white, as methods for single images need it",
+    ),
+)
 # No warning within this many standard errors: in small images chance alone passes the limits above.
 _ERRORS = 4
-# Largest correlation of the noise of two captures without a warning. Fine texture everywhere looks like shared noise, so the
-# median over the scenes counts.
+# Largest correlation of the noise of two captures without a warning, as the median over the scenes, because fine texture
+# everywhere looks like shared noise.
 _SHARED = 0.3
-# Side in pixels of the blocks that are searched for flat ones, the part of the blocks that counts as flat, and the number of
-# pixels that the flat ones must have in all.
+# Side in pixels of the blocks that are searched for flat ones, the fraction of the blocks that counts as flat, and the number
+# of pixels that the flat ones must have in all.
 _BLOCK = 16
 _FLAT = 0.03
 _ENOUGH = 500
@@ -104,11 +119,8 @@ def _shared_noise(first: NDArray[np.float32], second: NDArray[np.float32]) -> fl
     a, b = _blocks(_high_pass(first)), _blocks(_high_pass(second))
     # The flat blocks are chosen by means of 4×4 pixels. Choosing them by the frequencies that are correlated below would select
     # for chance.
-    mean = (
-        _blocks((first[1:, 1:] + second[1:, 1:]) / np.float32(2))
-        .reshape(-1, _BLOCK // 4, 4, _BLOCK // 4, 4)
-        .mean((2, 4))
-    )
+    both = _blocks((first[1:, 1:] + second[1:, 1:]) / np.float32(2))
+    mean = both.reshape(-1, _BLOCK // 4, 4, _BLOCK // 4, 4).mean((2, 4))
     roughness = mean.reshape(len(mean), -1).std(1)
     # Blocks without noise are saturated or masked.
     usable = (a.std(1) > 0) & (b.std(1) > 0)
@@ -148,9 +160,8 @@ def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
         return PairReport(identical=False, drift=float("inf"), pixels=difference.size)
     sigma = (variance / 2) ** 0.5
     space = _neighbours(noise) / variance
-    return PairReport(
-        False, sigma, drift / sigma, space, _shared_noise(a, b), difference.size, *_alike_and_smooth(a, b)
-    )
+    shared, alike_smooth = _shared_noise(a, b), _alike_and_smooth(a, b)
+    return PairReport(False, sigma, drift / sigma, space, shared, difference.size, *alike_smooth)
 
 
 def mismatch(reports: Sequence[PairReport]) -> str | None:
@@ -170,39 +181,17 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     """Return one line for each problem of the pairs, given with the names of their scenes."""
     lines = []
     different = [(name, report) for name, report in reports if not report.identical]
-    total = len(different)
-
-    def collect(value: Callable[[PairReport], float], limit: float, error: float, text: str, advice: str) -> None:
-        """Add a line on the pairs over the limit. ``{worst}`` in the text becomes the largest value.
-
-        ``error`` is the standard error of the value times the square root of the number of pixels.
-        """
+    for figure, limit, error, text, advice in _PROBLEMS:
+        values = [(getattr(report, figure), name, report.pixels) for name, report in different]
         found = [
-            (abs(value(report)), name, value(report))
-            for name, report in different
-            if abs(value(report)) > max(limit, _ERRORS * error / report.pixels**0.5)
+            (abs(value), name, value)
+            for value, name, pixels in values
+            if abs(value) > max(limit, _ERRORS * error / pixels**0.5)
         ]
         if found:
             _, name, worst = max(found)
-            lines.append(
-                f"warning: {text.format(worst=f'{worst:.2f}')} in {len(found)} of {total} scenes (most in {name}): {advice}"
-            )
-
-    collect(
-        lambda report: report.drift,
-        _DRIFT,
-        # Of the mean of a difference, which has the noise of both captures.
-        2**0.5,
-        "brightness drifts between captures, by {worst} times the noise",
-        "the network learns their mean, and PSNR without clean images is too low",
-    )
-    collect(
-        lambda report: report.space,
-        _SPACE,
-        1.0,
-        "the difference of two captures is correlated between neighbouring pixels ({worst})",
-        "something moved between the captures, or the noise is not white, as methods for single images need it",
-    )
+            scenes = f"{len(found)} of {len(different)} scenes (most in {name})"
+            lines.append(f"warning: {text.format(worst)} in {scenes}: {advice}")
     judged = [report.shared for _, report in different if report.shared is not None]
     if different and not judged:
         side = _BLOCK * math.ceil(math.sqrt(_ENOUGH / _FLAT) / _BLOCK) + 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,7 @@ def convert(rows: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
-    """Round floats to the dtype of the captures.
-
-    Raises:
-        InputError: if a value does not fit.
-    """
+    """Round floats to the dtype of the captures; raises InputError if a value does not fit."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     rounded = rows if dtype.kind == "f" else np.rint(rows)
     low, high = float(rounded.min()), float(rounded.max())
@@ -45,13 +42,9 @@ def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
 
 
 def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float, float, bytes]:
-    """Copy one page into an H×W×C array, some rows at a time.
+    """Copy one page into an H×W×C array; returns its smallest and largest value, and a digest of the copied pixels.
 
-    Returns:
-        Its smallest and its largest value, and a digest of the copied pixels.
-
-    Raises:
-        InputError: if the page is damaged, or a value is not finite or does not fit into the array's dtype.
+    Raises InputError if the page is damaged, or a value is not finite or does not fit into the array's dtype.
     """
     low, high, digest = np.inf, -np.inf, hashlib.blake2b(digest_size=16)
     for top in range(0, into.shape[0], _ROWS):
@@ -67,31 +60,20 @@ def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float
     return low, high, digest.digest()
 
 
-class OpenFile:
+class OpenFile(ExitStack):
     """Keeps the last file open, since the next page is often in it. At most one file is open at a time."""
 
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._reader: ImageReader | None = None
-        self._error = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
+    _path: Path | None = None
+    _reader: ImageReader | None = None
+    _error = ""
 
     def open(self, frame: Frame, expected: ImageFormat) -> ImageReader:
-        """Open the file of a frame, unless it is open.
-
-        Raises:
-            InputError: if it cannot be opened, or its format has changed.
-        """
+        """Open the file of a frame, unless it is open; raises InputError if that fails, or its format has changed."""
         if frame.path != self._path:
-            self._close()
-            self._path = frame.path
+            self.close()
+            self._path, self._reader = frame.path, None
             try:
-                self._reader = open_image(frame.path)
+                self._reader = self.enter_context(open_image(frame.path))
             except InputError as error:
                 # Kept for the other pages, so that a large stack is not opened again for each of them.
                 self._error = str(error)
@@ -100,8 +82,3 @@ class OpenFile:
         if ImageFormat.of(self._reader) != expected or frame.page >= self._reader.pages:
             raise InputError(f"{frame.path} changed while it was read")
         return self._reader
-
-    def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        self._path = self._reader = None

@@ -16,7 +16,7 @@ class PairSource(Protocol):
 
     Any class with these two methods can be a source. It is chosen by its import path (``class_path``) and needs no
     registration. Both methods raise :class:`n2n.errors.InputError` for mistakes that the user can correct. The first call makes
-    what is missing (files in a cache, for example): on each machine one process calls before the others do.
+    missing files, such as those of a cache: on each machine one process calls before the others do.
     """
 
     def train_pairs(self) -> Store:
@@ -35,10 +35,6 @@ class HasCleanTargets(PairSource, Protocol):
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a negative seed, which random number generators do not take.
-
-    Raises:
-        InputError: if it is negative.
-    """
+    """Raise InputError for a negative seed, which random number generators refuse."""
     if seed < 0:
         raise InputError(f"the source's seed is {seed}: expected at least 0")

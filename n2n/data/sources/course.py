@@ -14,9 +14,9 @@ from n2n.system.torch_files import load_torch_file
 
 
 def load_pairs(path: Path, clean: bool) -> PairStore:
-    """Map a file in the course's format: a ``torch.save`` of a tuple of two uint8 tensors N×C×H×W.
+    """Memory-map a file in the course's format: a ``torch.save`` of a tuple of two uint8 tensors N×C×H×W.
 
-    No code in the file runs. The tensors are memory-mapped.
+    No code in the file runs.
 
     Args:
         path: the file.
@@ -29,7 +29,7 @@ def load_pairs(path: Path, clean: bool) -> PairStore:
     if not path.is_file():
         raise InputError(f"{path} is not there: expected {wanted}; set root, train_file and val_file of the source")
     content = load_torch_file(path, wanted)
-    if not (isinstance(content, tuple | list) and len(content) == 2):
+    if not isinstance(content, tuple | list) or len(content) != 2:
         raise InputError(f"{path} holds a {type(content).__name__}: expected {wanted}")
     for tensor in content:
         if not isinstance(tensor, Tensor):

@@ -8,21 +8,16 @@ restoration neural networks", SSVM 2021).
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from n2n.data.cache import Allocate, Cache
-from n2n.data.corruption import Pixels, PixelSampling
+from n2n.data.corruption import Pixels
 from n2n.data.images.base import LUMA
-from n2n.data.sources.base import check_seed
-from n2n.data.stores.base import Store
-from n2n.data.stores.pairs import PairStore
-from n2n.data.stores.sampling import sample_pairs, spread
+from n2n.data.sources.sampled import Photos, SampledPairs
 from n2n.errors import InputError
 
 
@@ -83,8 +78,7 @@ def _leaves(size: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDAr
     count = len(radii)
     labels = Image.new("I", (size, size), 0)
     paint = ImageDraw.Draw(labels)
-    centres = rng.uniform(-0.1 * size, 1.1 * size, (count, 2))
-    kinds = rng.integers(0, 6, count)
+    centres, kinds = rng.uniform(-0.1 * size, 1.1 * size, (count, 2)), rng.integers(0, 6, count)
     stretch = rng.uniform(0.4, 1.0, (count, 2))
     for leaf in range(1, count):
         (x, y), r = centres[leaf].tolist(), float(radii[leaf])
@@ -118,12 +112,10 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     strength = (rng.uniform(0.03, 0.15) * np.exp(rng.normal(0, 0.9, count))).clip(0, 0.25).astype(np.float32)
     kind = rng.integers(0, len(textures), count)
     shift = rng.integers(0, period, (2, count))
-    zoom = rng.choice(np.array([1, 1, 2], np.intp), count)
-
-    y, x = np.arange(size, dtype=np.float32)[:, None], np.arange(size, dtype=np.float32)[None, :]
-    z = zoom[labels]
-    rows = (np.arange(size)[:, None] * z + shift[0][labels]) % period
-    columns = (np.arange(size)[None, :] * z + shift[1][labels]) % period
+    zoom = rng.choice(np.array([1, 1, 2], np.intp), count)[labels]
+    y, x = np.arange(size, dtype=np.float32)[:, None], np.arange(size, dtype=np.float32)
+    rows = (np.arange(size)[:, None] * zoom + shift[0][labels]) % period
+    columns = (np.arange(size) * zoom + shift[1][labels]) % period
     detail = textures[kind[labels], rows, columns] * strength[labels]
     detail += (x - centres[labels, 0]) * slope[0][labels] + (y - centres[labels, 1]) * slope[1][labels]
     pixels = base[labels] + detail[..., None]
@@ -132,7 +124,7 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.8)))))
 
 
-class DeadLeaves:
+class DeadLeaves(SampledPairs):
     """Generated photographs, pixel-sampled like the course's data. Needs no files and no network connection.
 
     The pairs are drawn once, in half a minute for 50,000 of them, and kept in the cache folder. They depend only on the
@@ -153,6 +145,9 @@ class DeadLeaves:
         InputError: for numbers out of range.
     """
 
+    kind = "dead-leaves"
+    verb = "Drawing"
+
     def __init__(
         self,
         pairs: int = 50_000,
@@ -167,65 +162,22 @@ class DeadLeaves:
     ) -> None:
         if min(pairs, val_pairs, crops_per_image) < 1:
             raise InputError("pairs, val_pairs and crops_per_image must be at least 1")
-        check_seed(seed)
         if size < crop:
             raise InputError(f"size is {size}: expected at least the {crop} px of a crop")
-        self.pairs, self.val_count = pairs, val_pairs
-        self.crops_per_image, self.size, self.channels = crops_per_image, size, channels
-        self.sampling, self.seed, self.cache_dir = PixelSampling(crop, cell), seed, cache_dir
+        super().__init__(channels, crop, cell, seed, cache_dir)
+        self.counts, self.crops_per_image, self.size = (pairs, val_pairs), crops_per_image, size
 
-    @cached_property
-    def _textures(self) -> NDArray[np.float32]:
-        return texture_bank(self.seed)
+    def _plan(self, held_out: bool) -> tuple[dict[str, Any], Callable[[], Photos]]:
+        pairs, each = self.counts[held_out], self.crops_per_image
+        own = {"source": "dead leaves", "version": 2, "pairs": pairs, "crops_per_image": each, "size": self.size}
 
-    def photograph(self, i: int, held_out: bool) -> Pixels:
-        """Draw the i-th image of the training or the validation set, size×size×channels uint8."""
-        image = draw(self.size, np.random.default_rng([self.seed, 200 + held_out, i]), self._textures)
-        if self.channels == 1:
-            image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
-        return image
+        def find() -> Photos:
+            images, textures = -(-pairs // each), texture_bank(self.seed)
 
-    def _recipe(self, count: int, held_out: bool) -> dict[str, Any]:
-        """Return everything that the pixels of the pairs depend on."""
-        return {
-            "source": "dead leaves",
-            "version": 2,
-            "clean": held_out,
-            "pairs": count,
-            "crops_per_image": self.crops_per_image,
-            "size": self.size,
-            "channels": self.channels,
-            "seed": self.seed,
-            **asdict(self.sampling),
-        }
+            def photo(i: int) -> Pixels:
+                image = draw(self.size, np.random.default_rng([self.seed, 200 + held_out, i]), textures)
+                return image if self.channels == 3 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
-    def _build(self, count: int, held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
-        images = -(-count // self.crops_per_image)
-        pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
-        _ = self._textures  # drawn here once, not by several threads
-        sample_pairs(
-            pairs,
-            lambda i: self.photograph(i, held_out),
-            spread(count, images),
-            self.sampling,
-            (self.seed, int(held_out)),
-            f"Drawing {'validation' if held_out else 'training'} pairs",
-        )
-        return {"remarks": [f"{count} pairs from {images} generated images"]}
+            return Photos(images, photo, pairs, {"remarks": [f"{pairs} pairs from {images} generated images"]})
 
-    def _pairs(self, count: int, held_out: bool, clean: bool) -> PairStore:
-        recipe = self._recipe(count, held_out) | ({"target": "clean"} if clean and not held_out else {})
-        cache = Cache(f"dead-leaves-{'val' if held_out else 'train'}", recipe, self.cache_dir)
-        return PairStore.from_cache(cache.open(lambda allocate: self._build(count, held_out, clean, allocate)), clean)
-
-    def train_pairs(self) -> Store:
-        """Map the training pairs, and draw them first if the cache does not have them."""
-        return self._pairs(self.pairs, held_out=False, clean=False)
-
-    def clean_train_pairs(self) -> Store:
-        """Map the same training pairs with their clean images."""
-        return self._pairs(self.pairs, held_out=False, clean=True)
-
-    def val_pairs(self) -> Store:
-        """Map the validation pairs, and draw them first if the cache does not have them."""
-        return self._pairs(self.val_count, held_out=True, clean=True)
+        return self._recipe(held_out, **own), find

@@ -1,10 +1,10 @@
-"""Sources of pairs in folders, one capture per file."""
+"""Sources of pairs in files: one capture per file, or stacks of captures."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -33,7 +33,7 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
     out = Path(without).expanduser().resolve() if without is not None else None
     found: dict[str, Path] = {}
     for file in find_images([path]):
-        if out is not None and file.resolve().is_relative_to(out):
+        if out and file.resolve().is_relative_to(out):
             continue
         name = file.relative_to(path).with_suffix("").as_posix()
         if name in found:
@@ -47,6 +47,11 @@ def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[s
     return [pair for root in roots for pair in images_in(root, without).items()]
 
 
+def warning(names: Sequence[str], text: str, limit: int = 5) -> list[str]:
+    """Return a line on the files or scenes that are left out, or no line if there are none."""
+    return [f"warning: {len(names)} {text} and are left out: {first_few(names, limit)}"] if names else []
+
+
 def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path, int]], list[str]]:
     """Count the pages of images; returns name, path and pages of each, and a line on unreadable ones."""
     counted, unreadable = [], []
@@ -56,8 +61,17 @@ def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path
                 counted.append((name, file, reader.pages))
         except InputError as error:
             unreadable.append(str(error))
-    line = f"warning: {len(unreadable)} files cannot be read and are left out: {first_few(unreadable, 3)}"
-    return counted, [line] if unreadable else []
+    return counted, warning(unreadable, "files cannot be read", 3)
+
+
+def _scenes(
+    captures: Mapping[str, Sequence[Path]], clean: Mapping[str, Path]
+) -> tuple[list[SceneFiles], list[str], list[str]]:
+    """Make scenes of the names with two files or more; returns them, a line for the user, and the other names."""
+    several = [(name, files) for name, files in captures.items() if len(files) > 1]
+    scenes = [SceneFiles.of(name, map(Frame, files), clean.get(name)) for name, files in several]
+    line = f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"
+    return scenes, [line], [name for name, files in captures.items() if len(files) == 1]
 
 
 class Folders(SceneSource):
@@ -82,32 +96,18 @@ class Folders(SceneSource):
         folders = [images_in(root, self.clean) for root in self.roots]
         clean = images_in(self.clean) if self.clean is not None else {}
         names = sorted({name for folder in folders for name in folder})
-        matching = {name: [Frame(folder[name]) for folder in folders if name in folder] for name in names}
-        scenes = [
-            SceneFiles(name, tuple(frames), Frame(clean[name]) if name in clean else None)
-            for name, frames in matching.items()
-            if len(frames) > 1
-        ]
-        single = [name for name, frames in matching.items() if len(frames) == 1]
+        matching = {name: [folder[name] for folder in folders if name in folder] for name in names}
+        scenes, lines, single = _scenes(matching, clean)
         if not scenes:
             raise InputError(
                 f"no file name is in two of the folders {', '.join(self.roots)} ({len(single)} image files in all): expected "
                 "matching names, such as a/x.png and b/x.png"
             )
-        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
-        if single:
-            lines.append(
-                f"warning: {len(single)} files have no match in another folder and are left out: {first_few(single)}"
-            )
-        return scenes, lines
+        return scenes, lines + warning(single, "files have no match in another folder")
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turn a naming pattern, such as ``{scene}_{capture}.png``, into a regular expression.
-
-    Raises:
-        InputError: unless ``{scene}`` and ``{capture}`` are in it, once each.
-    """
+    """Turn a naming pattern, with ``{scene}`` and ``{capture}`` once each, into a regular expression."""
     parts = re.split(r"(\{\w*\})", pattern)
     if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
         raise InputError(
@@ -124,7 +124,8 @@ class Captures(SceneSource):
     Args:
         root: the folder; subfolders are searched too.
         pattern: of the file names, with ``{scene}`` and ``{capture}``, and ``{}`` for parts to ignore. A pattern with a slash
-            (``{scene}/{capture}``) is matched to the path in the folder, else to the name. Without a suffix it fits any.
+            (``{scene}/{capture}``) is compared with the path in the folder, another with the file name. A pattern without
+            suffix fits files of any suffix.
         clean: a folder of clean images, named like the scenes or by the same pattern. They are used for validation only.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
     """
@@ -140,11 +141,9 @@ class Captures(SceneSource):
         """Return the scene of a path in the folder, or None if the path does not fit the pattern."""
         suffix = PurePath(self.pattern).suffix
         whole = path if suffix and "{" not in suffix else path.with_suffix("")
-        if "/" in self.pattern:
-            found = self._expression.fullmatch(whole.as_posix())
-            return found["scene"] if found else None
-        found = self._expression.fullmatch(whole.name)
-        return (path.parent / found["scene"]).as_posix() if found else None
+        with_folders = "/" in self.pattern
+        found = self._expression.fullmatch(whole.as_posix() if with_folders else whole.name)
+        return found and (found["scene"] if with_folders else (path.parent / found["scene"]).as_posix())
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Group the files of the folder by scene."""
@@ -152,26 +151,16 @@ class Captures(SceneSource):
         clean = {}
         if self.clean is not None:
             clean = {scene: files[0] for scene, files in self._grouped(self.clean)[0].items()} | images_in(self.clean)
-        scenes = [
-            SceneFiles(name, tuple(map(Frame, files)), Frame(clean[name]) if name in clean else None)
-            for name, files in captures.items()
-            if len(files) > 1
-        ]
-        single = [files[0].name for files in captures.values() if len(files) == 1]
+        scenes, lines, alone = _scenes(captures, clean)
+        single = [captures[name][0].name for name in alone]
         if not scenes:
             found = first_few([*single, *other], 2) or "none"
             raise InputError(
                 f"no two files in {self.root} are captures of one scene by the pattern {self.pattern!r} "
                 f"({len(single) + len(other)} image files, such as {found}): set the source's pattern"
             )
-        lines = [f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"]
-        if other:
-            lines.append(
-                f"warning: {len(other)} files do not fit the pattern {self.pattern!r} and are left out: {first_few(other)}"
-            )
-        if single:
-            lines.append(f"warning: {len(single)} scenes have one capture only and are left out: {first_few(single)}")
-        return scenes, lines
+        lines += warning(other, f"files do not fit the pattern {self.pattern!r}")
+        return scenes, lines + warning(single, "scenes have one capture only")
 
     def _grouped(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
         """Return the files of each scene, and the names that do not fit the pattern."""
@@ -185,3 +174,46 @@ class Captures(SceneSource):
             else:
                 scenes[scene].append(file)
         return scenes, other
+
+
+class Stack(SceneSource):
+    """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
+
+    Each page is a capture of the whole scene. Split a hyperstack with channels or depth first.
+
+    Args:
+        root: a stack, a folder of stacks, or several; each stack is a scene.
+        series: whether the pages are a time series. Then only neighbours in time are pairs, else any two pages.
+        clean: a folder of clean images named like the stacks, or the clean image of a single stack. They are used for
+            validation only.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+    """
+
+    kind = "stack"
+
+    def __init__(self, root: str | list[str], series: bool = False, clean: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.series, self.clean = [root] if isinstance(root, str) else list(root), series, clean
+        self.window = 1 if series else None
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Open the stacks and count their pages."""
+        files = all_images(self.root, self.clean)
+        clean = images_in(self.clean) if self.clean is not None else {}
+        if len(files) == len(clean) == 1:
+            clean = {files[0][0]: next(iter(clean.values()))}
+        counted, unreadable = count_pages(files)
+        single = [file.name for _, file, pages in counted if pages < 2]
+        scenes = [
+            SceneFiles.of(name, (Frame(file, page) for page in range(pages)), clean.get(name))
+            for name, file, pages in counted
+            if pages > 1
+        ]
+        lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
+        hint = " (3 or 4 pages of a TIFF may have been saved as one in colour)"
+        lines += [line + hint for line in warning(single, "files have one page only")]
+        if not scenes:
+            raise InputError(
+                f"there is no stack of two pages or more in {', '.join(self.root)} ({'; '.join(lines[1:]) or 'no image files'})"
+            )
+        return scenes, lines

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,16 @@ import numpy as np
 from tqdm import tqdm
 
 from n2n.data.cache import Allocate, Cache, stamp
-from n2n.data.corruption import PixelSampling
 from n2n.data.images import find_images, read_photograph
 from n2n.data.scenes.frames import first_few
-from n2n.data.sources.base import check_seed
+from n2n.data.sources.sampled import Photos, SampledPairs
 from n2n.data.stores.base import Store
-from n2n.data.stores.crops import CropVariation
 from n2n.data.stores.pairs import PairStore
-from n2n.data.stores.photographs import PhotographStore
-from n2n.data.stores.sampling import sample_pairs, spread
+from n2n.data.stores.photographs import CropVariation, PhotographStore
 from n2n.errors import InputError
 
 
-class Photographs:
+class Photographs(SampledPairs):
     """Pixel-sampled random crops of photographs (see :class:`PixelSampling`), like the course's data.
 
     Unreadable files, and photographs smaller than a crop (than the smallest crop, with ``zoom``), are left out and counted. The
@@ -55,6 +51,9 @@ class Photographs:
         InputError: for numbers out of range; from the methods, if no photograph can be used.
     """
 
+    kind = "photographs"
+    verb = "Sampling"
+
     def __init__(
         self,
         root: str | list[str],
@@ -76,15 +75,11 @@ class Photographs:
             raise InputError(f"val_fraction is {val_fraction}: expected at least 0 and less than 1")
         if min(crops_per_photo, val_crops_per_photo, 1 if max_pairs is None else max_pairs) < 1:
             raise InputError("crops_per_photo, val_crops_per_photo and max_pairs must be at least 1")
-        check_seed(seed)
+        super().__init__(channels, crop, cell, seed, cache_dir)
         self.root = [root] if isinstance(root, str) else list(root)
         self.val_root = [val_root] if isinstance(val_root, str) else val_root
-        self.val_fraction = val_fraction
-        self.crops_per_photo, self.max_pairs = crops_per_photo, max_pairs
-        self.val_crops_per_photo, self.fresh = val_crops_per_photo, fresh
-        self.channels, self.seed, self.cache_dir = channels, seed, cache_dir
-        self.sampling = PixelSampling(crop, cell)
-        self.variation = CropVariation(zoom, turn)
+        self.val_fraction, self.crops_per_photo, self.max_pairs = val_fraction, crops_per_photo, max_pairs
+        self.val_crops_per_photo, self.fresh, self.variation = val_crops_per_photo, fresh, CropVariation(zoom, turn)
         # Name of each training photograph by its digest, once they are open.
         self._trained: dict[str, str] = {}
         if not fresh and self.variation != CropVariation():
@@ -99,27 +94,24 @@ class Photographs:
         order = np.random.default_rng([self.seed, 2]).permutation(len(files))
         return [files[i] for i in sorted(order[held:])], [files[i] for i in sorted(order[:held])]
 
-    def _recipe(self, files: Sequence[Path], held_out: bool) -> dict[str, Any]:
-        """Return everything that the pixels of the pairs depend on."""
-        return {
-            "source": "photographs",
-            "version": 3,
-            "clean": held_out,
-            "files": [[str(file), stamp(file)] for file in files],
-            "crops": [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs],
-            "channels": self.channels,
-            "seed": self.seed,
-            **asdict(self.sampling),
-        }
+    def _plan(self, held_out: bool) -> tuple[dict[str, Any], Callable[[], Photos]]:
+        files = self._split()[held_out]
+        crops = [self.val_crops_per_photo, None] if held_out else [self.crops_per_photo, self.max_pairs]
+        stamps = [[str(file), stamp(file)] for file in files]
+
+        def find() -> Photos:
+            usable, note = self._survey(files, held_out, self.sampling.crop)
+            photos = list(usable)
+            pairs = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
+            note["remarks"] = [f"{note['remarks'][0]}, {pairs} pairs"]
+            return Photos(len(photos), lambda i: read_photograph(photos[i], self.channels), pairs, note)
+
+        return self._recipe(held_out, source="photographs", version=3, files=stamps, crops=crops), find
 
     def _survey(
         self, files: Sequence[Path], held_out: bool, least: int
     ) -> tuple[dict[Path, tuple[int, int]], dict[str, Any]]:
-        """Decode each file once; returns height and width of the usable ones, at least ``least`` px a side, and a note on all.
-
-        Raises:
-            InputError: if none is usable.
-        """
+        """Decode each file once; returns height and width of those with ``least`` px a side or more, and a note on all."""
 
         def decode(file: Path) -> tuple[int, int, str]:
             try:
@@ -136,8 +128,7 @@ class Photographs:
         if small := len(files) - len(usable) - len(unreadable):
             remark += f", {small} smaller than {least} px left out"
         if unreadable:
-            names = ", ".join(unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")
-            remark += f", {len(unreadable)} unreadable left out ({names})"
+            remark += f", {len(unreadable)} unreadable left out ({first_few(unreadable, 3)})"
         if not usable:
             folders = ", ".join((self.val_root if held_out else None) or self.root)
             what = "validate" if held_out else "train"
@@ -151,72 +142,43 @@ class Photographs:
         count = photographs * self.crops_per_photo
         return count if self.max_pairs is None else min(count, self.max_pairs)
 
-    def _build(self, files: Sequence[Path], held_out: bool, clean: bool, allocate: Allocate) -> dict[str, Any]:
-        usable, note = self._survey(files, held_out, self.sampling.crop)
-        photos = list(usable)
-        count = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
-        pairs = allocate((2 + clean, count, self.channels, self.sampling.size, self.sampling.size), np.uint8)
-        sample_pairs(
-            pairs,
-            lambda i: read_photograph(photos[i], self.channels),
-            spread(count, len(photos)),
-            self.sampling,
-            (self.seed, int(held_out)),
-            f"Sampling {'validation' if held_out else 'training'} pairs",
-        )
-        return note | {"remarks": [f"{note['remarks'][0]}, {count} pairs"]}
-
-    def _build_pixels(self, files: Sequence[Path], least: int, allocate: Allocate) -> dict[str, Any]:
-        usable, note = self._survey(files, False, least)
-        ends = np.cumsum([height * width for height, width in usable.values()])
-        pixels = allocate((int(ends[-1]), self.channels), np.uint8)
-        for file, end in zip(tqdm(usable, desc="Reading photographs", unit="photo"), ends, strict=True):
-            photo = read_photograph(file, self.channels).reshape(-1, self.channels)
-            pixels[end - len(photo) : end] = photo
-        return note | {"sizes": list(usable.values())}
-
     def _fresh_pairs(self) -> PhotographStore:
-        files = self._split()[0]
-        least = math.ceil(self.sampling.crop / self.variation.zoom)
-        recipe = self._recipe(files, held_out=False) | {"source": "photographs' pixels", "version": 3, "crops": None}
-        cache = Cache("photographs", recipe | {"least": least}, self.cache_dir)
-        kept = cache.open(lambda allocate: self._build_pixels(files, least, allocate))
+        files, least = self._split()[0], math.ceil(self.sampling.crop / self.variation.zoom)
+        stamps = [[str(file), stamp(file)] for file in files]
+        recipe = self._recipe(False, source="photographs' pixels", version=3, files=stamps, crops=None, least=least)
+
+        def build(allocate: Allocate) -> dict[str, Any]:
+            usable, note = self._survey(files, False, least)
+            ends = np.cumsum([height * width for height, width in usable.values()])
+            pixels = allocate((int(ends[-1]), self.channels), np.uint8)
+            for file, end in zip(tqdm(usable, desc="Reading photographs", unit="photo"), ends, strict=True):
+                photo = read_photograph(file, self.channels).reshape(-1, self.channels)
+                pixels[end - len(photo) : end] = photo
+            return note | {"sizes": list(usable.values())}
+
+        kept = Cache(self.kind, recipe, self.cache_dir).open(build)
         self._trained = kept.note["digests"]
         count = self._train_count(len(kept.note["sizes"]))
         remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, new ones at each step"]
         return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.variation)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
-        files = self._split()[held_out]
-        recipe = self._recipe(files, held_out) | ({"target": "clean"} if clean and not held_out else {})
-        cache = Cache(f"photographs-{'val' if held_out else 'train'}", recipe, self.cache_dir)
-        kept = cache.open(lambda allocate: self._build(files, held_out, clean, allocate))
-        store = PairStore.from_cache(kept, clean)
+        store, note = self._open(held_out, clean)
         if not held_out:
-            self._trained = kept.note["digests"]
-        elif both := [
-            f"{name} is {self._trained[d]}" for d, name in kept.note["digests"].items() if d in self._trained
-        ]:
+            self._trained = note["digests"]
+        elif both := [f"{name} is {self._trained[d]}" for d, name in note["digests"].items() if d in self._trained]:
             line = (
-                f"warning: {len(both)} held-out photographs are also trained on, so validation gives too good figures: "
+                f"warning: {len(both)} held-out photographs are also trained on, so validation gives too good figures"
             )
-            store.remarks = [*store.remarks, line + first_few(both)]
+            store.remarks = [*store.remarks, f"{line}: {first_few(both)}"]
         return store
 
     def train_pairs(self) -> Store:
         """Map the training pairs, or the photographs if ``fresh``, and make them first if the cache does not have them."""
-        return self._fresh_pairs() if self.fresh else self._pairs(held_out=False, clean=False)
+        return self._fresh_pairs() if self.fresh else super().train_pairs()
 
     def clean_train_pairs(self) -> Store:
-        """Map the same training pairs with their clean images.
-
-        Raises:
-            InputError: if ``fresh`` is set.
-        """
+        """Map the same training pairs with their clean images; raises InputError if ``fresh`` is set."""
         if self.fresh:
             raise InputError("fresh pairs of photographs have no clean images: set the source's fresh to false")
-        return self._pairs(held_out=False, clean=True)
-
-    def val_pairs(self) -> Store:
-        """Map the validation pairs, and make them first if the cache does not have them."""
-        return self._pairs(held_out=True, clean=True)
+        return super().clean_train_pairs()

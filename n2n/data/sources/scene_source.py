@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from n2n.data.cache import Allocate, Cache, Kept, stamp
+from n2n.data.cache import Cache, Kept, stamp
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Draw, Store
-from n2n.data.stores.held_out import SceneStore
 from n2n.data.stores.patches import PatchStore
-from n2n.data.stores.scenes import Scene, split_scenes
+from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 from n2n.errors import InputError
 
 
@@ -21,17 +20,17 @@ class SceneSource(ABC):
     """Base class of the sources of the user's own images.
 
     The images are copied once into the cache folder, as one memory-mapped array, so they may be larger than memory. They are
-    inspected on the way. What cannot be used is left out, with a line that names it.
+    inspected while they are copied. Unusable ones are left out, with a line that names them.
 
     Args:
         channels: 1 (colour becomes luma), 3 (grey is repeated), or None for those of most captures.
-        value_range: the values of the files that become 0 and 1. None chooses them by dtype: 0 and 255 for 8 bits, 0 and the
-            largest value of the bits in use for more; for floats and signed integers 0 and 1 if all values lie between, else
-            the smallest and the largest value.
+        value_range: the values of the files that become 0 and 1. None chooses them by dtype: 0 and 255 for 8 bits; 0 and the
+            largest value of the bits in use for more bits; for floats and signed integers 0 and 1 if all values lie between,
+            else the smallest (0 if none is negative) and the largest value.
         patch: side in pixels of the patches to train on.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated at random.
-        val_fraction: part of the scenes that is held out for validation; of a single scene, part of its rows. 0 trains on all
+        val_fraction: part of the scenes (of the rows, if there is one scene) that is held out for validation. 0 trains on all
             (the data module then needs a ``val_source``), 1 holds all out.
         seed: decides which scenes are held out.
         check: whether to stop if the captures that are paired show different scenes.
@@ -70,9 +69,8 @@ class SceneSource(ABC):
             raise InputError(f"val_fraction is {val_fraction}: expected 0 to 1")
         check_seed(seed)
         if value_range is not None and not value_range[0] < value_range[1]:
-            raise InputError(
-                f"value_range is {value_range[0]:g} to {value_range[1]:g}: expected the smaller value first"
-            )
+            low, high = value_range
+            raise InputError(f"value_range is {low:g} to {high:g}: expected the smaller value first")
         self.channels, self.value_range = channels, value_range
         self.patch, self.patches, self.flips = patch, patches, flips
         self.val_fraction, self.seed, self.check, self.cache_dir = val_fraction, seed, check, cache_dir
@@ -98,15 +96,16 @@ class SceneSource(ABC):
                 f"no training image has room for a patch of {side} px (the smallest has {smallest} px): set the source's "
                 "patch lower, or val_fraction, so that more is left to train on"
             )
-        lines = [*self._remarks, *lines, f"{len(usable)} scenes to train on"]
+        note, (low, high) = self._kept.note, self._range
+        remarks = [*self._found[1], *note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
+        if self.clean is not None:
+            known = sum(clean is not None for *_, clean in note["scenes"])
+            remarks.append(f"clean images found for {known} of {len(note['scenes'])} scenes")
+        remarks += [*lines, f"{len(usable)} scenes to train on"]
         if len(usable) < len(train):
-            lines.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
-        return PatchStore(
-            *(self._kept.array, usable, self._range, side, self.patches, self.flips, self.window),
-            draw=self.train_draw,
-            scale=self.scale,
-            remarks=lines,
-        )
+            remarks.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
+        common = (self._kept.array, usable, self._range, self.window, self.train_draw, self.scale, remarks)
+        return PatchStore(*common, patch=side, patches=self.patches, flips=self.flips)
 
     def val_pairs(self) -> Store:
         """Open the held-out scenes, whole."""
@@ -118,32 +117,17 @@ class SceneSource(ABC):
         known = [scene for scene in val if scene.clean is not None]
         # Single images without clean ones give no PSNR.
         if self.clean is not None and not known and self.window == 0:
-            raise InputError(
-                f"none of the held-out images has a clean one in {self.clean}: expected files of the same names"
-            )
+            raise InputError(f"no held-out image has a clean one in {self.clean}: expected files of the same names")
         # All or none have clean images, so that all figures are of the same images.
         if known and len(known) < len(val):
             lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
             val = known
-        return SceneStore(
-            *(self._kept.array, val, self._range, self.window), draw=self.val_draw, scale=scale, remarks=lines
-        )
+        return SceneStore(self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
 
     @property
     def _range(self) -> tuple[float, float]:
         low, high = self.value_range or self._kept.note["range"]
         return float(low), float(high)
-
-    @property
-    def _remarks(self) -> list[str]:
-        low, high = self._range
-        lines = [*self._found[1], *self._kept.note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
-        if self.clean is not None:
-            scenes = self._kept.note["scenes"]
-            lines.append(
-                f"clean images found for {sum(clean is not None for *_, clean in scenes)} of {len(scenes)} scenes"
-            )
-        return lines
 
     @cached_property
     def _found(self) -> tuple[list[SceneFiles], list[str]]:
@@ -158,7 +142,8 @@ class SceneSource(ABC):
             "window": self.window,
             "scenes": [[s.name, [_identity(f) for f in s.frames], s.clean is not None] for s in self._found[0]],
         }
-        return Cache(self.kind, recipe, self.cache_dir).open(self._build)
+        cache = Cache(self.kind, recipe, self.cache_dir)
+        return cache.open(lambda allocate: gather(self._found[0], self.channels, self.window, allocate))
 
     @cached_property
     def _parts(self) -> tuple[list[Scene], list[Scene], list[str]]:
@@ -182,9 +167,6 @@ class SceneSource(ABC):
                 f"figures: {first_few(both)}"
             )
         return train, val, lines
-
-    def _build(self, allocate: Allocate) -> dict[str, Any]:
-        return gather(self._found[0], self.channels, self.window, allocate)
 
 
 def _identity(frame: Frame) -> list[Any]:

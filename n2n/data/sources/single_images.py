@@ -1,4 +1,4 @@
-"""A source of single noisy images: neighbouring pixels replace the second capture."""
+"""Sources that draw both views from one image: from its neighbouring pixels if it is noisy, by a corruption if it is clean."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from n2n.data.batch import Batch
+from n2n.data.corruption import Corruption
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.sources.folders import all_images, count_pages, images_in
 from n2n.data.sources.scene_source import SceneSource
@@ -20,7 +21,7 @@ _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
 
 
 def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> the numbers of both, 2×N×1×H/2×W/2 int64."""
+    """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> their numbers in the cell, 2×N×1×H/2×W/2 int64."""
     N, _, H, W = images.shape
     pairs = torch.tensor(_NEIGHBOURS, device=images.device)
     choice = torch.randint(len(pairs), (N, 1, H // 2, W // 2), device=images.device, generator=generator)
@@ -30,17 +31,15 @@ def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
 def subsample(images: Tensor, pick: Tensor) -> Tensor:
     """Take the chosen pixel of each 2×2 cell: N×C×H×W and N×1×H/2×W/2 -> N×C×H/2×W/2."""
     N, C, H, W = images.shape
-    cells = (
-        images[..., : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2).permute(0, 1, 2, 4, 3, 5).flatten(4)
-    )
+    cells = images[..., : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2).transpose(3, 4).flatten(4)
     return cells.gather(-1, pick[..., None].expand(-1, C, -1, -1, -1))[..., 0]
 
 
 class NeighbourPairs:
     """Makes pairs of single images as Neighbor2Neighbor does (Huang et al., CVPR 2021, sections 4.1 and 4.2).
 
-    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours also differ in what they
-    show; :class:`n2n.losses.Neighbor2Neighbor` subtracts that difference.
+    Two neighbouring pixels of each 2×2 cell go to the two half-size images of a pair. Neighbours differ by more than noise;
+    :class:`n2n.losses.Neighbor2Neighbor` subtracts that difference.
     """
 
     from_clean = False
@@ -83,23 +82,56 @@ class SingleImages(SceneSource):
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Find the images."""
         clean = images_in(self.clean) if self.clean is not None else {}
-        return single_scenes(all_images(self.root, self.clean), clean, self.root)
+        return _single_scenes(all_images(self.root, self.clean), clean, self.root)
 
 
-def single_scenes(
-    files: list[tuple[str, Path]],
-    clean: dict[str, Path],
-    roots: list[str],
+class CorruptedPairs:
+    """Draws two views of each image with independent noise, on the device and new at each step."""
+
+    from_clean = True
+    augmentable = True
+
+    def __init__(self, corruption: Corruption) -> None:
+        self.corruption = corruption
+        self.suited_loss = None if corruption.zero_mean else corruption.suited_loss
+
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
+        """Draw both views. They are not clipped, which would bias the noise."""
+        noisy, target = (self.corruption(images, generator) for _ in range(2))
+        return Batch(noisy, target, self.corruption.clean(images), independent=self.corruption.zero_mean)
+
+
+class CleanImages(SceneSource):
+    """Clean images, made noisy on the fly: for noise that can be simulated, and for experiments.
+
+    Args:
+        root: an image, a folder of images, or several.
+        corruption: makes a view noisy; input and target are independent draws.
+        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+    """
+
+    kind = "clean-images"
+    window = 0
+
+    def __init__(self, root: str | list[str], corruption: Corruption, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = [root] if isinstance(root, str) else list(root)
+        self.scale = corruption.scale
+        self.train_draw = self.val_draw = CorruptedPairs(corruption)
+
+    def find(self) -> tuple[list[SceneFiles], list[str]]:
+        """Find the images."""
+        return _single_scenes(all_images(self.root), {}, self.root)
+
+
+def _single_scenes(
+    files: list[tuple[str, Path]], clean: dict[str, Path], roots: list[str]
 ) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of each page of each file; returns the scenes and lines for the user."""
     counted, unreadable = count_pages(files)
     # The clean image of a page is the same page of the clean file, if it has that page.
     scenes = [
-        SceneFiles(
-            f"{name}[{page}]" if pages > 1 else name,
-            (Frame(file, page),),
-            Frame(clean[name], page) if name in clean else None,
-        )
+        SceneFiles.of(f"{name}[{page}]" if pages > 1 else name, [Frame(file, page)], clean.get(name), page)
         for name, file, pages in counted
         for page in range(pages)
     ]

@@ -51,10 +51,11 @@ class Store(Protocol):
     remarks: Sequence[str]
     range: tuple[float, float]
     dtype: str
-    draw: Draw | None
-    one_by_one: bool
-    index_device: torch.device
-    resident: bool
+    draw: Draw | None = None
+    one_by_one: bool = False
+    # Stores draw random numbers on the host, even if the images are on a device, so that all devices get the same batches.
+    index_device: torch.device = torch.device("cpu")
+    resident: bool = False
 
     @property
     def nbytes(self) -> int:

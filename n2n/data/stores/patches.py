@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,67 +12,54 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.batch import RawBatch
-from n2n.data.stores.base import Draw
-from n2n.data.stores.scenes import Scene, SceneArray, channels_first
+from n2n.data.stores.scenes import SceneArray, channels_first
 
 # CUDA cannot index unsigned integers of more than 8 bits: on a device, their bits are kept as signed ones.
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32}
 
 
 def _cut(pixels: Any, grid: Any, numbers: Any) -> Any:
-    """Cut patches out of T×C pixels: N×side×side×C. All arguments are NumPy arrays, or all are tensors."""
-    first, turn, line = numbers[:, :, None, None]
+    """Cut patches out of T×C pixels: N×side×side×C.
+
+    ``numbers`` are three for each patch: its first pixel, its orientation, the width of its scene. All arguments are NumPy
+    arrays, or all are tensors.
+    """
+    first, turn, width = numbers[:, :, None, None]
     places = grid[turn[:, 0, 0]]
-    return pixels[first + line * places[..., 0] + places[..., 1]]
+    return pixels[first + width * places[..., 0] + places[..., 1]]
 
 
+@dataclass(eq=False, kw_only=True)
 class PatchStore(SceneArray):
     """Random patches of the training scenes: other patches and other pairs of captures in each epoch.
 
-    The number of patches of a scene is proportional to its area.
+    The number of patches of a scene is proportional to its area. Each scene must have room for a patch, and for pairs two
+    captures.
 
     Args:
-        pixels: see :class:`SceneArray`.
-        scenes: see :class:`SceneArray`; each has room for a patch, and two captures if pairs are wanted.
-        value_range: see :class:`SceneArray`.
         patch: side of a patch in pixels.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated by multiples of 90° at random, both views alike.
-        window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures.
-        draw: see :class:`SceneArray`.
-        scale: factor by which ``draw`` makes images smaller.
-        remarks: see :class:`SceneArray`.
     """
 
-    one_by_one = False
+    patch: int
+    patches: int
+    flips: bool = True
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        scenes: Sequence[Scene],
-        value_range: tuple[float, float],
-        patch: int,
-        patches: int,
-        flips: bool = True,
-        window: int | None = None,
-        draw: Draw | None = None,
-        scale: int = 1,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        super().__init__(pixels, scenes, value_range, draw, remarks)
-        self.patch, self.patches, self.window, self.scale = patch, patches, window, scale
-        areas = np.cumsum([(s.rows[1] - s.rows[0]) * s.width for s in scenes], dtype=np.float64)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._top, end, self._width = np.array([[*s.rows, s.width] for s in self.scenes]).T
+        height = end - self._top
+        areas = np.cumsum(height * self._width, dtype=np.float64)
         self._ends = areas / areas[-1]
-        self._width = np.array([s.width for s in scenes])
-        self._top = np.array([s.rows[0] for s in scenes])
-        self._room = np.array([[s.rows[1] - s.rows[0] - patch + 1, s.width - patch + 1] for s in scenes])
-        self._count = np.array([len(s.starts) for s in scenes])
+        self._room = np.stack([height, self._width], axis=1) - self.patch + 1
+        self._count = np.array([len(s.starts) for s in self.scenes])
         self._first = np.cumsum(self._count) - self._count
-        self._starts = np.concatenate([np.array(s.starts, np.int64) for s in scenes])
+        self._starts = np.concatenate([np.array(s.starts, np.int64) for s in self.scenes])
         # Row and column of each pixel of a patch in the eight orientations.
-        y, x = np.mgrid[:patch, :patch]
+        y, x = np.mgrid[: self.patch, : self.patch]
         grids = [np.rot90(turned, k) for turned in (np.stack([y, x], 2), np.stack([x, y], 2)) for k in (0, 1, 2, 3)]
-        self._grid = np.stack(grids if flips else grids[:1]).astype(np.int64)
+        self._grid = np.stack(grids if self.flips else grids[:1]).astype(np.int64)
         # The pixels and the grid on a device.
         self._moved: tuple[Tensor, Tensor] | None = None
 
@@ -94,12 +81,11 @@ class PatchStore(SceneArray):
         return moved
 
     def __len__(self) -> int:
-        """Return the number of patches an epoch."""
         return self.patches
 
     @property
     def has_clean(self) -> bool:
-        """Whether the patches are clean. The clean images of noisy scenes are for validation only."""
+        """Whether the patches are clean. The clean images of noisy scenes are used for validation only."""
         return self.draw is not None and self.draw.from_clean
 
     @property
@@ -111,8 +97,8 @@ class PatchStore(SceneArray):
     def batch(self, indices: Tensor, seed: int) -> RawBatch:
         """Cut a patch at a random place for each index."""
         rng = np.random.default_rng(seed)
-        # Each index covers an equal part of the area of all scenes, and a random point in that part chooses the scene. So every
-        # scene is used, even if there are more scenes than patches.
+        # Each index covers an equal part of the area of all scenes, and a random point in that part chooses the scene: over the
+        # epochs every scene is used, even if there are more scenes than patches.
         point = (indices.numpy() + rng.random(len(indices))) / self.patches
         scene = np.minimum(np.searchsorted(self._ends, point, side="right"), len(self.scenes) - 1)
         count, width = self._count[scene], self._width[scene]
@@ -121,7 +107,6 @@ class PatchStore(SceneArray):
         turn = rng.integers(0, len(self._grid), len(scene))
 
         def cut(start: NDArray[np.int64]) -> Tensor:
-            # Three numbers a patch: its first pixel, its orientation, the width of its scene.
             numbers = np.stack([start + offset, turn, width])
             if self._moved is None:
                 # NumPy is faster than torch here.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,11 +14,86 @@ from torch import Tensor
 
 from n2n.data.batch import RawBatch
 from n2n.data.corruption import PixelSampling
-from n2n.data.stores.base import Draw
-from n2n.data.stores.crops import CropVariation
+from n2n.data.stores.base import Store
+from n2n.errors import InputError
 
 
-class PhotographStore:
+@dataclass(frozen=True)
+class Crops:
+    """Crops of photographs. The cells of each crop are squares of one size and direction.
+
+    Attributes:
+        sizes: height and width of the photographs in pixels, N×2.
+        origins: row and column of the first corner of each crop in pixels, N×2, not rounded.
+        axes: vectors from a cell to its neighbours in pixels, N×2×2: the second axis is (rows, columns), the third (to the next
+            cell below, to the next cell on the right).
+        size: number of cells along a side of a crop.
+    """
+
+    sizes: NDArray[np.int64]
+    origins: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    size: int
+
+    def picks(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw a uniform point of each cell; returns the number of the pixel that contains it, N×size×size.
+
+        Pixels are numbered row by row in each photograph.
+        """
+        # Drawn in single precision for speed, and added in double: sums in single precision could round up to the next cell.
+        down, right = rng.random((2, len(self.sizes), self.size, self.size), np.float32).astype(np.float64)
+        steps = np.arange(self.size)
+        down += steps[:, None]
+        right += steps
+        origins, axes, sizes = (x[..., None, None] for x in (self.origins, self.axes, self.sizes))
+        rows, columns = (
+            # Rounding can move a point at the photograph's edge outside.
+            np.clip((origins[:, i] + axes[:, i, 0] * down + axes[:, i, 1] * right).astype(np.int64), 0, sizes[:, i] - 1)
+            for i in range(2)
+        )
+        numbers: NDArray[np.int64] = rows * sizes[:, 1] + columns
+        return numbers
+
+
+@dataclass(frozen=True)
+class CropVariation:
+    """Random size and direction of the cells of crops. The noise stays the same: one uniform point of each cell.
+
+    Args:
+        zoom: the sides of the cells are multiplied by a factor from 1/zoom to zoom.
+        turn: crops are rotated by up to this angle in degrees, in both directions.
+
+    Raises:
+        InputError: for a zoom below 1 or above 8, or an angle below 0 or above 180.
+    """
+
+    zoom: float = 1.0
+    turn: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.zoom <= 8:
+            raise InputError(f"zoom is {self.zoom}: expected a factor from 1 to 8")
+        if not 0 <= self.turn <= 180:
+            raise InputError(f"turn is {self.turn}: expected an angle from 0 to 180 degrees")
+
+    def draw(self, sizes: NDArray[np.int64], sampling: PixelSampling, rng: np.random.Generator) -> Crops:
+        """Draw a crop of each photograph, given their heights and widths, N×2. Cells of crops that do not fit shrink."""
+        N, most, turn = len(sizes), math.log(self.zoom), math.radians(self.turn)
+        sides, angles = sampling.cell * np.exp(rng.uniform(-most, most, N)), rng.uniform(-turn, turn, N)
+        cos, sin = sides * np.cos(angles), sides * np.sin(angles)
+        axes = np.stack([cos, -sin, sin, cos], axis=1).reshape(N, 2, 2)
+        # Height and width of the upright box around each crop.
+        extents = sampling.size * np.abs(axes).sum(axis=2)
+        fit = np.minimum(1, (sizes / extents).min(axis=1, keepdims=True))
+        axes, extents = axes * fit[:, :, None], extents * fit
+        room = sizes - extents
+        corners = np.minimum(np.floor(rng.random((N, 2)) * (room + 1)), room)
+        # An axis that points up or left starts at the other side of the box.
+        return Crops(sizes, corners - sampling.size * np.minimum(axes, 0).sum(axis=2), axes, sampling.size)
+
+
+@dataclass(eq=False)
+class PhotographStore(Store):
     """Pairs that are pixel-sampled from photographs, with new crops and new pixels of their cells at each step.
 
     All photographs get the same number of crops, whatever their size.
@@ -27,33 +104,25 @@ class PhotographStore:
         sampling: the noise.
         pairs: number of pairs an epoch.
         remarks: lines for the user on the origin of the photographs.
-        variation: of the crops; None for upright ones with cells of one size.
+        variation: of the crops; by default they are upright, with cells of one size.
     """
+
+    pixels: NDArray[np.uint8]
+    sizes: Sequence[tuple[int, int]]
+    sampling: PixelSampling
+    pairs: int
+    remarks: Sequence[str] = ()
+    variation: CropVariation = CropVariation()
 
     range = (0.0, 255.0)
     dtype = "uint8"
-    draw: Draw | None = None
-    one_by_one = False
     has_clean = False
     has_pairs = True
-    # Random numbers are drawn on the host, even if the pixels are on a device, so that all devices get the same.
-    index_device = torch.device("cpu")
 
-    def __init__(
-        self,
-        pixels: NDArray[np.uint8],
-        sizes: Sequence[tuple[int, int]],
-        sampling: PixelSampling,
-        pairs: int,
-        remarks: Sequence[str] = (),
-        variation: CropVariation | None = None,
-    ) -> None:
-        self.sampling, self.pairs, self.remarks = sampling, pairs, remarks
-        self.variation = variation or CropVariation()
-        self.resident = False
+    def __post_init__(self) -> None:
         # Never written to, but writable: torch warns about other memory.
-        self._pixels = torch.from_numpy(pixels)
-        self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        self._pixels = torch.from_numpy(self.pixels)
+        self._sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
         areas = self._sizes.prod(axis=1)
         self._first = np.cumsum(areas) - areas
 
@@ -69,7 +138,6 @@ class PhotographStore:
         return moved
 
     def __len__(self) -> int:
-        """Return the number of pairs an epoch."""
         return self.pairs
 
     @property

@@ -1,4 +1,4 @@
-"""Scenes in one flat array of pixels, and which of them are held out for validation."""
+"""Scenes in one flat array of pixels, and the store of those that are held out for validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from n2n.data.stores.base import Draw
+from n2n.data.batch import RawBatch
+from n2n.data.stores.base import Draw, Store
+
+# Pairs of each scene, and the side in pixels above which only the centre is used. These give a good estimate of the error in
+# less time than the training takes.
+_PAIRS = 4
+_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -45,37 +51,36 @@ class Scene:
         return min(self.rows[1] - self.rows[0], self.width)
 
 
-class SceneArray:
+@dataclass(eq=False)
+class SceneArray(Store):
     """Base class of the stores of scenes.
 
     Args:
         pixels: T×C, the pixels of all captures one after another, row by row.
         scenes: where each of them lies.
-        value_range: values that become 0 and 1.
+        range: values that become 0 and 1.
+        window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures.
         draw: makes noisy views; None if the captures are noisy views of each other.
+        scale: factor by which ``draw`` makes images smaller.
         remarks: lines for the user.
     """
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        scenes: Sequence[Scene],
-        value_range: tuple[float, float],
-        draw: Draw | None = None,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        self.pixels, self.scenes, self.range, self.draw, self.remarks = pixels, scenes, value_range, draw, remarks
-        self.dtype = str(pixels.dtype)
-        # Random numbers are drawn on the host, even if the pixels are on a device, so that all devices get the same.
-        self.index_device = torch.device("cpu")
-        self.resident = False
+    pixels: NDArray[Any]
+    scenes: Sequence[Scene]
+    range: tuple[float, float]
+    window: int | None = None
+    draw: Draw | None = None
+    scale: int = 1
+    remarks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.dtype = str(self.pixels.dtype)
 
     @property
     def has_clean(self) -> bool:
         """Whether the clean image of every scene is known."""
-        if self.draw is not None and self.draw.from_clean:
-            return True
-        return all(scene.clean is not None for scene in self.scenes)
+        drawn = self.draw is not None and self.draw.from_clean
+        return drawn or all(scene.clean is not None for scene in self.scenes)
 
     @property
     def has_pairs(self) -> bool:
@@ -86,33 +91,89 @@ class SceneArray:
 
 
 def channels_first(pixels: Tensor) -> Tensor:
-    """View N×H×W×C pixels as N×C×H×W. The memory order is channels_last, which is the fast one for the network."""
+    """View N×H×W×C pixels as N×C×H×W, in channels_last order, which is the fast one for the network."""
     return pixels.permute(0, 3, 1, 2)
 
 
+class SceneStore(SceneArray):
+    """Held-out scenes to validate on, whole: the centre of very large ones, with sides cut to multiples of ``scale``."""
+
+    one_by_one = True
+    # Each image is a batch of its own size, so keeping them on a device would gain little.
+    nbytes = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Scene, first and second capture of each pair.
+        self.items: list[tuple[int, int, int | None]] = []
+        for number, scene in enumerate(self.scenes):
+            captures = len(scene.starts)
+            if self.window == 0 or captures == 1:
+                self.items.append((number, 0, None))
+                continue
+            # Neighbours, spread over the captures; no capture is used twice.
+            pairs = min(captures // 2, _PAIRS)
+            firsts = (np.arange(pairs) * captures // pairs).tolist()
+            self.items += [(number, first, first + 1) for first in firsts]
+
+    def to(self, device: torch.device) -> SceneStore:
+        """Return the store unchanged: it stays on the host."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _box(self, scene: Scene) -> tuple[slice, slice]:
+        """Return the rows and the columns of a scene that are used."""
+        most = _SIDE * self.scale
+
+        def centre(first: int, end: int) -> slice:
+            start = first + max(0, end - first - most) // 2
+            return slice(start, start + min(end - first, most) // self.scale * self.scale)
+
+        return centre(*scene.rows), centre(0, scene.width)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of the first image at the input of the network."""
+        height, width = ((part.stop - part.start) // self.scale for part in self._box(self.scenes[0]))
+        return self.pixels.shape[1], height, width
+
+    def batch(self, indices: Tensor, seed: int) -> RawBatch:
+        """Return one image by its index. The index is the seed of ``draw``, so every epoch gets the same noise."""
+        (index,) = indices.tolist()
+        number, first, second = self.items[index]
+        scene = self.scenes[number]
+        rows, columns = self._box(scene)
+
+        def cut(start: int) -> Tensor:
+            whole = self.pixels[start : start + scene.height * scene.width]
+            return channels_first(torch.from_numpy(whole).reshape(1, scene.height, scene.width, -1)[:, rows, columns])
+
+        target = None if second is None else cut(scene.starts[second])
+        clean = None if scene.clean is None else cut(scene.clean)
+        return RawBatch(cut(scene.starts[first]), target, clean, index, number)
+
+
 def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene], str]:
-    """Hold whole scenes out for validation, all pages of a file together.
+    """Hold whole scenes out; returns those to train on, those to validate on, and a line for the user or "".
 
-    A single scene is split by rows: the last ones are held out. A fraction of 0 holds nothing out and 1 everything; in
-    between each part has at least one scene.
-
-    Returns:
-        The scenes to train on, those to validate on, and a line for the user or "".
+    All pages of a file stay together. A single scene is split by rows: the last ones are held out. A fraction of 0 holds out
+    nothing, and 1 everything. Otherwise each part has at least one scene.
     """
     if fraction in (0, 1):
         return (list(scenes), [], "") if fraction == 0 else ([], list(scenes), "")
     if len(scenes) == 1:
         (scene,) = scenes
         cut = round(scene.height * (1 - fraction))
-        upper, lower = replace(scene, rows=(0, cut)), replace(scene, rows=(cut, scene.height))
         line = f"there is one scene only: its last {scene.height - cut} rows are held out for validation"
-        return [upper], [lower], line
+        return [replace(scene, rows=(0, cut))], [replace(scene, rows=(cut, scene.height))], line
     groups = list(dict.fromkeys(scene.group for scene in scenes))
+    count = len(groups) if len(groups) > 1 else len(scenes)
+    held = min(max(1, round(fraction * count)), count - 1)
     if len(groups) == 1:
-        held = min(max(1, round(fraction * len(scenes))), len(scenes) - 1)
         line = f"all images are pages of one file: the last {held} are held out for validation"
         return list(scenes[:-held]), list(scenes[-held:]), line
-    held = min(max(1, round(fraction * len(groups))), len(groups) - 1)
     # Those with clean images first: PSNR needs them.
     known = {scene.group for scene in scenes if scene.clean is not None}
     order = sorted(np.random.default_rng([seed, 3]).permutation(len(groups)), key=lambda i: groups[i] not in known)

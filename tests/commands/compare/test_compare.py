@@ -127,9 +127,7 @@ def test_two_processes_do_not_train_in_one_folder(capsys: pytest.CaptureFixture[
     folder = Path("lightning_logs/busy/model2")
     assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "busy")) == 0
     last, config = (folder / "checkpoints/last.ckpt").read_bytes(), (folder / "config.yaml").read_bytes()
-    code = (
-        "import sys; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
-    )
+    code = "import sys, filelock; x = filelock.FileLock(sys.argv[1]); x.acquire(); print('held', flush=True); input()"
     command = [sys.executable, "-c", code, str(folder / ".lock")]
     options = ("--epochs", "2", "--name", "busy")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -252,7 +252,7 @@ def test_what_differs_is_not_kept(
     ],
 )
 def test_mistakes_get_one_line(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    save(Residual())
+    save(backbones.Model2())
     Path("folder.pt2").mkdir()
     Path("same.pt2").write_bytes(Path("network.ckpt").read_bytes())
     assert main(["export", *options.split()]) == 2

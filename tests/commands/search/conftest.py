@@ -11,6 +11,13 @@ import yaml
 
 from tests.conftest import write_course
 
+LR, OPTIMIZER = "model.optimizer.init_args.lr", "model.optimizer"
+GRID: dict[str, Any] = {
+    "sampler": "grid",
+    # The arguments before the class: the class is given first all the same.
+    "space": {LR: [1e-3, "1e-2"], OPTIMIZER: ["torch.optim.Adam", "torch.optim.SGD"]},
+}
+
 
 def write_search(path: Path = Path("search.yaml"), epochs: int = 1, **section: Any) -> list[str]:
     """Write a search of Model2 on the course's files in ``data``; returns its command line."""

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from n2n.data import Captures, Folders, Stack
-from n2n.data.stores.held_out import SceneStore
 from n2n.data.stores.patches import PatchStore
+from n2n.data.stores.scenes import SceneStore
 from n2n.errors import InputError
 
 MICROSCOPY = Path(__file__).parents[4] / "shared" / "data" / "testsets" / "microscopy"

@@ -10,8 +10,7 @@ from PIL import Image
 
 from n2n.data import DeadLeaves, PairSource, PairStore, Photographs, PixelSampling
 from n2n.data.sources.dead_leaves import draw, texture_bank
-from n2n.data.stores.crops import Crops, CropVariation
-from n2n.data.stores.photographs import PhotographStore
+from n2n.data.stores.photographs import Crops, CropVariation, PhotographStore
 from n2n.errors import InputError
 from n2n.metrics import PSNR, PSNRPerImage
 from tests.conftest import write_photos

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from n2n.data.stores.held_out import SceneStore
 from n2n.data.stores.patches import PatchStore
-from n2n.data.stores.scenes import Scene, split_scenes
+from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 
 
 def flat(*shapes: tuple[int, int, int]) -> tuple[np.ndarray, list[Scene]]:
@@ -93,7 +92,7 @@ def test_batches_depend_on_the_seed() -> None:
 
 def test_pixels_on_a_device_give_the_same_patches() -> None:
     pixels, scenes = flat((3, 20, 30), (2, 16, 16))
-    store = PatchStore(pixels, scenes, (0.0, 1.0), 8, 50)
+    store = PatchStore(pixels, scenes, (0.0, 1.0), patch=8, patches=50)
     moved = store.to(torch.device("cpu"))
     for view, moved_view in zip(everything(store), everything(moved), strict=True):
         torch.testing.assert_close(moved_view, view, rtol=0, atol=0)

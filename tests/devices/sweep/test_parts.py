@@ -16,7 +16,7 @@ from n2n.data.augmentation import Augmentation
 from n2n.data.corruption import Corruption, Gaussian
 from n2n.data.images.base import DTYPES
 from n2n.data.sources.base import PairSource
-from n2n.data.sources.clean_images import CleanImages
+from n2n.data.sources.single_images import CleanImages
 from tests.devices.sweep.training import Small, by_name, check, classes, data, same_as_cpu, train
 from tests.devices.target import Target
 

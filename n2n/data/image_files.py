@@ -1,0 +1,135 @@
+"""Image files to denoise, and where to write them: the data of ``Trainer.predict``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+
+from n2n.data.images import SUFFIXES, find_images, is_image
+from n2n.data.reading import FileBatches, FileReader, ImageFile
+from n2n.errors import InputError
+
+
+def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
+    """Return each input with the output that belongs to it.
+
+    Args:
+        source: an image, or a folder of images.
+        output: the folder to write to; for one image also a file.
+        overwrite: whether outputs that exist are replaced.
+
+    Raises:
+        InputError: if there is nothing to denoise, an output would replace a file, or an output cannot be written there.
+    """
+    if not source.exists():
+        raise InputError(f"--input {source} is not there: expected an image or a folder of images")
+    if source.is_dir() and not is_image(source):
+        if output.is_file():
+            raise InputError(f"--output {output} is a file and --input a folder: name a folder to write to")
+        # Path.resolve raises RuntimeError for a loop of links, os.path.realpath follows it as far as it goes.
+        to, within = (Path(os.path.realpath(path)) for path in (output, source))
+        inside = to != within and to.is_relative_to(within)
+        found = [
+            file for file in find_images([source]) if not (inside and Path(os.path.realpath(file)).is_relative_to(to))
+        ]
+        if not found:
+            raise InputError(f"there is no image in {source}: expected {', '.join(SUFFIXES)} files")
+        files = [ImageFile(file, output / file.relative_to(source)) for file in found]
+    else:
+        as_file = output.suffix.lower() in SUFFIXES and (not output.is_dir() or is_image(output))
+        files = [ImageFile(source, output if as_file else output / source.name)]
+    if not overwrite:
+        _check_free(files)
+    for folder in {file.target.parent for file in files}:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not existing.is_dir():
+            raise InputError(f"--output cannot be in {folder}: {existing} is a file; name a folder")
+        if not os.access(existing, os.W_OK):
+            raise InputError(f"--output cannot be in {folder}: {existing} may not be written to; name another folder")
+    return files
+
+
+def _check_free(files: Sequence[ImageFile]) -> None:
+    there = [file for file in files if file.target.exists()]
+    for file in there:
+        if file.target.samefile(file.source):
+            raise InputError(f"--output would replace the input {file.source}: name another folder, or add --overwrite")
+    if there:
+        found = f"{there[0].target} exists" if len(there) == 1 else f"{there[0].target} and {len(there) - 1} more exist"
+        raise InputError(f"{found} already: name another --output, or add --overwrite")
+
+
+class ImageFiles(L.LightningDataModule):
+    """Image files for ``Trainer.predict``, shared out among the processes, each file once.
+
+    The Trainer needs the callback :class:`n2n.trainer.image_writer.WriteImages`, which writes the results.
+
+    Args:
+        input: an image, or a folder of images (subfolders too).
+        output: the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another
+            format.
+        overwrite: whether to replace outputs that exist, and inputs that ``output`` names.
+    """
+
+    # A process without files has nothing to do.
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(self, input: str, output: str, overwrite: bool = False) -> None:  # noqa: A002  # the name of the option
+        super().__init__()
+        self.input, self.output, self.overwrite = Path(input), Path(output), overwrite
+        # All files; after the prediction each says what became of it, in all processes.
+        self.files: list[ImageFile] = []
+        self._reader = FileReader([])
+
+    def setup(self, stage: str) -> None:
+        """Match inputs and outputs, in the first process: others might see files that it has written already.
+
+        Raises:
+            InputError: as :func:`match_files`.
+        """
+        assert self.trainer is not None
+        found: list[ImageFile] | InputError = []
+        if self.trainer.is_global_zero:
+            try:
+                found = match_files(self.input, self.output, self.overwrite)
+            except InputError as error:
+                found = error
+        found = self.trainer.strategy.broadcast(found)
+        if isinstance(found, InputError):
+            if self.trainer.is_global_zero:
+                raise found
+            raise SystemExit(2)  # one process says it
+        self.files = found
+        self._reader = FileReader(self.share)
+
+    @property
+    def share(self) -> list[ImageFile]:
+        """The files of this process."""
+        assert self.trainer is not None
+        return self.files[self.trainer.global_rank :: self.trainer.world_size]
+
+    def predict_dataloader(self) -> FileBatches:
+        """Return the files of this process, each a batch."""
+        return FileBatches(self.share, self._reader)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Stop reading."""
+        self._reader.close()
+
+    def teardown(self, stage: str) -> None:
+        """Tell all processes what became of each file.
+
+        Raises:
+            InputError: if no callback has written the files.
+        """
+        assert self.trainer is not None
+        self._reader.close()
+        for rank in range(self.trainer.world_size):
+            fates = self.trainer.strategy.broadcast([(file.done, file.failure) for file in self.share], src=rank)
+            for file, fate in zip(self.files[rank :: self.trainer.world_size], fates, strict=True):
+                file.done, file.failure = fate
+        if not any(file.done or file.failure for file in self.files):
+            raise InputError("no file was written: give the Trainer callbacks=[n2n.trainer.image_writer.WriteImages()]")

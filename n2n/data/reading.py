@@ -1,0 +1,201 @@
+"""Image files that are to be denoised, opened and read ahead in a thread, through the end of one file into the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from numpy.typing import NDArray
+
+from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
+from n2n.errors import InputError, one_line
+from n2n.system.threads import Prefetch
+
+# Strips that wait to be denoised.
+_WAITING = 2
+
+
+@dataclass
+class ImageFile:
+    """One file to denoise.
+
+    Attributes:
+        source: an image.
+        target: where to write it, in the format of the suffix; a file that exists is replaced.
+        failure: why it was not denoised; the message names the file.
+        done: whether the target is written.
+    """
+
+    source: Path
+    target: Path
+    failure: InputError | None = None
+    done: bool = False
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first failure; later ones follow from it.
+
+        Raises:
+            BaseException: the error itself, if no file can have caused it.
+        """
+        if isinstance(error, MemoryError):
+            error = InputError(f"{self.source} needs more memory than there is: give a smaller --tile, or cut it up")
+        if not isinstance(error, InputError):
+            raise error
+        if self.failure is None:
+            named = any(one_line(str(path)) in str(error) for path in (self.source, self.target))
+            self.failure = error if named else InputError(f"{self.source}: {error}")
+
+
+class Preparation(NamedTuple):
+    """What a denoiser finds out about an open image before it denoises it.
+
+    Attributes:
+        rows: height in pixels of the strips to read.
+        survey: the range of the image's values, as the denoiser takes it.
+        remarks: lines on what differs from the training images.
+    """
+
+    rows: int
+    survey: Any
+    remarks: list[str]
+
+
+@dataclass
+class OpenImage:
+    """An image that is being read, with its writer; its strips follow, and an :class:`End`."""
+
+    file: ImageFile
+    image: ImageReader
+    writer: ImageWriter
+    found: Preparation
+    # Closes the image that the writer asks for tags; the reading thread closes the other one.
+    files: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass
+class End:
+    """The end of a file's strips, or the error that ended them."""
+
+    error: BaseException | None = None
+
+
+Event = ImageFile | OpenImage | End | NDArray[Any]
+Prepare = Callable[[ImageReader], Preparation]
+
+
+class FileReader:
+    """Reads files ahead in a thread, which starts with the first :meth:`open`; a context manager, which stops it.
+
+    Args:
+        files: to be opened in this order.
+    """
+
+    def __init__(self, files: Sequence[ImageFile]) -> None:
+        self._files, self._stack = files, ExitStack()
+        self._events: Iterator[Event] | None = None
+
+    def open(self, file: ImageFile, prepare: Prepare) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+        """Return a file and its strips; None if it cannot be opened, and then it says why.
+
+        Args:
+            file: after those that were opened before; strips that are left of these are dropped.
+            prepare: called in the thread for every file; the first call of this method decides.
+        """
+        if self._events is None:
+            self._events = iter(self._stack.enter_context(Prefetch(_read(self._files, prepare), _WAITING)))
+        for event in self._events:
+            if event is file:
+                return None
+            if isinstance(event, OpenImage) and event.file is file:
+                return event, until_end(self._events)
+        return None
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FileBatch:
+    """One image file as a batch of a data loader: ``predict_step`` opens it.
+
+    Args:
+        file: to denoise.
+        reader: of this file and those before and after it.
+    """
+
+    def __init__(self, file: ImageFile, reader: FileReader) -> None:
+        self.file, self._reader = file, reader
+
+    def open(self, prepare: Prepare) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+        """Open the file, as :meth:`FileReader.open`."""
+        return self._reader.open(self.file, prepare)
+
+
+class FileBatches:
+    """The data loader of a process's files.
+
+    Args:
+        files: to denoise.
+        reader: of these files.
+    """
+
+    def __init__(self, files: Sequence[ImageFile], reader: FileReader) -> None:
+        self._files, self._reader = files, reader
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[FileBatch]:
+        return (FileBatch(file, self._reader) for file in self._files)
+
+
+def _read(files: Sequence[ImageFile], prepare: Prepare) -> Iterator[Event]:
+    """Open and read files."""
+    for file in files:
+        try:
+            with open_image(file.source) as image, ExitStack() as others:
+                # Tags are read while strips are: from a file of its own.
+                writer = create_image(file.target, others.enter_context(open_image(file.source)))
+                found = prepare(image)
+                yield OpenImage(file, image, writer, found, others.pop_all())
+                end = End()
+                try:
+                    for strip in image.strips(found.rows):
+                        if file.failure is not None:
+                            raise file.failure  # it cannot be written: the rest need not be read
+                        yield strip
+                except (InputError, MemoryError) as error:
+                    end = End(error)
+                yield end
+        except (InputError, MemoryError) as error:
+            file.fail(error)
+            yield file
+
+
+def until_end(events: Iterator[Event]) -> Iterator[NDArray[Any]]:
+    """Yield the strips of one file, and raise the error that ended them."""
+    for event in events:
+        if isinstance(event, End):
+            if event.error is not None:
+                raise event.error
+            return
+        assert not isinstance(event, ImageFile | OpenImage)
+        yield event
+
+
+def skip(strips: Iterator[NDArray[Any]]) -> None:
+    """Drop what is left of a file's strips. Its errors are known already, or follow from those."""
+    try:
+        for _ in strips:
+            pass
+    except (InputError, MemoryError):
+        pass

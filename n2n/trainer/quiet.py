@@ -1,0 +1,51 @@
+"""Keeps Lightning's log and warnings to what concerns the user."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+# Warnings that do not concern the user, each with its reason.
+_IRRELEVANT = (
+    "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+    "The number of training batches .* is smaller than",  # nothing is logged per step
+    "Precision .* is not supported by the model summary",  # concerns an estimate of megabytes
+    "GPU available but not used",  # the user chose the CPU
+    "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
+    "You're using the WeightAveraging callback with a model that overrides",  # no model of n2n needs sharding
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
+)
+
+
+class _Quiet(logging.Filter):
+    """Drops Lightning's advertising from its log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+_QUIET = _Quiet()
+
+
+def drop_irrelevant() -> None:
+    """Hide warnings and lines of Lightning that do not concern the user."""
+    # The same object each time, so that it is added once.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
+    for message in _IRRELEVANT:
+        warnings.filterwarnings("ignore", message)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Hide the information that Lightning and n2n log; warnings are still shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,143 @@
+"""Several processes that share a search, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+
+from n2n.commands.search.attempts import attempts_of
+from tests.commands.search.conftest import LR, write_search
+
+EPOCHS = 20
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def wait_for(condition: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+    """Wait until the condition holds; fail if a process ends before."""
+    while not condition():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def sqlite() -> str:
+    return "sqlite:///study.db"
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """Start a server on the loopback, in a temporary folder; gives the URL of a database."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not installed:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    # PostgreSQL refuses to run as root, and pytest's temporary folders are the user's alone.
+    user = "nobody" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp())
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    initdb = [
+        f"{installed[-1]}/initdb",
+        "-D",
+        "data",
+        "-U",
+        "n2n",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+    subprocess.run(initdb, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
+    postgres = [f"{installed[-1]}/postgres", "-D", "data", "-h", "127.0.0.1", "-p", port, "-k", "", "-F"]
+    server = subprocess.Popen(postgres, cwd=folder, user=user, stderr=subprocess.DEVNULL, text=True)
+    try:
+        ready = [f"{installed[-1]}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
+        wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, server)
+        yield f"postgresql+psycopg://n2n@127.0.0.1:{port}/postgres"
+    finally:
+        # Unlike SIGTERM, it does not wait for clients.
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[3])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "n2n", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def epochs_of_running(study: optuna.Study) -> list[int]:
+    return [len(trial.intermediate_values) for trial in study.get_trials(states=[TrialState.RUNNING])]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_trial_of_a_killed_process_continues_from_its_checkpoint(
+    database: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(database)
+    command = [
+        *write_search(epochs=EPOCHS, sampler="grid", space={LR: [1e-3, 1e-2, 1e-1]}),
+        "--storage",
+        url,
+        "--grace",
+        "4",
+    ]
+    killed, other = start(command), start(command)
+    try:
+        wait_for(lambda: len(list(Path("lightning_logs/s").glob("trial_*"))) == 2, killed, other)
+        study = optuna.load_study(study_name="s", storage=url)
+        wait_for(lambda: [2 < n < 16 for n in epochs_of_running(study)] == [True, True], killed, other)
+        logs = set(Path("lightning_logs").rglob("events*"))
+        killed.kill()
+        output = other.communicate()[0]
+    finally:
+        for process in (killed, other):
+            process.kill()
+            process.wait()
+    assert other.returncode == 0
+    assert "3 trials: 3 finished" in output
+
+    # The grid has each point once.
+    done = study.get_trials(states=[TrialState.COMPLETE])
+    assert len({tuple(trial.params.values()) for trial in done}) == len(done) == 3
+    assert all(sorted(trial.intermediate_values) == list(range(EPOCHS)) for trial in done)
+
+    ((number, (before, again)),) = [(number, own) for number, own in enumerate(attempts_of(study)) if len(own) > 1]
+    assert (before.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert before.params == again.params
+    assert f"trial {number} was begun before: it continues." in output
+    # At most the epoch in which the process was killed is trained again.
+    trained = 0
+    for log in set(Path(f"lightning_logs/s/trial_{number:04d}").glob("events*")) - logs:
+        events = EventAccumulator(str(log))
+        events.Reload()
+        trained += len(events.Scalars("val/loss")) if "val/loss" in events.Tags()["scalars"] else 0
+    assert 2 < len(before.intermediate_values) < EPOCHS
+    assert 0 < trained <= EPOCHS + 1 - len(before.intermediate_values)
