@@ -28,10 +28,11 @@ class Resume:
     def save(trainer: L.Trainer) -> dict[str, Any]:
         """Return the state as plain values."""
         loader = trainer.train_dataloader
-        return {
-            "random": torch.get_rng_state(),
-            "loader": loader.state_dict() if isinstance(loader, PairLoader) else None,
-        }
+        state = loader.state_dict() if isinstance(loader, PairLoader) else None
+        if state is not None and state["batches"] >= trainer.num_training_batches:
+            # The epoch is complete, although the loader has more batches: limit_train_batches.
+            state = {"batches": 0}
+        return {"random": torch.get_rng_state(), "loader": state}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Read a state, which may be hostile: an error here blames the checkpoint."""

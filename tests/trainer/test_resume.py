@@ -197,3 +197,13 @@ def test_two_processes_never_get_one_version(tmp_path: Path) -> None:
     numbers = [int(number) for process in processes for number in process.communicate()[0].split()]
     assert sorted(numbers) == list(range(150))
     assert claim_version(Path("runs")) == 150
+
+
+def test_epochs_of_some_of_the_batches_are_complete_when_resumed() -> None:
+    """The next epoch skips no batches that ``limit_train_batches`` left out of the one before."""
+    data = ["--config", "table1/model2.yaml", "--config", "data/ee559", "--data.source.root", "data"]
+    options = ["fit", *data, *OPTIONS, "--trainer.limit_train_batches", "4", "--trainer.max_epochs"]
+    assert main([*options, "2", "--name", "whole"]) == 0
+    assert main([*options, "1", "--name", "part"]) == 0
+    assert main([*options, "2", "--name", "part", "--ckpt_path", "last"]) == 0
+    assert same(weights("whole"), weights("part"))

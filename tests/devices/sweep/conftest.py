@@ -58,8 +58,8 @@ def noisy_images(dtype: str, captures: int, side: int, seed: int = 0) -> NDArray
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a folder with data for every source; ``stack_DTYPE`` and ``captures_DTYPE`` of every dtype."""
     root = tmp_path_factory.mktemp("files")
-    # Model1 takes no other size.
-    write_course(root / "course", pairs=24, size=(3, 32, 32))
+    write_course(root / "course", pairs=24, size=(3, 16, 16))
+    write_course(root / "course_32", pairs=24, size=(3, 32, 32))
     write_photos(root / "photos")
     for dtype in DTYPES:
         for folder in ("stack", "captures", "clean"):

@@ -111,17 +111,8 @@ INTERRUPTED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_resumed_after_sigterm(name: str, target: Target, files: Path) -> None:
     """A training that SIGTERM interrupts in the middle of an epoch goes on to the same weights."""
-    short = (
-        "--config",
-        "table1/model2.yaml",
-        *course(files),
-        *QUIET,
-        "--data.batch_size",
-        "6",
-        "--trainer.max_epochs",
-        "2",
-    )
-    training = (*short, *INTERRUPTED[name])
+    short = (*FEW, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--panel.images", "0")
+    training = ("--config", "table1/model2.yaml", *course(files), *short, *INTERRUPTED[name])
     run(target, "fit", *training, "--name", "whole")
     stop = ("--trainer.callbacks+", STOP, "--trainer.callbacks.step", "2")
     signalled = ("--trainer.callbacks.number", str(int(signal.SIGTERM)))
