@@ -17,8 +17,8 @@ from lightning.fabric.utilities.types import _PATH
 
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError
-from n2n.system.nested import nested_values
 from n2n.system.torch_files import load_torch_file
+from n2n.system.yaml_files import nested_values
 
 LAST = "last.ckpt"
 # What was the last one before.

@@ -18,13 +18,13 @@ TRAINED: dict[str, tuple[dict[str, Any], str]] = {
     "wide": (spec("n2n.backbones.ModelFinal", widths=[20_000, 20_000]), "do not fit the backbone"),
     "doubled callbacks": ({"callbacks": doubled(60)}, "more than 100,000 values"),
     "data of another kind": ({"datamodule_hyper_parameters": 5}, "does not say what it was trained on"),
-    "version": ({"pytorch-lightning_version": "x"}, "cannot be gone on with"),
-    "loops": ({"loops": 5}, "cannot be gone on with"),
-    "callbacks": ({"callbacks": 5}, "cannot be gone on with"),
+    "version": ({"pytorch-lightning_version": "x"}, "cannot be resumed"),
+    "loops": ({"loops": 5}, "cannot be resumed"),
+    "callbacks": ({"callbacks": 5}, "cannot be resumed"),
     "other files": ({"callbacks": {"a": {"best_model_path": "checkpoints/../../precious"}}}, "outside its folder"),
     "files of a protocol": ({"callbacks": {"a": {"best_model_path": "local:///precious"}}}, "outside its folder"),
     "files of two protocols": ({"callbacks": {"a": {"b": ["dir::file"]}}}, "outside its folder"),
-    "further weights": ({"state_dict": {"x": torch.zeros(1)}}, "cannot be gone on with"),
+    "further weights": ({"state_dict": {"x": torch.zeros(1)}}, "cannot be resumed"),
 }
 
 
@@ -77,7 +77,7 @@ def test_trainings_of_another_state_are_not_gone_on_with(
     torch.save(made, last)
     status, lines = run(capsys, *command, "--trainer.max_epochs", "2", "--ckpt_path", str(last))
     assert (status, len(lines)) == (2, 1)
-    assert f"{last} cannot be gone on with (" in lines[0]
+    assert f"{last} cannot be resumed (" in lines[0]
 
 
 def test_a_checkpoint_does_not_say_where_to_write(capsys: pytest.CaptureFixture[str]) -> None:
