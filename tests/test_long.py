@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.long.coverage import coverage
 from tests.long.many_files import measure
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +42,9 @@ def test_two_trainings_started_at_one_instant_share_the_cache_and_not_the_folder
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_killed_trainings_end_as_if_they_had_not_been() -> None:
     assert "all ended with the weights of a training that was never killed" in script("kills", "--kills", "2")
+
+
+def test_coverage_of_the_blind_interval() -> None:
+    assert coverage("smooth", 3, 1) is None
+    # 95 of 100 expected.
+    assert (coverage("smooth", 10, 100) or 0) >= 0.88

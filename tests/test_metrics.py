@@ -67,7 +67,7 @@ def test_blind_psnr_is_the_true_one_also_for_unequal_noise() -> None:
     assert estimate.high - estimate.low < 0.5
     # Mean of the two variances: 0.025.
     assert estimate.noisy.item() == pytest.approx(-10 * math.log10(0.025), abs=0.05)
-    assert str(estimate).startswith(f"{estimate.psnr:.2f} dB (95 % interval {estimate.low:.2f} to")
+    assert str(estimate).startswith(f"{estimate.psnr:.2f} dB (95 % interval {estimate.low:.2f} dB to")
 
 
 def test_blind_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -88,31 +88,34 @@ def test_blind_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_blind_psnr_says_when_it_cannot_say() -> None:
-    clean, first, second = noisy_pairs(3, 0.5, 0.5)
+    clean, first, second = noisy_pairs(5, 0.5, 0.5)
     perfect = BlindPSNR()
-    perfect.update(first, second, clean, clean)
+    perfect.update(first, second, clean, clean + 0.01)
     assert perfect.compute().high == float("inf")
-    assert "dB" not in str(perfect.compute()) or "too uncertain" in str(perfect.compute())
+    few = BlindPSNR()
+    few.update(first[:4], second[:4], clean[:4] + 0.3, clean[:4] + 0.3)
+    assert math.isnan(few.compute().low)
+    assert "from 4 scenes; an interval needs at least 5: hold out more" in str(few.compute())
     worse = BlindPSNR()
     # Outputs with the other view's noise in them are no outputs of a network: the estimate is negative.
     worse.update(first, second, second, first)
     assert "the estimated error is not positive" in str(worse.compute())
     single = BlindPSNR()
     single.update(first[:1], second[:1], clean[:1] + 0.3, clean[:1] + 0.3)
-    assert "from one scene, so with no interval" in str(single.compute())
+    assert "(from one scene; an interval needs" in str(single.compute())
 
 
 def test_images_of_one_scene_count_once() -> None:
-    _, first, second = noisy_pairs(8, 0.1, 0.1)
-    biases = torch.tensor([0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.3])[:, None, None, None]
+    _, first, second = noisy_pairs(40, 0.1, 0.1)
+    biases = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3]).repeat_interleave(8)[:, None, None, None]
     apart, together = BlindPSNR(), BlindPSNR()
-    for i in range(8):
+    for i in range(40):
         views = first[i : i + 1], second[i : i + 1], first[i : i + 1] * 0 + biases[i], second[i : i + 1] * 0 + biases[i]
         apart.update(*views)
-        together.update(*views, scene=i // 4)
+        together.update(*views, scene=i // 8)
     one, other = apart.compute(), together.compute()
     assert one.psnr == other.psnr
-    # Two scenes say less than eight.
+    # Five scenes say less than forty.
     assert other.high - other.low > 3 * (one.high - one.low)
 
 

@@ -115,7 +115,7 @@ def test_progress_runs_from_0_to_1_over_the_steps(options: str, steps: int, tmp_
 
 def test_progress_counts_the_steps_of_the_optimiser_and_goes_on_when_resumed(tmp_path: Path) -> None:
     root = write_course(tmp_path / "data")
-    options = ("--data.batch_size", "10", "--model.loss", "tests.test_schedules.Watched")
+    options = ("--data.batch_size", "10", "--model.loss", "tests.test_schedules.Watched", "--trust", "tests")
     Watched.seen.clear()
     accumulate = ("--trainer.accumulate_grad_batches", "2", "--trainer.max_epochs")
     assert fit(*options, *accumulate, "1", root=root) == 0

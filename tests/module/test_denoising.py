@@ -82,7 +82,7 @@ def test_checkpoint_keeps_no_estimate_of_an_earlier_epoch(monkeypatch: pytest.Mo
     monkeypatch.setattr(L.Trainer, "callback_metrics", earlier)
     # Now the error is estimated below zero: there is no PSNR to say.
     nan = torch.tensor(float("nan"))
-    module.blind_estimate = BlindEstimate(torch.tensor(-1.0), nan, nan, nan, torch.tensor(20.0))
+    module.blind_estimate = BlindEstimate(torch.tensor(-1.0), nan, nan, nan, torch.tensor(20.0), 8)
     checkpoint: dict[str, Any] = {}
     module.on_save_checkpoint(checkpoint)
     figures = checkpoint["n2n"]["figures"]

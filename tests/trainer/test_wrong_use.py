@@ -303,7 +303,7 @@ TABLE = {
     "compare table1/model2.yaml table1/model2.yaml": "two configurations are called model2: the names tell the runs apart",
     "compare table1/model2.yaml --ckpt_path quick": "--ckpt_path is not for a comparison: what was interrupted",
     "search --config quick.yaml": "none of the configs has a section search: add --config search/tpe.yaml",
-    "search --config search/grid.yaml --heartbeat 40": "--heartbeat is 40 and --grace 30: expected 0 < heartbeat < grace",
+    "search --config search/grid.yaml --grace 1": "--grace is 1: expected at least 2 seconds",
     "search --config search/grid.yaml --trainer.devices 2": "a trial trains on one device, and "
     "trainer.devices is 2: start the same command once for each device",
     "export --ckpt_path quick --format torch --output x.onnx": "--output is x.onnx: expected a name that ends in .pt2",
