@@ -17,7 +17,7 @@ memory, CUDA graphs and speed are the CPU's.
     main(["fit", ..., *pretend.TRAINER])
 
 Needs torch 2.11 or later: it uses ``_setup_privateuseone_for_python_backend``, which is experimental and has no public
-equivalent in Python. Tried with torch 2.11 to 2.13 and Lightning 2.6.
+equivalent in Python. Tried with torch 2.13 and Lightning 2.6.
 """
 
 from __future__ import annotations

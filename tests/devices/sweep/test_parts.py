@@ -140,7 +140,8 @@ def test_optimizer(kind: type[torch.optim.Optimizer], target: Target, files: Pat
     train(target, data(files), module=module, save=tmp_path / "one.ckpt")
     resumed = train(target, data(files), module=module, max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
     check(resumed, whole, target)
-    check(whole, train(None, data(files), module=module, max_epochs=2), target)
+    # The first steps of several optimisers take a gradient's sign, which rounding can turn on another device.
+    check(whole, train(None, data(files), module=module, max_epochs=2), target, random=True)
 
 
 @pytest.mark.parametrize("kind", by_name(classes(schedules, torch.optim.lr_scheduler.LRScheduler)))

@@ -176,5 +176,7 @@ def same_as_cpu(
     """
     got = train(target, make_data(), **options, **trainer())
     wanted = train(None, make_data(), **options, **trainer())
-    check(got, wanted, target, options.get("precision", "32-true") != "32-true", random)
+    precision = options.get("precision", "32-true")
+    # Another device's kernels round bfloat16 weights elsewhere, by as much as a step.
+    check(got, wanted, target, precision != "32-true", random or precision == "bf16-true")
     return got
