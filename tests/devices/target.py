@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,16 +56,9 @@ class Target:
 
 def options(command: str, device: str) -> list[str]:
     """Options that make an ``n2n`` command run on a device of this type; none for commands that run on the CPU."""
-    if command == "predict" and not _predicts_by_trainer():
-        return ["--device", device]
     if command not in ("fit", "validate", "predict"):
         return []
     return ["--trainer.accelerator", device, *(["--trainer.strategy", device] if device == pretend.NAME else [])]
-
-
-def _predicts_by_trainer() -> bool:
-    # TODO: always, once ``n2n predict`` takes the Trainer's options.
-    return importlib.util.find_spec("n2n.trainer.prediction") is not None
 
 
 def find(name: str | None = None) -> Target | None:
