@@ -90,7 +90,11 @@ def test_checkpoint_holds_plain_values_only(checkpoint: Path) -> None:
 
 def test_fit_ends_with_a_command_that_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_photos(tmp_path / "noisy", 1)
-    assert fit(root=write_course(tmp_path / "data")) == 0
+    options = ("--model.backbone", "tests.networks.Residual", "--trust", "tests", "--trainer.max_epochs", "8")
+    assert (
+        fit(*options, "--model.optimizer.lr", "3e-3", "--data.batch_size", "4", root=write_course(tmp_path / "data"))
+        == 0
+    )
     command = re.search(r"n2n (predict .*)", caplog.text)
     assert command is not None
     assert main(command[1].split()) == 0

@@ -264,7 +264,6 @@ class TrainingCLI(LightningCLI):
                 f"check the pairs and their value_range (above). Checkpoint: {best}"
             )
             return
-        quoted = shlex.quote(str(best))
-        rank_zero_info(
-            f"Checkpoint: {best}\nDenoise with it: n2n predict --ckpt_path {quoted} --input noisy/ --output denoised/"
-        )
+        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", "noisy/", "--output", "denoised/"]
+        command += [word for package in self.config.trust or () for word in ("--trust", package)]
+        rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")
