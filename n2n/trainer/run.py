@@ -23,7 +23,6 @@ from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
 from n2n.trainer.quiet import drop_irrelevant
-from n2n.trainer.quiet import silence as silence
 
 # Lightning's error for a monitored figure that is not logged.
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")

@@ -18,7 +18,7 @@ import torch
 
 from n2n import __version__
 from n2n.system.hardware import device_name
-from n2n.trainer.run import silence
+from n2n.trainer.quiet import silence
 
 ROOT = Path(__file__).parents[2]
 

@@ -73,7 +73,8 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     from tqdm import tqdm
 
     from n2n.commands.compare.progress import Progress
-    from n2n.trainer.run import silence, train
+    from n2n.trainer.quiet import silence
+    from n2n.trainer.run import train
 
     done = [job.progress()[1] for job in jobs]
     shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5, "disable": not _is_first_process()}

@@ -21,7 +21,8 @@ from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search
 from n2n.errors import InputError, reason
 from n2n.trainer.logger import SaveConfig
-from n2n.trainer.run import silence, train
+from n2n.trainer.quiet import silence
+from n2n.trainer.run import train
 
 # User attributes: the configuration that ran, and how long the trial took, earlier attempts included.
 CONFIG, MINUTES = "config", "minutes"
