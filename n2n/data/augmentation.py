@@ -76,6 +76,33 @@ class ChannelShuffle(Augmentation):
         return _on_both(batch, lambda x: x.gather(1, orders.expand_as(x)))
 
 
+class Grey(Augmentation):
+    """Makes some images grey: one channel, chosen at random, takes the place of all.
+
+    Noise and image are then the same in all channels, as in a grey image that a network of several channels gets. Images of
+    one channel stay as they are.
+
+    Args:
+        p: chance of an image to become grey.
+
+    Raises:
+        InputError: unless ``p`` is from 0 to 1.
+    """
+
+    def __init__(self, p: float = 0.25) -> None:
+        if not 0 <= p <= 1:
+            raise InputError(f"Grey's p is {p}: expected a chance from 0 to 1")
+        self.p = p
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Repeat the same channel of both views."""
+        N, C = batch.noisy.shape[:2]
+        chances, places = torch.rand((2, N, 1), generator=generator, device=batch.noisy.device)
+        chosen = torch.where(chances < self.p, (places * C).long(), torch.arange(C, device=batch.noisy.device))
+        order = chosen[:, :, None, None]
+        return _on_both(batch, lambda x: x.gather(1, order.expand_as(x)))
+
+
 class Contrast(Augmentation):
     """Multiplies the contrast of each image by a random factor, and shifts its brightness within [0, 1].
 

@@ -47,6 +47,13 @@ class Corruption(ABC):
                 same noise on the same kind of device.
         """
 
+    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Draw two noisy views with independent noise; arguments and shapes as for a call.
+
+        By default each view draws its own level. Noise that one camera makes draws its parameters once for both.
+        """
+        return self(clean, generator), self(clean, generator)
+
     def clean(self, images: Tensor) -> Tensor:
         """Return the ideal result of denoising: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
         return images

@@ -97,7 +97,7 @@ class CorruptedPairs:
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
         """Draw both views. They are not clipped, which would bias the noise."""
-        noisy, target = (self.corruption(images, generator) for _ in range(2))
+        noisy, target = self.corruption.views(images, generator)
         return Batch(noisy, target, self.corruption.clean(images), independent=self.corruption.zero_mean)
 
 

@@ -1,0 +1,62 @@
+"""The white noise of sensors, by its strength at mid-grey and its share of photon noise."""
+
+# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
+
+# The smallest share of photon noise: the mean number of photons of a white pixel stays finite.
+_LEAST_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class SensorNoise(Corruption):
+    """Adds Poisson-Gaussian noise: mean x, variance sigma² · ((1 - photons) + 2 · photons · x).
+
+    This is the model of Foi et al. 2008 (see :class:`PoissonGaussian`) with other parameters: sigma is the standard deviation
+    at mid-grey (0.5), whatever the share of photon noise is. So a range of sigma covers all strengths evenly. Both views of a
+    pair get the same sigma and share, as two captures by one camera do.
+
+    Args:
+        sigma: standard deviation at mid-grey, in grey levels of 0 to 255; a number, or a range [low, high] from which that of
+            each image is drawn uniformly.
+        photons: share of photon noise in the variance at mid-grey. 0 is Gaussian noise alone, 1 photon noise alone. A number,
+            or a range.
+
+    Raises:
+        InputError: unless sigma is at least 0 and photons from 0 to 1, or for a range whose low end is above its high end.
+    """
+
+    sigma: Level = (0.0, 55.0)
+    photons: Level = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_level("sigma", self.sigma)
+        check_level("photons", self.photons, most=1.0)
+
+    def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Add the noise: N×C×H×W -> the same shape."""
+        return self._add(clean, *self._draw(clean, generator), generator)
+
+    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Draw two views with independent noise of one strength, N×C×H×W each."""
+        levels = self._draw(clean, generator)
+        return self._add(clean, *levels, generator), self._add(clean, *levels, generator)
+
+    def _draw(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Draw sigma in the range [0, 1] of images, and the share, N×1×1×1 each."""
+        return draw_level(self.sigma, clean, generator) / 255, draw_level(self.photons, clean, generator)
+
+    def _add(self, clean: Tensor, sigma: Tensor, photons: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device) * sigma
+        if not photons.any():
+            return clean + noise
+        # Photons per unit of brightness. At sigma 0 there are very many of them, which leaves a noise that cannot be seen.
+        peak = 1 / (2 * photons.clamp(min=_LEAST_SHARE) * sigma.clamp(min=0.01 / 255) ** 2)
+        # A negative rate is an error that leaves a GPU unusable in this process.
+        counted = torch.poisson((clean * peak).clamp_(min=0.0), generator=generator) / peak
+        return torch.addcmul(counted, noise, (1 - photons).sqrt())
