@@ -11,7 +11,8 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from n2n.data.images.axes import Layout, unnamed
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, refusing_damage
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, refusing_damage
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
@@ -50,7 +51,7 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
 
 def _rows_of(array: Array, page: int, page_shape: tuple[int, ...], start: int, stop: int, channels: int) -> Array:
     """Return rows of an array of pages×H×W, with channels after them or not: rows×W×C."""
-    at = tuple(int(i) for i in np.unravel_index(page, page_shape)) if page_shape else ()
+    at: tuple[Any, ...] = tuple(map(int, np.unravel_index(page, page_shape))) if page_shape else ()
     rows: Array = array[(*at, slice(start, stop))]
     return rows.reshape(*rows.shape[:2], channels)
 

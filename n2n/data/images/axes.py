@@ -51,6 +51,28 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     return letters
 
 
+def check_named(channels: int | None, axes: str, shape: Sequence[int], named: bool, option: str) -> None:
+    """Refuse an array without names whose third last axis may be the channels of a network.
+
+    Args:
+        channels: of the network.
+        axes: of the array.
+        shape: of the array.
+        named: whether someone named the axes.
+        option: by which they are named, for the message.
+
+    Raises:
+        InputError: if the axes could be read in two ways, of which one gives a wrong result.
+    """
+    if named or channels in (None, 1) or len(shape) < 3 or axes[-3:] != "QYX" or shape[-3] != channels:
+        return
+    size, lead = "×".join(map(str, shape)), axes[:-3]
+    raise InputError(
+        f"an array of {size} without names of its axes may be images of {channels} channels, or {channels} grey ones: give "
+        f"{option} {lead}CYX or {option} {lead}QYX"
+    )
+
+
 def sizes(axes: str, shape: Sequence[int]) -> str:
     """Describe axes and their sizes: ``T 2 × Z 3 × Y 512 × X 512``."""
     return " × ".join(f"{letter} {size}" for letter, size in zip(axes, shape, strict=True))
