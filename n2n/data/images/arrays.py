@@ -56,7 +56,11 @@ def _rows_of(array: Array, page: int, page_shape: tuple[int, ...], start: int, s
     return rows.reshape(*rows.shape[:2], channels)
 
 
-class NpyReader(ImageReader):
+class ArrayReader(ImageReader):
+    """Base class of readers of arrays, whose axes may be in any order."""
+
+
+class NpyReader(ArrayReader):
     """An .npy file, read row by row."""
 
     def _open(self) -> None:
@@ -92,7 +96,7 @@ class NpyReader(ImageReader):
         super().close()
 
 
-class NpzReader(ImageReader):
+class NpzReader(ArrayReader):
     """An .npz file with one array, which is decompressed as a whole."""
 
     _array: Array | None
@@ -141,8 +145,9 @@ class ArrayWriter(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        array = hasattr(like, "stored")
-        if not array and Layout.of(unnamed(like.shape), like.shape) != Layout.of(like.axes, like.shape):
+        if not isinstance(like, ArrayReader) and Layout.of(unnamed(like.shape), like.shape) != Layout.of(
+            like.axes, like.shape
+        ):
             raise self._refuse(f"an array cannot say which of its axes are {like.axes}", "a TIFF file")
 
 

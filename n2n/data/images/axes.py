@@ -38,7 +38,7 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     """
     letters = axes.upper()
     size = "×".join(map(str, shape))
-    if not letters.isascii() or not letters.isalpha():
+    if not axes.isascii() or not axes.isalpha():
         raise InputError(
             f"axes is {axes!r}: expected letters, such as TZCYX, YXS or QYX (Q for an axis without a name)"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from n2n.data.images.arrays import ArrayWriter
+from n2n.data.images.arrays import ArrayReader, ArrayWriter
 from n2n.data.images.axes import Layout
 from n2n.data.images.base import Array, ImageReader, check_piece
 from n2n.data.images.writer import regroup
@@ -58,7 +58,7 @@ def _size(path: Path) -> int:
     return size
 
 
-class ZarrReader(ImageReader):
+class ZarrReader(ArrayReader):
     """A zarr array, read by rows of chunks."""
 
     def _open(self) -> None:
