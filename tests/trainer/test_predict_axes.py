@@ -75,7 +75,7 @@ def test_planes_that_may_be_slices_are_named(capsys: pytest.CaptureFixture[str])
         tifffile.imwrite("x.tif", np.zeros((4, 40, 50), np.uint8))
     assert predict("x.tif", "out", ckpt="mean.ckpt") == 0
     error = capsys.readouterr().err
-    assert "x.tif: its 4 planes are read as red, green and blue and opacity, as it says" in error
+    assert "x.tif: its 4 planes are read as red, green, blue and opacity, as it says" in error
     assert "--axes ZYX" in error
 
 

@@ -42,7 +42,8 @@ class FilePages(NamedTuple):
         path: of the file.
         axes: the letters of the axes that its pages run along.
         shape: the sizes of these axes.
-        channels: C of a page.
+        channels: C of a page that come from an axis C; 1 for others.
+        remarks: the file's own, see :class:`n2n.data.images.ImageReader`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class FilePages(NamedTuple):
     axes: str = ""
     shape: tuple[int, ...] = ()
     channels: int = 1
+    remarks: Sequence[str] = ()
 
     def __str__(self) -> str:
         return f"{self.path.name} ({sizes(self.axes, self.shape) or 'one page'})"
@@ -82,7 +84,8 @@ def find_pages(files: Iterable[tuple[str, Path]], opener: Opener) -> tuple[list[
             with opener(file) as image:
                 kept = [(axis, size) for axis, size in zip(image.page_axes, image.page_shape, strict=True) if size > 1]
                 axes, shape = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
-                found.append(FilePages(name, file, axes, shape, image.channels))
+                channels = image.channels if image.named and image.axes[-1] == "C" else 1
+                found.append(FilePages(name, file, axes, shape, channels, image.remarks))
         except InputError as error:
             unreadable.append(str(error))
     return found, unreadable
@@ -104,6 +107,10 @@ def describe_axes(files: Sequence[FilePages], captures: str | None = None) -> li
         parts.append(f"captures lie along {captures} ({largest.shape[largest.axes.index(captures)]})")
     if others:
         parts.append(" × ".join(f"{axis} {size}" for axis, size in others) + " are scenes of their own")
+    lines = [f"axes of {largest.path.name}: {', '.join(parts)}"]
     if largest.channels > 1:
-        parts.append(f"{largest.channels} channels are learnt together")
-    return [f"axes of {largest.path.name}: {', '.join(parts)}"]
+        lines.append(
+            f"warning: the {largest.channels} channels of {largest.path.name} are learnt together, so the network will take "
+            f"images of {largest.channels} channels only; the source's channels: apart learns each by itself"
+        )
+    return lines

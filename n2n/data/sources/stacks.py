@@ -65,7 +65,8 @@ class Stack(SceneSource):
             file, axis = max(usable, key=lambda stack: len(stack[0].shape))
             lines += describe_axes([file], file.axes[axis])
         lines += warning(unreadable, "files cannot be read", 3)
-        lines += warning([file.path.name for file in pages if not file.shape], "files have one page only")
+        single = ["; ".join((file.path.name, *file.remarks)) for file in pages if not file.shape]
+        lines += warning(single, "files have one page only")
         others = [str(file) for file, axis in stacks if axis is None and file.shape]
         lines += warning(others, f"files have no axis {self.captures_axis}")
         if not scenes and others:

@@ -70,6 +70,7 @@ def test_slices_that_tifffile_wrote_as_planes_of_a_colour_image(count: int, comp
         tifffile.imwrite("x.tif", stack, metadata={"axes": "ZYX"}, compression=compression)
     with open_image(Path("x.tif")) as image:
         assert (image.axes, image.pages, image.channels, image.extra) == ("ZYX", count, 1, 0)
+        assert f"it says that its {count} planes are red, green" in image.remarks[0]
         assert np.array_equal(pages(image)[..., 0], stack)
     rewrite("x.tif", "y.tif")
     assert same_series("x.tif", "y.tif")

@@ -82,11 +82,21 @@ def test_slices_and_stains_are_no_captures_of_each_other() -> None:
     # Someone who says so may.
     scenes, lines = Stack("z.tif", captures_axis="Z", **SMALL).find()
     assert [len(scene.captures) for scene in scenes] == [5]
-    assert "captures lie along Z (5), 2 channels are learnt together" in lines[1]
+    assert "captures lie along Z (5)" in lines[1]
+    assert "warning: the 2 channels of z.tif are learnt together" in lines[2]
     scenes, _ = Stack("z.tif", captures_axis="C", **SMALL).find()
     assert [(scene.name, len(scene.captures)) for scene in scenes][:2] == [("z[Z=0]", 2), ("z[Z=1]", 2)]
     scenes, _ = Stack("z.tif", axes="TCYX", **SMALL).find()
     assert [len(scene.captures) for scene in scenes] == [5]
+
+
+def test_slices_that_were_saved_as_colours_are_named() -> None:
+    with pytest.warns(DeprecationWarning, match="photometric"):
+        tifffile.imwrite("x.tif", np.zeros((4, 20, 30), np.uint8))
+    with pytest.raises(
+        InputError, match=r"one page only and are left out: x\.tif; its 4 planes are read as red.*--axes ZYX"
+    ):
+        Stack("x.tif").find()
 
 
 def test_an_array_of_several_axes_without_names_is_refused() -> None:
@@ -133,7 +143,8 @@ def test_each_plane_of_single_images_is_a_scene() -> None:
     write("in/x.ome.tif", "TZCYX", 2, 3, 2, 20, 30)
     scenes, lines = SingleImages("in", **SMALL).find()
     assert len(scenes) == 6
-    assert lines[1] == "axes of x.ome.tif: T 2 × Z 3 are scenes of their own, 2 channels are learnt together"
+    assert lines[1] == "axes of x.ome.tif: T 2 × Z 3 are scenes of their own"
+    assert "warning: the 2 channels of x.ome.tif are learnt together" in lines[2]
     assert len(CleanImages("in", Gaussian(25), channels="apart", **SMALL).find()[0]) == 12
 
 
@@ -143,7 +154,7 @@ def test_five_channels_are_learnt_together_and_denoised(capsys: pytest.CaptureFi
     options += ["--data.source.init_args.patch", "16", "--data.source.init_args.patches", "50"]
     options += ["--data.source.init_args.check", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     assert main(["fit", *options]) == 0
-    assert "5 channels are learnt together" in capsys.readouterr().err
+    assert "the 5 channels of x.ome.tif are learnt together" in capsys.readouterr().err
     checkpoint = next(Path("lightning_logs").glob("**/best.ckpt"))
     assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out", "--device", "cpu"]) == 0
     with tifffile.TiffFile("out/x.ome.tif") as tiff:
