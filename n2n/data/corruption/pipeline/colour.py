@@ -1,4 +1,4 @@
-"""From sRGB to the sensor's linear colours and back, after Brooks et al. 2019 (Unprocessing Images for Learned Raw Denoising)."""
+"""From sRGB to the sensor's linear colours and back, after Brooks et al. 2019 (arXiv:1811.11127)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Colours:
 
 
 def camera_matrices(weights: Tensor, strength: Tensor) -> Tensor:
-    """Mix the colour matrices of four cameras: weights N×4 and strength N×1×1 from 0 (none) to 1 -> N×3×3, each row of sum 1."""
+    """Mix four cameras' colour matrices: weights N×4, strength N×1×1 from 0 (none) to 1 -> N×3×3, rows of sum 1."""
     cameras = torch.tensor(_XYZ_TO_CAMERA, device=weights.device)
     mixed = torch.einsum("nk,kij->nij", weights, cameras) @ torch.tensor(_RGB_TO_XYZ, device=weights.device)
     mixed = mixed / mixed.sum(-1, keepdim=True)

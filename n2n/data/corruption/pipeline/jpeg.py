@@ -65,17 +65,23 @@ def compress(images: Tensor, quality: Tensor, halved: Tensor, offset: Tensor) ->
     )
     levels = _take(levels, rows.clamp(0, H - 1), columns.clamp(0, W - 1))
     if C == 3:
-        ycc = to_ycc(levels)
+        # libjpeg keeps these as integers, too.
+        ycc = to_ycc(levels).round()
         brightness = _quantise(ycc[:, :1] - 128, steps(_LUMA)) + 128
         colour = steps(_CHROMA)
         half = functional.interpolate(
-            _quantise(functional.avg_pool2d(ycc[:, 1:], 2), colour), scale_factor=2, mode="bilinear", align_corners=False
+            _quantise(functional.avg_pool2d(ycc[:, 1:], 2).round(), colour),
+            scale_factor=2,
+            mode="bilinear",
+            align_corners=False,
         )
         differences = torch.where(halved.view(N, 1, 1, 1), half, _quantise(ycc[:, 1:], colour))
-        levels = to_rgb(torch.cat([brightness, differences], 1))
+        levels = to_rgb(torch.cat([brightness.clamp(0, 255), differences], 1).round())
     else:
         levels = _quantise(levels - 128, steps(_LUMA)) + 128
-    rows, columns = (torch.arange(size, device=images.device) + offset[:, axis, None] for axis, size in enumerate((H, W)))
+    rows, columns = (
+        torch.arange(size, device=images.device) + offset[:, axis, None] for axis, size in enumerate((H, W))
+    )
     return _take(levels, rows, columns).round().clamp(0, 255) / 255
 
 

@@ -1,4 +1,4 @@
-"""The Bayer mosaic of colour filters, and four ways of demosaicing."""
+"""The Bayer mosaic of colour filters, and several ways of demosaicing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _MALVAR = (
     ((0, 0, -2, 0, 0), (0, -2, 8, -2, 0), (1, 0, 10, 0, 1), (0, -2, 8, -2, 0), (0, 0, -2, 0, 0)),
     ((0, 0, -3, 0, 0), (0, 4, 0, 4, 0), (-3, 0, 12, 0, -3), (0, 4, 0, 4, 0), (0, 0, -3, 0, 0)),
 )
-METHODS = ("bilinear", "superpixel", "spline", "malvar")
+# Ways of demosaicing: their filter (0 bilinear, 1 superpixel, 2 spline), and the share of Malvar, He and Cutler's correction.
+METHODS = {
+    "bilinear": (0, 0.0),
+    "superpixel": (1, 0.0),
+    "spline": (2, 0.0),
+    "half malvar": (0, 0.5),
+    "malvar": (0, 1.0),
+}
 
 
 def filters(phase: Tensor, height: int, width: int) -> Tensor:
@@ -39,15 +46,15 @@ def mosaic(images: Tensor, places: Tensor) -> Tensor:
 
 
 def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
-    """Fill in the missing colours: N×1×H×W -> N×3×H×W, by the method of each image, its place in ``METHODS``.
+    """Fill in the missing colours: N×1×H×W -> N×3×H×W, by the method of each image, a place in ``METHODS``, N int64.
 
     - bilinear: the mean of the nearest pixels of a colour.
     - superpixel: red and blue as before, green from both greens of the neighbouring 2×2 cells, as if the image was developed
       at half its size and enlarged.
     - spline: quadratic B-splines, smoother.
-    - malvar: Malvar, He and Cutler 2004; linear, 5×5, corrects each colour by the others' second derivatives.
+    - malvar: Malvar, He and Cutler 2004; bilinear, and each colour corrected by the others' second derivatives, 5×5. "half
+      malvar" corrects half as much.
     """
-    fixed = _malvar(raw, places)
     red, one, other, blue = places.split(1, 1)
     sparse = raw * torch.cat([red, one + other, blue], 1)
     linear, spline = (torch.tensor(taps, device=raw.device) for taps in (_LINEAR, _SPLINE))
@@ -63,10 +70,11 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
         ]
     )
     N, _, H, W = raw.shape
-    own = kernels[method.clamp(max=2)].view(3 * N, 1, 5, 5)
+    kind, share = torch.tensor(list(METHODS.values()), device=raw.device)[method].unbind(1)
+    own = kernels[kind.long()].view(3 * N, 1, 5, 5)
     padded = functional.pad(sparse, (2, 2, 2, 2), mode="reflect").view(1, 3 * N, H + 4, W + 4)
     filled = functional.conv2d(padded, own, groups=3 * N).view(N, 3, H, W)
-    return torch.where(method.view(N, 1, 1, 1) == METHODS.index("malvar"), fixed, filled)
+    return torch.lerp(filled, _malvar(raw, places), share.view(N, 1, 1, 1))
 
 
 def _malvar(raw: Tensor, places: Tensor) -> Tensor:
