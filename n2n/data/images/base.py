@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.data.images.axes import Layout, check_axes, unnamed
 from n2n.errors import InputError, reason
-from n2n.system.files import replacing
 
 Array = NDArray[Any]
 
@@ -27,12 +26,6 @@ MAX_WIDTH = 2**18
 MAX_ROW = 2**23
 # Integers of 32 bits and more do not fit into the float32 that networks compute in.
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
-
-# Raised by format writers when metadata copied from the source file is invalid.
-_METADATA_ERRORS = (
-    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
-    struct.error,
-)
 
 # Weights of red, green and blue in grey: Rec. 601, as Pillow converts.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -79,8 +72,12 @@ class ImageReader(ABC):
         channels: C, without opacity and other samples that are no image content.
         extra: samples of a pixel after its channels, which are copied unchanged: 1 for opacity, mostly 0.
         dtype: of the samples, in the machine's byte order.
-        shape: of the array as the file states it; pages×H×W×(C + extra) for files that hold no array.
+        shape: of the array as the file states it; for files that hold no array the axes of the pages, H, W, and C + extra if
+            that is more than 1.
+        axes: a letter for each axis of ``shape``, see :mod:`n2n.data.images.axes`.
+        named: whether the file, or the caller, named the axes.
         metadata: is copied to other formats.
+        remarks: lines for the user on what the file leaves open.
     """
 
     path: Path
@@ -91,17 +88,24 @@ class ImageReader(ABC):
     extra: int = 0
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    axes: str
+    named: bool = False
     metadata: Metadata = Metadata()
+    remarks: Sequence[str] = ()
+    # How many of the pages along an axis S, the last ones, are extra samples.
+    extra_planes: int = 0
     # Rows that are decoded together.
     _block: int = 1
+    # Pages whose last block of rows is kept.
+    _keep: int = 1
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, axes: str | None = None) -> None:
+        """Open a file; ``axes`` replaces the names in it."""
+        self.path, self._given = path, axes
         # What :meth:`close` closes.
         self._files = ExitStack()
-        # The last block that was decoded: its page, first row, and the row after its last.
-        self._kept: tuple[int, int, int] = (-1, 0, 0)
-        self._samples: Array | None = None
+        # The last block that was decoded of some pages: its first row, the row after its last, and its samples.
+        self._kept: dict[int, tuple[int, int, Array]] = {}
         try:
             self._open()
             self._check()
@@ -111,7 +115,32 @@ class ImageReader(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Open the file and set the attributes."""
+        """Open the file and set the attributes; the axes by :meth:`_name_axes`."""
+
+    def _name_axes(self, shape: Sequence[int], axes: str | None = None) -> Layout:
+        """Set shape and axes, given those that the file names; returns the layout.
+
+        Raises:
+            InputError: if there are fewer than two axes, or the axes that the caller gave do not fit.
+        """
+        self.shape, named = tuple(shape), self._given or axes
+        if len(shape) < 2:
+            raise self._error(f"holds an array of {len(shape)} axes: expected H×W, or more")
+        try:
+            self.axes, self.named = check_axes(named or unnamed(shape), shape), named is not None
+        except InputError as error:
+            raise self._error(f"has other axes: {error}") from None
+        return Layout.of(self.axes, shape)
+
+    @property
+    def page_axes(self) -> str:
+        """The letters of the axes that the pages run along, the last one fastest."""
+        return "".join(self.axes[at] for at in Layout.of(self.axes, self.shape).pages)
+
+    @property
+    def page_shape(self) -> tuple[int, ...]:
+        """The sizes of these axes."""
+        return Layout.of(self.axes, self.shape).page_shape
 
     def _check(self) -> None:
         """Refuse images that n2n cannot process."""
@@ -137,25 +166,29 @@ class ImageReader(ABC):
     def samples(self, page: int, start: int, stop: int) -> Array:
         """Read rows with all their samples, (stop - start)×W×(C + extra), in the file's own dtype and values.
 
-        Only the blocks that hold these rows are decoded. The last one is kept for the next call.
+        Only the blocks that hold these rows are decoded. The last one of a page is kept for the next call.
 
         Raises:
             InputError: if the file is damaged there.
         """
         first, last = start - start % self._block, min(self.height, -(-stop // self._block) * self._block)
         parts, decoded = [], first
-        kept_page, kept_start, kept_stop = self._kept
-        if self._samples is not None and page == kept_page and kept_start <= start < kept_stop:
-            parts.append(self._samples[start - kept_start : stop - kept_start])
-            decoded = kept_stop
+        if page in self._kept:
+            kept_start, kept_stop, kept = self._kept[page]
+            if kept_start <= start < kept_stop:
+                parts.append(kept[start - kept_start : stop - kept_start])
+                decoded = kept_stop
         if decoded < stop:
             fresh = self._read(page, decoded, last)
             parts.append(fresh[max(0, start - decoded) : stop - decoded])
             if self._block > 1:
                 keep = last - 1 - (last - 1) % self._block
-                self._kept, self._samples = (page, keep, last), fresh[keep - decoded :]
-                if keep > decoded:
-                    self._samples = self._samples.copy()  # frees the rows before it
+                # A copy frees the rows before it.
+                kept = fresh[keep - decoded :].copy() if keep > decoded else fresh
+                self._kept.pop(page, None)
+                while len(self._kept) >= self._keep:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[page] = keep, last, kept
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _read(self, page: int, start: int, stop: int) -> Array:
@@ -178,7 +211,7 @@ class ImageReader(ABC):
 
     def close(self) -> None:
         """Close the file and free its pixels."""
-        self._samples = None
+        self._kept.clear()
         self._files.close()
 
     def __enter__(self) -> Self:
@@ -186,80 +219,3 @@ class ImageReader(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class ImageWriter(ABC):
-    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
-
-    def __init__(self, path: Path, like: ImageReader) -> None:
-        self.path, self.like = path, like
-
-    def write(self, strips: Iterable[Array]) -> None:
-        """Write all rows of all pages in order.
-
-        Args:
-            strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. Each is read when
-                it is written. If reading one raises an error, no file is left.
-
-        Raises:
-            InputError: if the file cannot be written.
-        """
-        failed: list[Exception] = []
-
-        def noted() -> Iterator[Array]:
-            try:
-                # "yield from" would close the strips with this generator, and the caller may go on reading them.
-                for strip in strips:  # noqa: UP028
-                    yield strip
-            except Exception as error:
-                failed.append(error)
-                raise
-
-        try:
-            with replacing(self.path) as part:
-                self._write(part, noted())
-        except OSError as error:
-            raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
-        except (InputError, MemoryError):
-            raise
-        except _METADATA_ERRORS as error:
-            if error in failed:
-                raise
-            raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
-
-    @abstractmethod
-    def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        """Write the whole file to another path."""
-
-    def _refuse(self, what: str, other: str) -> InputError:
-        return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
-
-
-class Rows:
-    """Takes a given number of rows at a time from strips of any height.
-
-    Args:
-        strips: rows×W×(C + extra), in order; each is read only when it is needed.
-    """
-
-    def __init__(self, strips: Iterator[Array]) -> None:
-        self._strips = strips
-        self._left: Array | None = None
-
-    def take(self, height: int) -> Array:
-        """Return the next rows, height×W×(C + extra)."""
-        parts, have = [], 0
-        while have < height:
-            strip = next(self._strips) if self._left is None else self._left
-            part = strip[: height - have]
-            self._left = strip[len(part) :] if len(part) < len(strip) else None
-            parts.append(part)
-            have += len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
-    """Cut strips of any height into strips of the given heights."""
-    rows = Rows(strips)
-    for height in heights:
-        yield rows.take(height)

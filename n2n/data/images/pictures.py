@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, refusing_damage
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
@@ -109,7 +110,7 @@ class PictureReader(ImageReader):
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")
         self.dtype = np.dtype(np.uint16 if self._deep else np.uint8)
         samples = self.channels + self.extra
-        self.shape = (self.height, self.width, *((samples,) if samples > 1 else ()))
+        self._name_axes((self.height, self.width, *((samples,) if samples > 1 else ())), "YXS" if samples > 1 else "YX")
         self._block = self.height
         info = image.info
         # The colour profile of a CMYK image does not fit the RGB that it becomes.
