@@ -80,7 +80,7 @@ def test_jpeg_agrees_with_pillow(quality: int, halved: bool, channels: int) -> N
         pixels / 255, torch.tensor([quality]), torch.tensor([halved]), torch.zeros(1, 2, dtype=torch.long)
     )
     difference = (ours[0] * 255 - theirs).abs()
-    assert difference.mean() < (0.8 if halved else 0.4)
+    assert difference.mean() < (1.0 if halved else 0.4)
     # A coefficient halfway between two steps may be rounded otherwise, which changes a block.
     assert difference.quantile(0.98) <= (4 if halved else 2)
 

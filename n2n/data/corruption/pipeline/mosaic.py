@@ -41,7 +41,7 @@ def filters(phase: Tensor, height: int, width: int) -> Tensor:
 
 def mosaic(images: Tensor, places: Tensor) -> Tensor:
     """Keep the colour of each pixel's filter: N×3×H×W -> N×1×H×W."""
-    red, one, other, blue = places.split(1, 1)
+    red, one, other, blue = places.unsqueeze(2).unbind(1)
     return images[:, :1] * red + images[:, 1:2] * (one + other) + images[:, 2:] * blue
 
 
@@ -55,7 +55,7 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
     - malvar: Malvar, He and Cutler 2004; bilinear, and each colour corrected by the others' second derivatives, 5×5. "half
       malvar" corrects half as much.
     """
-    red, one, other, blue = places.split(1, 1)
+    red, one, other, blue = places.unsqueeze(2).unbind(1)
     sparse = raw * torch.cat([red, one + other, blue], 1)
     linear, spline = (torch.tensor(taps, device=raw.device) for taps in (_LINEAR, _SPLINE))
     cross = torch.zeros(5, 5, device=raw.device)
@@ -80,8 +80,8 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
 def _malvar(raw: Tensor, places: Tensor) -> Tensor:
     kernels = torch.tensor(_MALVAR, device=raw.device).unsqueeze(1) / 16
     found = functional.conv2d(functional.pad(raw, (2, 2, 2, 2), mode="reflect"), kernels)
-    green, row, column, across = found.split(1, 1)
-    at_red, in_red_rows, in_blue_rows, at_blue = places.split(1, 1)
+    green, row, column, across = found.unsqueeze(2).unbind(1)
+    at_red, in_red_rows, in_blue_rows, at_blue = places.unsqueeze(2).unbind(1)
     return torch.cat(
         [
             raw * at_red + row * in_red_rows + column * in_blue_rows + across * at_blue,
