@@ -172,7 +172,7 @@ EXPECTED = {
 
 def test_noise_covers_that_of_real_cameras() -> None:
     # As dim as photographs are.
-    images = smooth(200, 3, 64, 64).square()
+    images = smooth(100, 3, 56, 56).square()
     first, second = Camera().views(images, seeded(2))
     measured = statistics((first - second) / 2**0.5)
     for name, ranges in EXPECTED.items():
@@ -181,7 +181,7 @@ def test_noise_covers_that_of_real_cameras() -> None:
 
 
 def test_bias_is_small_but_in_black() -> None:
-    images = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(200, 3, 64, 64)
+    images = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(200, 3, 16, 64)
     first, second, clean = Camera(soft=0.0).pair(images, seeded(3))
     bias = ((first + second) / 2 - clean).mean((0, 1, 2)) * 255
     assert bias[8:].abs().max() < 4
@@ -196,7 +196,7 @@ def test_training_from_the_configuration(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(photos / f"{i}.png")
     source = {"root": photos, "patch": 16, "patches": 8, "val_fraction": 0.5}
     main(
-        ["fit", "--config", "unet.yaml", "--config", "data/camera.yaml", "--trainer.max_steps", "1"]
+        ["fit", "--config", "table1/model_final.yaml", "--config", "data/camera.yaml", "--trainer.max_steps", "1"]
         + [f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", "--data.batch_size=4"]
         + [f"--data.source.init_args.{name}={value}" for name, value in source.items()]
     )
