@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from n2n.cli import main
 from n2n.data.corruption import Camera
 from n2n.data.corruption.pipeline import jpeg, linear
 from n2n.data.corruption.pipeline.colour import Colours, camera_matrices, process, unprocess
@@ -186,18 +184,3 @@ def test_bias_is_small_but_in_black() -> None:
     bias = ((first + second) / 2 - clean).mean((0, 1, 2)) * 255
     assert bias[8:].abs().max() < 4
     assert 0 < bias[:4].max() < 20
-
-
-def test_training_from_the_configuration(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for i in range(4):
-        pixels = (smooth(1, 3, 48, 48, seed=i)[0] * 255).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(photos / f"{i}.png")
-    source = {"root": photos, "patch": 16, "patches": 8, "val_fraction": 0.5}
-    main(
-        ["fit", "--config", "table1/model_final.yaml", "--config", "data/camera.yaml", "--trainer.max_steps", "1"]
-        + [f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", "--data.batch_size=4"]
-        + [f"--data.source.init_args.{name}={value}" for name, value in source.items()]
-    )
-    assert list(tmp_path.glob("**/*.ckpt"))
