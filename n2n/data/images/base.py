@@ -42,13 +42,15 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 class Metadata:
     """Metadata that is copied from one format to another.
 
-    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; and the pixels per inch,
-    horizontal and vertical.
+    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; the pixels per inch,
+    horizontal and vertical; the XMP block; and Photoshop's block, which holds IPTC.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    photoshop: bytes | None = None
 
 
 @contextmanager
@@ -189,10 +191,15 @@ class ImageReader(ABC):
 
 
 class ImageWriter(ABC):
-    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
+    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing.
+
+    Attributes:
+        remarks: lines on what of the other file is not written.
+    """
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like
+        self.remarks: list[str] = []
 
     def write(self, strips: Iterable[Array]) -> None:
         """Write all rows of all pages in order.

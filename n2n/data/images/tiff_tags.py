@@ -1,0 +1,122 @@
+"""Which tags of a TIFF page are copied to another file: all but those that describe how its pixels are stored."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import tifffile
+
+from n2n.data.images.base import Metadata
+from n2n.data.images.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
+
+if TYPE_CHECKING:
+    from n2n.data.images.tiff_reader import TiffReader
+
+_DESCRIPTION, _ORIENTATION, _COLORMAP, _XMP, _IPTC, _PHOTOSHOP, ICC = 270, 274, 320, 700, 33723, 34377, 34675
+RESOLUTION = (282, 283, 296)
+_IMAGEJ = (50838, 50839)
+# Kind and size of the image and its pieces, coding and order of the samples, palettes, free space, statistics of the pixels,
+# inks, offsets of other images, layouts of JPEG, YCbCr, and blocks of pixels in obsolete forms.
+_STRUCTURE = {
+    *range(254, 260), 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 292, 293, 317, _COLORMAP,
+    *range(322, 328), 330, 332, 338, 339, 346, 347, 351, 400, 401, 403, 433, 434, 435, *range(512, 522), 529, 530, 531, 532, 559,
+    *range(32994, 32999), 34908, 50674,
+}  # fmt: skip
+# Curves by sample value, and inks; these fit only samples that stay as they are.
+_OF_SAMPLES = {290, 291, 301, 333, 334, 336, 342}
+# Blocks of makers that hold offsets in their own file, and layers, which hold the noisy pixels.
+_UNMOVABLE = {
+    33628: "MetaMorph", 33629: "MetaMorph", 33630: "MetaMorph", 33631: "MetaMorph", 33560: "Olympus", 34412: "Zeiss LSM",
+    37724: "Photoshop layer", 50740: "raw converter's",
+}  # fmt: skip
+# Written by tifffile, which knows what they hold.
+_APART = {*_IMAGEJ, *RESOLUTION, ICC}
+# Tags of TIFF that EXIF has too: description, maker, model, orientation, software, date, artist, copyright.
+_EXIF_TAGS = (_DESCRIPTION, 271, 272, _ORIENTATION, 305, 306, 315, 33432, EXIF, GPS)
+# Bytes of a description that is meant for people.
+_CAPTION = 2048
+# Bytes of tags that are copied from any file, and for each byte of it, because pages may share tags.
+ALWAYS, PER_BYTE = 2**26, 4
+
+
+def copied_tags(source: TiffReader, page: int, most: int) -> list[Tag] | None:
+    """Return the tags of a page that are copied; None for pages without a directory of their own.
+
+    Args:
+        source: the open file.
+        page: its number.
+        most: bytes to copy at most.
+    """
+    if source.directory(page) is None:
+        return None
+    left_out = _STRUCTURE | _APART | _UNMOVABLE.keys() | (_OF_SAMPLES if source.converted else set())
+    tags = _read(source, page, lambda code: code not in left_out, most)
+    kept = [moved for tag in tags if (moved := _described(tag, source)) is not None]
+    return kept
+
+
+def _read(source: TiffReader, page: int, wanted: object, most: int) -> list[Tag]:
+    tiff = source.tiff
+    return read_tags(tiff.filehandle, source.directory(page), tiff.byteorder, tiff.is_bigtiff, wanted, most)
+
+
+def _described(tag: Tag, source: TiffReader) -> Tag | None:
+    """Return a tag, without what a description says of its own file; None if nothing is left."""
+    if tag.code != _DESCRIPTION or tag.kind != 2:
+        return tag
+    text = tag.data.rstrip(b"\0")
+    if text.startswith(b'{"shape"') and not source.is_plain:
+        return None  # written by tifffile about a layout that the new file does not have
+    # Without the UUID and file name of the source, so that OME readers use the file that they open.
+    return tag._replace(data=re.sub(rb"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", b"", text) + b"\0")
+
+
+def unmovable(source: TiffReader) -> list[str]:
+    """Return a remark on the tags of the first page that are not copied, or none."""
+    names = {name: code for code, name in _UNMOVABLE.items() if code in source.first.tags}
+    return [
+        f"its {name} block (tag {code}) holds {'pixels' if code == 37724 else 'offsets'} of its own file and is not written"
+        for name, code in names.items()
+    ]
+
+
+def resolution(tags: tifffile.TiffTags) -> tuple[tuple[tuple[int, int], tuple[int, int]], int] | None:
+    """Return the pixels per unit, horizontal and vertical, as fractions, and the unit; None if they are not said."""
+    x, y, unit = (tags.valueof(code) for code in RESOLUTION)
+    found = [_fraction(value) for value in (x, y)]
+    unit = 2 if unit is None else unit
+    return None if None in found or unit not in (1, 2, 3) else ((found[0], found[1]), int(unit))
+
+
+def _fraction(value: object) -> tuple[int, int] | None:
+    try:
+        if isinstance(value, tuple):
+            top, bottom = value
+            return (int(top), int(bottom)) if bottom > 0 and top >= 0 else None
+        found = Fraction(float(value)).limit_denominator(2**20)  # type: ignore[arg-type]  # some programs write floats
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (found.numerator, found.denominator) if 0 < found.numerator < 2**32 else None
+
+
+def file_metadata(source: TiffReader, icc: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
+    """Return what other formats can hold of the tags of the first page."""
+    tags = {tag.code: tag for tag in _read(source, 0, (*_EXIF_TAGS, _XMP, _IPTC, _PHOTOSHOP).__contains__, ALWAYS)}
+    exif = [tag for code, tag in tags.items() if code in _EXIF_TAGS]
+    exif = [tag for tag in exif if tag.code != _DESCRIPTION or len(tag.data) <= _CAPTION]
+    xmp, iptc, photoshop = (tags[code].data if code in tags else None for code in (_XMP, _IPTC, _PHOTOSHOP))
+    if photoshop is None and iptc is not None:
+        photoshop = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
+    return Metadata(icc, pack_block(exif), dpi, xmp, photoshop)
+
+
+def tags_of(metadata: Metadata) -> list[Tag]:
+    """Return tags that say what another file's metadata say; not its colour profile and resolution."""
+    left_out = _STRUCTURE | _APART | _OF_SAMPLES | {_XMP, _IPTC, _PHOTOSHOP}
+    tags = [tag for tag in read_block(metadata.exif) if tag.code not in left_out]
+    tags += [Tag(_XMP, 1, metadata.xmp)] if metadata.xmp else []
+    return tags + ([Tag(_PHOTOSHOP, 7, metadata.photoshop)] if metadata.photoshop else [])
