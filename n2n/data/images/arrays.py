@@ -6,32 +6,14 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
+from n2n.data.images.axes import Layout, unnamed
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, refusing_damage
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
-
-
-def has_channel_axis(shape: tuple[int, ...]) -> bool:
-    """Whether the last axis of an array is C: one of 1 to 4, of three axes or more."""
-    return len(shape) > 2 and 1 <= shape[-1] <= 4
-
-
-def layout(shape: tuple[int, ...], path: Path) -> tuple[int, int, int, int]:
-    """Return pages, H, W and C of an array.
-
-    The last axes are H×W×C, or H×W where :func:`has_channel_axis` is false. All axes before them are pages.
-
-    Raises:
-        InputError: if there are fewer than two axes.
-    """
-    if len(shape) < 2:
-        raise InputError(f"{path} holds an array of {len(shape)} axes: expected H×W, H×W×C, N×H×W or N×H×W×C")
-    *pages, H, W, C = shape if has_channel_axis(shape) else (*shape, 1)
-    return math.prod(pages), H, W, C
 
 
 class RawRows:
@@ -66,6 +48,13 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
     return shape, fortran, dtype
 
 
+def _rows_of(array: Array, page: int, page_shape: tuple[int, ...], start: int, stop: int, channels: int) -> Array:
+    """Return rows of an array of pages×H×W, with channels after them or not: rows×W×C."""
+    at = tuple(int(i) for i in np.unravel_index(page, page_shape)) if page_shape else ()
+    rows: Array = array[(*at, slice(start, stop))]
+    return rows.reshape(*rows.shape[:2], channels)
+
+
 class NpyReader(ImageReader):
     """An .npy file, read row by row."""
 
@@ -74,7 +63,8 @@ class NpyReader(ImageReader):
         file = self._files.enter_context(path.open("rb"))
         self.shape, fortran, self.stored = read_header(file, path)
         self.dtype = self.stored.newbyteorder("=")
-        self.pages, self.height, self.width, self.channels = layout(self.shape, path)
+        layout = self._name_axes(self.shape)
+        self.pages, self.height, self.width, self.channels = layout.sizes
         offset, values = file.tell(), math.prod(self.shape)
         if offset + values * self.stored.itemsize > size:
             raise InputError(
@@ -82,15 +72,15 @@ class NpyReader(ImageReader):
                 f"{size - offset:,} bytes of them"
             )
         self._rows = RawRows(file, offset, self.stored, self.width * self.channels)
-        # In Fortran's order, a row is scattered over the whole file. With a memory map, the system reads only what is needed.
+        # In other orders, a row is scattered over the whole file. With a memory map, the system reads only what is needed.
         self._mapped: Array | None = None
-        if fortran and values:  # an empty file cannot be mapped
-            mapped = np.memmap(file, self.stored, "r", offset, self.shape, "F")
-            self._mapped = mapped.reshape(self.pages, self.height, self.width, self.channels)
+        if (fortran or not layout.in_order) and values:  # an empty file cannot be mapped
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            self._mapped = np.memmap(file, self.stored, "r", offset, self.shape, order).transpose(layout.order)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         if self._mapped is not None:
-            return np.array(self._mapped[page, start:stop], self.dtype)
+            return _rows_of(self._mapped, page, self.page_shape, start, stop, self.channels).astype(self.dtype)
         top = page * self.height
         rows = self._rows.read(top + start, top + stop).astype(self.dtype, copy=False)
         return rows.reshape(stop - start, self.width, self.channels)
@@ -127,7 +117,8 @@ class NpzReader(ImageReader):
                     "save it as .npy"
                 )
         self.dtype = self.stored.newbyteorder("=")
-        self.pages, self.height, self.width, self.channels = layout(self.shape, path)
+        self._layout = self._name_axes(self.shape)
+        self.pages, self.height, self.width, self.channels = self._layout.sizes
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         if self._array is None:
@@ -135,9 +126,8 @@ class NpzReader(ImageReader):
                 read_header(file, self.path)
                 data = file.read(math.prod(self.shape) * self.stored.itemsize)
             array = np.frombuffer(data, self.stored).reshape(self.shape, order="F" if self._fortran else "C")
-            array = array.reshape(self.pages, self.height, self.width, self.channels)
-            self._array = array.astype(self.dtype, copy=False)
-        return self._array[page, start:stop]
+            self._array = array.transpose(self._layout.order).astype(self.dtype, copy=False)
+        return _rows_of(self._array, page, self.page_shape, start, stop, self.channels)
 
     def close(self) -> None:
         """Free the array."""
@@ -146,29 +136,48 @@ class NpzReader(ImageReader):
 
 
 class ArrayWriter(ImageWriter):
-    """Base class of writers of arrays, in which only the shape says whether there are channels."""
+    """Base class of writers of arrays, whose file does not name the axes."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        if layout(like.shape, like.path) != (like.pages, like.height, like.width, like.channels + like.extra):
-            raise self._refuse(f"an array cannot say that it has {like.channels} channels", "a TIFF file")
+        array = hasattr(like, "stored")
+        if not array and Layout.of(unnamed(like.shape), like.shape) != Layout.of(like.axes, like.shape):
+            raise self._refuse(f"an array cannot say which of its axes are {like.axes}", "a TIFF file")
+
+
+def _stored(like: ImageReader) -> np.dtype[Any]:
+    stored: np.dtype[Any] = getattr(like, "stored", like.dtype)
+    return stored
 
 
 def _write_array(file: IO[bytes], like: ImageReader, strips: Iterator[Array]) -> None:
-    """Write an array as .npy to an open file."""
-    stored: np.dtype[Any] = getattr(like, "stored", like.dtype)
-    head = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": like.shape}
+    """Write an array as .npy to an open file, in the order of its axes."""
+    head = {"descr": np.lib.format.dtype_to_descr(_stored(like)), "fortran_order": False, "shape": like.shape}
     np.lib.format.write_array_header_2_0(file, head)
     for strip in strips:
-        file.write(np.ascontiguousarray(strip, stored).data)
+        file.write(np.ascontiguousarray(strip, _stored(like)).data)
+
+
+def _fill(array: Array, like: ImageReader, strips: Iterator[Array]) -> None:
+    """Write strips to their places in an array whose axes are in any order."""
+    ordered, page, top = array.transpose(Layout.of(like.axes, like.shape).order), 0, 0
+    for strip in strips:
+        _rows_of(ordered, page, like.page_shape, top, top + len(strip), strip.shape[2])[...] = strip
+        page, top = (page, top + len(strip)) if top + len(strip) < like.height else (page + 1, 0)
 
 
 class NpyWriter(ArrayWriter):
     """Writes an .npy file row by row."""
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        with path.open("wb") as file:
-            _write_array(file, self.like, strips)
+        like = self.like
+        if Layout.of(like.axes, like.shape).in_order:
+            with path.open("wb") as file:
+                _write_array(file, like, strips)
+            return
+        array = np.lib.format.open_memmap(path, "w+", _stored(like), like.shape)
+        _fill(array, like, strips)
+        array.flush()
 
 
 class NpzWriter(ArrayWriter):
@@ -182,4 +191,9 @@ class NpzWriter(ArrayWriter):
             zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
             archive.open(name, "w", force_zip64=True) as file,
         ):
-            _write_array(file, self.like, strips)
+            if Layout.of(self.like.axes, self.like.shape).in_order:
+                _write_array(file, self.like, strips)
+                return
+            array = np.empty(self.like.shape, _stored(self.like))
+            _fill(array, self.like, strips)
+            np.lib.format.write_array(file, array)

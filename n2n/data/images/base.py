@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.data.images.axes import Layout, check_axes, unnamed
 from n2n.errors import InputError, reason
 from n2n.system.files import replacing
 
@@ -81,8 +82,12 @@ class ImageReader(ABC):
         channels: C, without opacity and other samples that are no image content.
         extra: samples of a pixel after its channels, which are copied unchanged: 1 for opacity, mostly 0.
         dtype: of the samples, in the machine's byte order.
-        shape: of the array as the file states it; pages×H×W×(C + extra) for files that hold no array.
+        shape: of the array as the file states it; for files that hold no array the axes of the pages, H, W, and C + extra if
+            that is more than 1.
+        axes: a letter for each axis of ``shape``, see :mod:`n2n.data.images.axes`.
+        named: whether the file, or the caller, named the axes.
         metadata: is copied to other formats.
+        remarks: lines for the user on what the file leaves open.
     """
 
     path: Path
@@ -93,17 +98,24 @@ class ImageReader(ABC):
     extra: int = 0
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    axes: str
+    named: bool = False
     metadata: Metadata = Metadata()
+    remarks: Sequence[str] = ()
+    # How many of the pages along an axis S, the last ones, are extra samples.
+    extra_planes: int = 0
     # Rows that are decoded together.
     _block: int = 1
+    # Pages whose last block of rows is kept.
+    _keep: int = 1
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, axes: str | None = None) -> None:
+        """Open a file; ``axes`` replaces the names in it."""
+        self.path, self._given = path, axes
         # What :meth:`close` closes.
         self._files = ExitStack()
-        # The last block that was decoded: its page, first row, and the row after its last.
-        self._kept: tuple[int, int, int] = (-1, 0, 0)
-        self._samples: Array | None = None
+        # The last block that was decoded of some pages: its first row, the row after its last, and its samples.
+        self._kept: dict[int, tuple[int, int, Array]] = {}
         try:
             self._open()
             self._check()
@@ -113,7 +125,32 @@ class ImageReader(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Open the file and set the attributes."""
+        """Open the file and set the attributes; the axes by :meth:`_name_axes`."""
+
+    def _name_axes(self, shape: Sequence[int], axes: str | None = None) -> Layout:
+        """Set shape and axes, given those that the file names; returns the layout.
+
+        Raises:
+            InputError: if there are fewer than two axes, or the axes that the caller gave do not fit.
+        """
+        self.shape, named = tuple(shape), self._given or axes
+        if len(shape) < 2:
+            raise self._error(f"holds an array of {len(shape)} axes: expected H×W, or more")
+        try:
+            self.axes, self.named = check_axes(named or unnamed(shape), shape), named is not None
+        except InputError as error:
+            raise self._error(f"has other axes: {error}") from None
+        return Layout.of(self.axes, shape)
+
+    @property
+    def page_axes(self) -> str:
+        """The letters of the axes that the pages run along, the last one fastest."""
+        return "".join(self.axes[at] for at in Layout.of(self.axes, self.shape).pages)
+
+    @property
+    def page_shape(self) -> tuple[int, ...]:
+        """The sizes of these axes."""
+        return Layout.of(self.axes, self.shape).page_shape
 
     def _check(self) -> None:
         """Refuse images that n2n cannot process."""
@@ -139,25 +176,29 @@ class ImageReader(ABC):
     def samples(self, page: int, start: int, stop: int) -> Array:
         """Read rows with all their samples, (stop - start)×W×(C + extra), in the file's own dtype and values.
 
-        Only the blocks that hold these rows are decoded. The last one is kept for the next call.
+        Only the blocks that hold these rows are decoded. The last one of a page is kept for the next call.
 
         Raises:
             InputError: if the file is damaged there.
         """
         first, last = start - start % self._block, min(self.height, -(-stop // self._block) * self._block)
         parts, decoded = [], first
-        kept_page, kept_start, kept_stop = self._kept
-        if self._samples is not None and page == kept_page and kept_start <= start < kept_stop:
-            parts.append(self._samples[start - kept_start : stop - kept_start])
-            decoded = kept_stop
+        if page in self._kept:
+            kept_start, kept_stop, kept = self._kept[page]
+            if kept_start <= start < kept_stop:
+                parts.append(kept[start - kept_start : stop - kept_start])
+                decoded = kept_stop
         if decoded < stop:
             fresh = self._read(page, decoded, last)
             parts.append(fresh[max(0, start - decoded) : stop - decoded])
             if self._block > 1:
                 keep = last - 1 - (last - 1) % self._block
-                self._kept, self._samples = (page, keep, last), fresh[keep - decoded :]
-                if keep > decoded:
-                    self._samples = self._samples.copy()  # frees the rows before it
+                # A copy frees the rows before it.
+                kept = fresh[keep - decoded :].copy() if keep > decoded else fresh
+                self._kept.pop(page, None)
+                while len(self._kept) >= self._keep:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[page] = keep, last, kept
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _read(self, page: int, start: int, stop: int) -> Array:
@@ -180,7 +221,7 @@ class ImageReader(ABC):
 
     def close(self) -> None:
         """Close the file and free its pixels."""
-        self._samples = None
+        self._kept.clear()
         self._files.close()
 
     def __enter__(self) -> Self:

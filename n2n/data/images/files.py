@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from n2n.data.images.arrays import NpyReader, NpyWriter, NpzReader, NpzWriter
 from n2n.data.images.base import MAX_PIXELS, ImageReader, ImageWriter
 from n2n.data.images.pictures import PictureReader, PictureWriter, exif_block, orientation
+from n2n.data.images.planes import PartingWriter, Together
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.zarr_files import ZarrReader, ZarrWriter, is_zarr
 from n2n.errors import InputError
@@ -26,25 +27,37 @@ SUFFIXES = (*_PICTURES, *_TIFFS, ".npy", ".npz", _ZARR)
 EXPECTED = "PNG, JPEG, TIFF, .npy, .npz or .zarr"
 
 
-def open_image(path: Path) -> ImageReader:
+def open_image(path: Path, axes: str | None = None) -> ImageReader:
     """Open an image in the format of its suffix; a folder is a zarr array.
 
+    The samples of a pixel (axis S) are its channels, also where the file keeps them in planes.
+
+    Args:
+        path: of the image.
+        axes: a letter for each axis of the file's array (see :mod:`n2n.data.images.axes`); by default those that the file
+            names.
+
     Raises:
-        InputError: if it is missing, no image, damaged, larger than n2n takes, or cannot be read.
+        InputError: if it is missing, no image, damaged, larger than n2n takes, or cannot be read; or if the axes do not fit.
     """
+    image = _open(path, axes)
+    return Together(image, "S", image.extra_planes) if "S" in image.page_axes else image
+
+
+def _open(path: Path, axes: str | None) -> ImageReader:
     suffix = path.suffix.lower()
     try:
         if is_zarr(path):
-            return ZarrReader(path)
+            return ZarrReader(path, axes)
         file_size(path)
         if suffix in _TIFFS:
             from n2n.data.images.tiff_reader import TiffReader  # tifffile takes long to import
 
-            return TiffReader(path)
+            return TiffReader(path, axes)
         if suffix in (".npy", ".npz"):
-            return NpyReader(path) if suffix == ".npy" else NpzReader(path)
+            return NpyReader(path, axes) if suffix == ".npy" else NpzReader(path, axes)
         if suffix in _PICTURES:
-            return PictureReader(path)
+            return PictureReader(path, axes)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
     raise InputError(f"{path} is not an image that n2n reads: expected {EXPECTED}")
@@ -62,6 +75,8 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
         InputError: if the format cannot hold such an image.
     """
     suffix = path.suffix.lower()
+    if isinstance(like, Together) and suffix not in _PICTURES:
+        return PartingWriter(create_image(path, like.inner), like)
     if suffix in _TIFFS:
         from n2n.data.images.tiff_writer import TiffWriter
 

@@ -123,7 +123,7 @@ class PictureReader(ImageReader):
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")
         self.dtype = np.dtype(np.uint16 if self._deep else np.uint8)
         samples = self.channels + self.extra
-        self.shape = (self.height, self.width, *((samples,) if samples > 1 else ()))
+        self._name_axes((self.height, self.width, *((samples,) if samples > 1 else ())), "YXS" if samples > 1 else "YX")
         self._block = self.height
         # Text may follow the pixels of a PNG file.
         with describe(png.chunks) if png is not None else nullcontext(image) as described:

@@ -13,6 +13,7 @@ from PIL import Image
 from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, check_piece, refusing_damage
 from n2n.data.images.pictures import exif_block
+from n2n.data.images.tiff_axes import OTHER_FILES, find_axes
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
 from n2n.system.files import file_size
@@ -41,8 +42,7 @@ class TiffReader(ImageReader):
             raise self._error("is empty (0 bytes): expected a TIFF image")
         check_directories(self.path, size)
         with refusing_damage(self.path, "a whole TIFF image", " or not a TIFF image"):
-            # OME metadata may name other files, which would be opened.
-            self.tiff = self._files.enter_context(tifffile.TiffFile(self.path, is_ome=False))
+            self.tiff = self._files.enter_context(tifffile.TiffFile(self.path, **OTHER_FILES))
             self._describe(size)
 
     def _describe(self, size: int) -> None:
@@ -63,7 +63,8 @@ class TiffReader(ImageReader):
         if depth != 1:
             raise self._error("holds volumes in one page, which n2n does not read: save a page for every plane")
         self._stored = first.dtype.newbyteorder(self.tiff.byteorder)
-        self.pages = len(self._pages)
+        # Images in the file; each has one plane, or several.
+        self._images = len(self._pages)
         # Offsets of the pages in the file; None if a page is stored in pieces, which are strips or tiles.
         self._offsets: list[int] | None = None
         if first.is_memmappable and all(_in_one_piece(page) for page in self._pages):
@@ -72,25 +73,71 @@ class TiffReader(ImageReader):
             self._find_pieces(size)
         samples = find_samples(first, self._planes * self._contig, self.path)
         self.channels, self.extra, self.dtype, self._convert = samples
-        # Whether ``rows`` returns other samples than the stored ones, as with palettes.
+        # Whether ``rows`` returns other samples than the stored ones, as with palettes. These need all planes.
         self.converted = self._convert is not None
-        count = self.channels + self.extra
-        lead, last = (self.pages,) if self.pages > 1 else (), (count,) if count > 1 else ()
-        self.shape = (*lead, self.height, self.width, *last)
+        self._describe_axes()
         icc = None if self.converted else first.tags.valueof(_ICC)
         turned = first.tags.valueof(_ORIENTATION)
         exif = exif_block(int(turned)) if isinstance(turned, int) else None
         self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
 
+    def _describe_axes(self) -> None:
+        """Set axes, pages and channels. Planes are pages, unless a pixel is converted from the samples in all of them."""
+        planes = 1 if self.converted else self._planes
+        samples = (self.channels + self.extra) // planes
+        lead = [size for size in (self._images, planes) if size > 1]
+        shape = (*lead, self.height, self.width, *((samples,) if samples > 1 else ()))
+        axes: str | None = None
+        stated = (
+            None if self.converted else find_axes(self.tiff, self._images, (planes, self.height, self.width, samples))
+        )
+        if stated is not None:
+            axes, shape = stated
+        elif planes > 1 or samples > 1:
+            # Samples that are no colours are channels.
+            letter = "S" if planes > 1 or self.channels == 3 else "C"
+            axes = "Q" * (self._images > 1) + (f"{letter}YX" if planes > 1 else f"YX{letter}")
+        elif len(shape) == 2:
+            axes = "YX"
+        else:
+            axes = "Q" * len(lead) + "YX"
+        layout = self._name_axes(shape, axes)
+        self.named = self._given is not None or stated is not None
+        if layout.order != tuple(range(len(shape))) or (samples > 1) != (layout.channels is not None):
+            raise self._error(
+                f"has other axes than {self.axes}: expected {'YXS' if samples > 1 else 'YX'} as the last ones"
+            )
+        self.pages = self._images * planes
+        if planes > 1:
+            if self.axes[len(lead) - 1 if stated is None else -3] == "S":
+                self.extra_planes = self.extra
+            self.channels, self.extra = 1, 0
+            self._say_planes(stated is not None)
+
+    def _say_planes(self, stated: bool) -> None:
+        """Say how planes are read that tifffile may have written for a stack without names."""
+        text = self.first.description
+        if (
+            self._given is None
+            and self.axes == "SYX"
+            and stated
+            and text.startswith('{"shape"')
+            and '"axes"' not in text
+        ):
+            kinds = "red, green and blue" + (" and opacity" if self.extra_planes else "")
+            self.remarks = [
+                f"its {self._planes} planes are read as {kinds}, as it says; if they are slices, say --axes ZYX"
+            ]
+
     def _find_offsets(self, size: int) -> list[int]:
         page_bytes = math.prod(self.first.shaped) * self._stored.itemsize
         offsets = [page.dataoffsets[0] for page in self._pages]
-        if self.pages == 1 and size >= offsets[0] + 2 * page_bytes:
+        if self._images == 1 and size >= offsets[0] + 2 * page_bytes:
             # Programs such as ImageJ write one directory for a stack; its other pages follow the first.
             series = self.tiff.series[0]
             if series.dataoffset == offsets[0]:
-                self.pages = max(1, series.nbytes // page_bytes)
-                offsets = [offsets[0] + i * page_bytes for i in range(self.pages)]
+                self._images = max(1, series.nbytes // page_bytes)
+                offsets = [offsets[0] + i * page_bytes for i in range(self._images)]
         if (need := max(offsets) + page_bytes) > size:
             raise self._error(f"is cut off: its pages need {need:,} bytes, and the file has {size:,}")
         return offsets
@@ -125,43 +172,37 @@ class TiffReader(ImageReader):
         return (x, y) if x > 0 and y > 0 else None
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
-        if self._offsets is not None:
-            samples = self._read_rows(self._offsets[page], start, stop)
-        else:
-            samples = self._read_pieces(page, start, stop)
-        return self._convert(samples) if self._convert is not None else samples
+        if self._convert is None:
+            return self._read_plane(*divmod(page, self._planes), start, stop)
+        planes = [self._read_plane(page, plane, start, stop) for plane in range(self._planes)]
+        return self._convert(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0])
 
-    def _read_rows(self, offset: int, start: int, stop: int) -> Array:
+    def _read_plane(self, image: int, plane: int, start: int, stop: int) -> Array:
+        if self._offsets is None:
+            return self._read_pieces(image, plane, start, stop)
         row = self.width * self._contig
-        size = self.height * row * self._stored.itemsize
-        planes = [
-            RawRows(self.tiff.filehandle, offset + plane * size, self._stored, row).read(start, stop)
-            for plane in range(self._planes)
-        ]
-        shape = (stop - start, self.width, self._contig)
-        whole = np.concatenate([plane.reshape(shape) for plane in planes], axis=2) if self._planes > 1 else planes[0]
-        return whole.reshape(*shape[:2], -1).astype(self._stored.newbyteorder("="), copy=False)
+        offset = self._offsets[image] + plane * self.height * row * self._stored.itemsize
+        rows = RawRows(self.tiff.filehandle, offset, self._stored, row).read(start, stop)
+        return rows.reshape(stop - start, self.width, -1).astype(self._stored.newbyteorder("="), copy=False)
 
-    def _read_pieces(self, page: int, start: int, stop: int) -> Array:
+    def _read_pieces(self, image: int, plane: int, start: int, stop: int) -> Array:
         """Decode the strips or tiles of rows. Row ``start`` is the first row of a strip or tile."""
-        source, first, file = self._pages[page], self.first, self.tiff.filehandle
-        rows = np.empty((stop - start, self.width, self._planes * self._contig), self._stored.newbyteorder("="))
-        for plane in range(self._planes):
-            for down in range(start // self._block, -(-stop // self._block)):
-                for across in range(self._across):
-                    index = (plane * self._down + down) * self._across + across
-                    file.seek(source.dataoffsets[index])
-                    data = file.read(source.databytecounts[index])
-                    options: dict[str, Any] = {}
-                    if first.compression == _JPEG:
-                        self._check_jpeg(data)
-                        options = {"jpegtables": first.jpegtables, "jpegheader": first.jpegheader}
-                    piece, (_, _, top, left, _), _ = first.decode(data, index, **options)
-                    if piece is None:
-                        raise ValueError(f"piece {index} is empty")
-                    piece = piece[0, : stop - top, : self.width - left]
-                    target = rows[top - start : top - start + piece.shape[0], left : left + piece.shape[1]]
-                    target[..., plane * self._contig : (plane + 1) * self._contig] = piece
+        source, first, file = self._pages[image], self.first, self.tiff.filehandle
+        rows = np.empty((stop - start, self.width, self._contig), self._stored.newbyteorder("="))
+        for down in range(start // self._block, -(-stop // self._block)):
+            for across in range(self._across):
+                index = (plane * self._down + down) * self._across + across
+                file.seek(source.dataoffsets[index])
+                data = file.read(source.databytecounts[index])
+                options: dict[str, Any] = {}
+                if first.compression == _JPEG:
+                    self._check_jpeg(data)
+                    options = {"jpegtables": first.jpegtables, "jpegheader": first.jpegheader}
+                piece, (_, _, top, left, _), _ = first.decode(data, index, **options)
+                if piece is None:
+                    raise ValueError(f"piece {index} is empty")
+                piece = piece[0, : stop - top, : self.width - left]
+                rows[top - start : top - start + piece.shape[0], left : left + piece.shape[1]] = piece
         return rows
 
     def _check_jpeg(self, data: bytes) -> None:
@@ -174,15 +215,20 @@ class TiffReader(ImageReader):
             raise ValueError(f"a piece of {most[0]}×{most[1]} px says that it has {width}×{height}")
 
     @property
-    def is_plain(self) -> bool:
-        """Whether every page has a directory of its own, and its samples side by side."""
-        return self.pages == len(self._pages) and self._planes == 1 and not self.converted
+    def planes(self) -> int:
+        """Number of pages in a directory: more than 1 if the samples of a pixel, or slices, lie in planes."""
+        return self.pages // self._images
 
-    def page_tags(self, page: int) -> tifffile.TiffTags | None:
-        """Return the tags of a page; None for pages after the first that have no directory of their own."""
-        if page >= len(self._pages):
+    @property
+    def is_plain(self) -> bool:
+        """Whether every image has a directory of its own, and its samples are as stored."""
+        return self._images == len(self._pages) and not self.converted
+
+    def image_tags(self, image: int) -> tifffile.TiffTags | None:
+        """Return the tags of an image; None for those after the first that have no directory of their own."""
+        if image >= len(self._pages):
             return None
-        source = self._pages[page]
+        source = self._pages[image]
         return source.tags if isinstance(source, tifffile.TiffPage) else source.aspage().tags
 
 

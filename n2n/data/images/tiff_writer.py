@@ -39,31 +39,35 @@ class TiffWriter(ImageWriter):
     """Writes TIFF, or BigTIFF if the source file is BigTIFF or the image is too large for TIFF.
 
     From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
-    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie side by side, never in planes.
+    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side.
     """
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
         source = like if isinstance(like, TiffReader) else None
-        samples = like.channels + like.extra
+        samples, planes = like.channels + like.extra, 1 if source is None else source.planes
         size = like.pages * like.height * like.width * samples * like.dtype.itemsize
         big = size > _CLASSIC or (source is not None and source.tiff.is_bigtiff)
         options, encode, heights, tile = self._storage(source, samples)
-        if samples > 1:
-            options["planarconfig"] = "contig"
-        colour = like.channels == 3 and not (source is not None and int(source.first.photometric) <= 1)
+        if samples > 1 or planes > 1:
+            options["planarconfig"] = "contig" if samples > 1 else "separate"
+        colour = max(like.channels, min(planes, 3)) == 3 and not (
+            source is not None and int(source.first.photometric) <= 1
+        )
         options["photometric"] = ("ycbcr" if "subsampling" in options else "rgb") if colour else "minisblack"
         if source is not None and int(source.first.photometric) == 0 and not source.converted:
             options["photometric"] = "miniswhite"
-        extra = like.extra + (0 if colour else like.channels - 1)
+        extra = max(planes, samples) - (3 if colour else 1)
         options["extrasamples"] = [self._extra_kind(source, i - extra) for i in range(extra)] or None
-        shape = (like.height, like.width, *((samples,) if samples > 1 else ()))
+        shape: tuple[int, ...] = (like.height, like.width, *((samples,) if samples > 1 else ()))
+        if planes > 1:
+            shape = (planes, *shape)
         with tifffile.TiffWriter(path, bigtiff=big, byteorder="<", ome=False, shaped=False) as tiff:
-            for page in range(like.pages):
-                pieces = self._pieces(regroup(strips, heights), encode, tile)
+            for image in range(like.pages // planes):
+                pieces = self._pieces(regroup(strips, heights * planes), encode, tile)
                 tiff.write(
                     pieces, shape=shape, dtype=like.dtype, metadata=None, contiguous=False, software=False, maxworkers=1,
-                    **options, **self._tags(source, page),
+                    **options, **self._tags(source, image),
                 )  # fmt: skip
 
     def _storage(
@@ -130,8 +134,8 @@ class TiffWriter(ImageWriter):
             return kinds[index] if len(kinds) >= -index else 0
         return 2 if self.like.extra else 0
 
-    def _tags(self, source: TiffReader | None, page: int) -> dict[str, Any]:
-        """Return description, resolution, colour profile and other tags of one page."""
+    def _tags(self, source: TiffReader | None, image: int) -> dict[str, Any]:
+        """Return description, resolution, colour profile and other tags of one image."""
         like = self.like
         if source is None:
             dpi = like.metadata.dpi
@@ -140,7 +144,7 @@ class TiffWriter(ImageWriter):
                 tags["extratags"] = [(_KEPT_TAGS[0], "H", 1, turned, False)]
             return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
         # A stack with one directory has one description, that of its first page.
-        own = source.page_tags(page)
+        own = source.image_tags(image)
         if own is None:
             return {}
         description = own.valueof(270)

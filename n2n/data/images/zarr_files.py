@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from n2n.data.images.arrays import ArrayWriter, has_channel_axis, layout
+from n2n.data.images.arrays import ArrayWriter
+from n2n.data.images.axes import Layout
 from n2n.data.images.base import Array, ImageReader, check_piece, regroup
 from n2n.errors import InputError, reason
 
@@ -78,10 +79,10 @@ class ZarrReader(ImageReader):
         self.array = node
         self.shape = tuple(node.shape)
         self.dtype = np.dtype(node.dtype).newbyteorder("=")
-        self.pages, self.height, self.width, self.channels = layout(self.shape, path)
-        self._rows_axis = len(self.shape) - (3 if has_channel_axis(self.shape) else 2)
+        self._layout = self._name_axes(self.shape)
+        self.pages, self.height, self.width, self.channels = self._layout.sizes
         stored = node.shards or node.chunks
-        self._block = min(self.height, stored[self._rows_axis])
+        self._block = min(self.height, stored[self._layout.rows])
         claimed = math.prod(self.shape) * self.dtype.itemsize
         if claimed > max(_ALWAYS_ALLOWED, _ALLOWED_PER_BYTE * held):
             raise InputError(
@@ -90,9 +91,19 @@ class ZarrReader(ImageReader):
         check_piece(path, math.prod(stored) * self.dtype.itemsize)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
-        leading = np.unravel_index(page, self.shape[: self._rows_axis]) if self._rows_axis else ()
-        rows = np.asarray(self.array[(*(int(i) for i in leading), slice(start, stop))])
-        return rows.reshape(stop - start, self.width, self.channels).astype(self.dtype, copy=False)
+        rows = self.array[place(self._layout, page, start, stop)]
+        rows = rows if self._layout.rows < self._layout.columns else np.moveaxis(rows, 0, 1)
+        return np.asarray(rows).reshape(stop - start, self.width, self.channels).astype(self.dtype, copy=False)
+
+
+def place(layout: Layout, page: int, start: int, stop: int) -> tuple[int | slice, ...]:
+    """Return the index of rows of a page in an array: rows and columns remain, in their order in the array."""
+    index: list[int | slice] = [slice(None)] * len(layout.shape)
+    if layout.pages:
+        for axis, at in zip(layout.pages, np.unravel_index(page, layout.page_shape), strict=True):
+            index[axis] = int(at)
+    index[layout.rows] = slice(start, stop)
+    return tuple(index)
 
 
 class ZarrWriter(ArrayWriter):
@@ -104,11 +115,12 @@ class ZarrWriter(ArrayWriter):
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, shape = self.like, self.like.shape
-        has_channels = has_channel_axis(shape)
-        lead = len(shape) - (3 if has_channels else 2)
-        options: dict[str, Any] = {
-            "chunks": (*(1,) * lead, min(_CHUNK, like.height), min(_CHUNK, like.width), *shape[lead + 2 :])
-        }
+        layout = Layout.of(like.axes, shape)
+        chunks = [1] * len(shape)
+        chunks[layout.rows], chunks[layout.columns] = min(_CHUNK, like.height), min(_CHUNK, like.width)
+        if layout.channels is not None:
+            chunks[layout.channels] = shape[layout.channels]
+        options: dict[str, Any] = {"chunks": tuple(chunks)}
         if isinstance(like, ZarrReader):
             source = like.array
             options = {"chunks": source.chunks, "shards": source.shards, "compressors": source.compressors,
@@ -117,10 +129,11 @@ class ZarrWriter(ArrayWriter):
             if source.metadata.zarr_format == 3:
                 options["dimension_names"] = source.metadata.dimension_names
         array = self._zarr.create_array(path, shape=shape, dtype=like.dtype, **options)
-        block = min(like.height, (array.shards or array.chunks)[lead])
+        block = min(like.height, (array.shards or array.chunks)[layout.rows])
         tops = range(0, like.height, block)
         for page in range(like.pages):
-            leading = tuple(int(i) for i in np.unravel_index(page, shape[:lead])) if lead else ()
             strip_heights = (min(block, like.height - top) for top in tops)
             for top, strip in zip(tops, regroup(strips, strip_heights), strict=True):
-                array[(*leading, slice(top, top + len(strip)))] = strip if has_channels else strip[..., 0]
+                rows = strip if layout.channels is not None else strip[..., 0]
+                rows = rows if layout.rows < layout.columns else np.moveaxis(rows, 0, 1)
+                array[place(layout, page, top, top + len(strip))] = rows
