@@ -61,7 +61,7 @@ def scan_jpeg(path: Path) -> Jpeg | None:
             at += 2 + max(2, length)
         end = data.find(_END, at)
         rest = len(data) - end - 2 if end >= 0 else 0
-    return Jpeg(segments, rest if rest > _PADDING else 0)
+    return Jpeg(list(dict.fromkeys(segments)), rest if rest > _PADDING else 0)
 
 
 def _is_kept(part: Segment) -> bool:
@@ -83,17 +83,23 @@ def without_profile(segments: list[Segment]) -> list[Segment]:
     return [part for part in segments if part.marker != _APP2]
 
 
-def splice(encoded: bytes, segments: list[Segment]) -> bytes:
-    """Put segments into an encoded file, which starts with a segment of its density, as Pillow writes it."""
-    density = encoded[2:20]
+def splice(encoded: bytes, segments: list[Segment], density: bool) -> bytes:
+    """Put segments into an encoded file, which starts with a segment of its density, as Pillow writes it.
+
+    Args:
+        encoded: the file.
+        segments: to put in. A segment of the density replaces that of the file.
+        density: whether the file's own is kept otherwise.
+    """
+    first = encoded[2:20] if density else b""
     others = []
     for part in segments:
         if part.marker == _APP0:
             # Without its thumbnail.
-            density = _packed(Segment(_APP0, part.data[:12] + b"\0\0"))
+            first = _packed(Segment(_APP0, part.data[:12] + b"\0\0"))
         else:
             others.append(_packed(part))
-    return b"".join([_START, density, *others, encoded[20:]])
+    return b"".join([_START, first, *others, encoded[20:]])
 
 
 def _packed(part: Segment) -> bytes:

@@ -32,6 +32,8 @@ _ORIENTATION = 0x0112
 _COLOUR_TYPES = {(1, 0): 0, (3, 0): 2, (1, 1): 4, (3, 1): 6}
 # Bytes of an EXIF or XMP block in a JPEG file, without their names.
 _MOST_BLOCK = MOST_OF_SEGMENT - 64
+
+
 def orientation(exif: bytes | None) -> int:
     """Return the orientation in an EXIF block, 1 to 8 as in EXIF and TIFF; 1 (upright) if it has none."""
     block = Image.Exif()
@@ -66,8 +68,10 @@ def picture_metadata(image: Image.Image, photoshop: bytes | None = None) -> Meta
     try:
         if exif is None and (text := info.get("Raw profile type exif")):
             exif = bytes.fromhex("".join(text.split("\n")[3:]))
+        Image.Exif().load(exif or b"")
         turned = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # as of damaged blocks
+    except Exception:  # damaged blocks fail in many ways
+        exif = pack_block(read_block(exif))
         turned = orientation(exif)
     if isinstance(turned, int) and 2 <= turned <= 8 and orientation(exif) != turned:
         others = [tag for tag in read_block(exif) if tag.code != _ORIENTATION]
@@ -242,4 +246,4 @@ class PictureWriter(ImageWriter):
             named = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi, "xmp": metadata.xmp}
             given = {key: value for key, value in named.items() if value}
             Image.fromarray(samples).save(encoded, "JPEG", **JPEG_OPTIONS, **given)
-        return splice_jpeg(encoded.getvalue(), segments)
+        return splice_jpeg(encoded.getvalue(), segments, density=getattr(like, "jpeg", None) is None)

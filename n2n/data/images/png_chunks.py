@@ -20,7 +20,21 @@ _HEADER = struct.Struct(">IIBBBBB")
 _START, _END = 8 + 12 + 13, 12
 # A fourth letter in lower case means that programs may copy a chunk though they change the pixels. These are copied too: they
 # say how values are shown, or when the picture was made.
-_COPIED = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi", b"sBIT", b"bKGD", b"pCAL", b"tIME")
+_COPIED = (
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+    b"cICP",
+    b"mDCV",
+    b"mDCv",
+    b"cLLI",
+    b"cLLi",
+    b"sBIT",
+    b"bKGD",
+    b"pCAL",
+    b"tIME",
+)
 # These count in the samples that the file stores, and fit only if those stay as they are.
 _OF_SAMPLES = {
     b"sBIT": {0: 1, 2: 3, 4: 2, 6: 4},

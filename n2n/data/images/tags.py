@@ -17,6 +17,8 @@ EXIF, GPS = 34665, 34853
 # Tags that hold the offset of another directory of tags, which says how and where the picture was taken.
 _DIRECTORIES = (EXIF, GPS, 40965)
 _OFFSETS = (4, 13, 16, 18)
+# Tags that hold the offset of a block, and bytes of it: the header of TVIPS.
+_BLOCKS = {37706: 8192}
 _MOST_TAGS = 4096
 _BLOCK = b"Exif\0\0"
 
@@ -27,12 +29,21 @@ class _File(Protocol):
 
 
 class Tag(NamedTuple):
-    """A tag: its type as in TIFF, its items as little-endian bytes, or the tags of the directory that it points to."""
+    """A tag.
+
+    Attributes:
+        code: its number.
+        kind: its type as in TIFF.
+        data: its items as little-endian bytes; of a pointer, the block that it points to.
+        inner: the tags of the directory that it points to.
+        points: whether it is a pointer.
+    """
 
     code: int
     kind: int
     data: bytes
     inner: Sequence[Tag] = ()
+    points: bool = False
 
     @property
     def count(self) -> int:
@@ -42,7 +53,9 @@ class Tag(NamedTuple):
     @property
     def numbers(self) -> tuple[int | float, ...]:
         """Its numbers; two for each item of a rational tag."""
-        letter = {3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}.get(self.kind, "B")
+        letter = {3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}.get(
+            self.kind, "B"
+        )
         return struct.unpack(f"<{len(self.data) // _NUMBER[self.kind]}{letter}", self.data)
 
 
@@ -81,7 +94,11 @@ def read_tags(
             if depth < 2 and kind in _OFFSETS and items == 1:
                 inner = read_tags(file, offset, order, big, wanted, most, depth + 1)
                 most -= sum(len(tag.data) for tag in inner)
-                tags += [Tag(code, 4, b"", inner)] if inner else []
+                tags += [Tag(code, 4, b"", inner, points=True)] if inner else []
+            continue
+        if code in _BLOCKS and kind == 4 and items == 1:
+            file.seek(offset)
+            tags.append(Tag(code, 4, file.read(_BLOCKS[code]), points=True))
             continue
         length = items * _ITEM.get(kind, 0)
         if not 0 < length <= most:
@@ -106,14 +123,14 @@ def pack_tags(tags: Sequence[Tag], at: int, big: bool = False) -> bytes:
         values += bytes(len(values) % 2)
         after = start + len(values)
         field = pointer.pack(after)
-        if tag.inner:
-            values += pack_tags(tag.inner, after, big)
+        if tag.points:
+            values += pack_tags(tag.inner, after, big) if tag.inner else tag.data
         elif len(tag.data) <= pointer.size:
             field = tag.data.ljust(pointer.size, b"\0")
         else:
             values += tag.data
-        kind = (16 if big else 4) if tag.inner else tag.kind
-        entries += entry.pack(tag.code, kind, 1 if tag.inner else tag.count, field)
+        kind = (16 if big else 4) if tag.points else tag.kind
+        entries += entry.pack(tag.code, kind, 1 if tag.points else tag.count, field)
     return entries + pointer.pack(0) + values
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tifffile
 
@@ -23,7 +23,7 @@ _IMAGEJ = (50838, 50839)
 # inks, offsets of other images, layouts of JPEG, YCbCr, and blocks of pixels in obsolete forms.
 _STRUCTURE = {
     *range(254, 260), 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 292, 293, 317, _COLORMAP,
-    *range(322, 328), 330, 332, 338, 339, 346, 347, 351, 400, 401, 403, 433, 434, 435, *range(512, 522), 529, 530, 531, 532, 559,
+    *range(322, 328), 330, 332, 338, 339, 346, 347, 351, 400, 401, 403, 433, 434, 435, *range(512, 522), *range(529, 533), 559,
     *range(32994, 32999), 34908, 50674,
 }  # fmt: skip
 # Curves by sample value, and inks; these fit only samples that stay as they are.
@@ -33,8 +33,6 @@ _UNMOVABLE = {
     33628: "MetaMorph", 33629: "MetaMorph", 33630: "MetaMorph", 33631: "MetaMorph", 33560: "Olympus", 34412: "Zeiss LSM",
     37724: "Photoshop layer", 50740: "raw converter's",
 }  # fmt: skip
-# Written by tifffile, which knows what they hold.
-_APART = {*_IMAGEJ, *RESOLUTION, ICC}
 # Tags of TIFF that EXIF has too: description, maker, model, orientation, software, date, artist, copyright.
 _EXIF_TAGS = (_DESCRIPTION, 271, 272, _ORIENTATION, 305, 306, 315, 33432, EXIF, GPS)
 # Bytes of a description that is meant for people.
@@ -43,25 +41,31 @@ _CAPTION = 2048
 ALWAYS, PER_BYTE = 2**26, 4
 
 
-def copied_tags(source: TiffReader, page: int, most: int) -> list[Tag] | None:
-    """Return the tags of a page that are copied; None for pages without a directory of their own.
+def copied_tags(source: TiffReader, image: int, most: int) -> list[Tag] | None:
+    """Return the tags of an image that are copied, its resolution too; None for images without a directory of their own.
 
     Args:
         source: the open file.
-        page: its number.
+        image: its number.
         most: bytes to copy at most.
     """
-    if source.directory(page) is None:
+    if (at := source.directory(image)) is None:
         return None
-    left_out = _STRUCTURE | _APART | _UNMOVABLE.keys() | (_OF_SAMPLES if source.converted else set())
-    tags = _read(source, page, lambda code: code not in left_out, most)
-    kept = [moved for tag in tags if (moved := _described(tag, source)) is not None]
-    return kept
+    left_out = _STRUCTURE | _UNMOVABLE.keys() | {ICC} | (_OF_SAMPLES if source.converted else set())
+    big_endian = source.tiff.byteorder == ">"
+    tags = _read(source, at, lambda code: code not in left_out and not (big_endian and code in _IMAGEJ), most)
+    return [moved for tag in tags if (moved := _described(tag, source)) is not None]
 
 
-def _read(source: TiffReader, page: int, wanted: object, most: int) -> list[Tag]:
+def imagej_tags(source: TiffReader) -> list[Any]:
+    """Return ImageJ's own block, as tifffile's writer takes it, if it must be put into another byte order."""
+    labels = source.first.tags.valueof(_IMAGEJ[1]) if source.tiff.byteorder == ">" else None
+    return list(tifffile.imagej_metadata_tag(labels, "<")) if isinstance(labels, dict) else []
+
+
+def _read(source: TiffReader, at: int, wanted: Callable[[int], bool], most: int) -> list[Tag]:
     tiff = source.tiff
-    return read_tags(tiff.filehandle, source.directory(page), tiff.byteorder, tiff.is_bigtiff, wanted, most)
+    return read_tags(tiff.filehandle, at, tiff.byteorder, tiff.is_bigtiff, wanted, most)
 
 
 def _described(tag: Tag, source: TiffReader) -> Tag | None:
@@ -84,28 +88,32 @@ def unmovable(source: TiffReader) -> list[str]:
     ]
 
 
-def resolution(tags: tifffile.TiffTags) -> tuple[tuple[tuple[int, int], tuple[int, int]], int] | None:
-    """Return the pixels per unit, horizontal and vertical, as fractions, and the unit; None if they are not said."""
-    x, y, unit = (tags.valueof(code) for code in RESOLUTION)
-    found = [_fraction(value) for value in (x, y)]
-    unit = 2 if unit is None else unit
-    return None if None in found or unit not in (1, 2, 3) else ((found[0], found[1]), int(unit))
+def resolution(tags: Sequence[Tag]) -> dict[str, Any]:
+    """Return the pixels per unit, horizontal and vertical, and the unit, as tifffile's writer takes them, if they are known."""
+    x, y, unit = ([tag.numbers for tag in tags if tag.code == code][:1] for code in RESOLUTION)
+    found = [_fraction(values[0]) for values in (x, y) if values]
+    named = int(unit[0][0]) if unit else 2
+    if len(found) < 2 or None in found or named not in (1, 2, 3):
+        return {}
+    return {"resolution": tuple(found), "resolutionunit": named}
 
 
-def _fraction(value: object) -> tuple[int, int] | None:
+def _fraction(numbers: Sequence[int | float]) -> tuple[int, int] | None:
     try:
-        if isinstance(value, tuple):
-            top, bottom = value
-            return (int(top), int(bottom)) if bottom > 0 and top >= 0 else None
-        found = Fraction(float(value)).limit_denominator(2**20)  # type: ignore[arg-type]  # some programs write floats
-    except (TypeError, ValueError, OverflowError):
+        found = Fraction(*(Fraction(number) for number in numbers[:2]))  # some programs write floats
+    except (ValueError, OverflowError, ZeroDivisionError):
         return None
-    return (found.numerator, found.denominator) if 0 < found.numerator < 2**32 else None
+    if not 0 < found < 2**32:
+        return None
+    if len(numbers) == 2 and min(numbers) > 0:
+        return int(numbers[0]), int(numbers[1])
+    return found.limit_denominator(2**20).as_integer_ratio()
 
 
 def file_metadata(source: TiffReader, icc: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
-    """Return what other formats can hold of the tags of the first page."""
-    tags = {tag.code: tag for tag in _read(source, 0, (*_EXIF_TAGS, _XMP, _IPTC, _PHOTOSHOP).__contains__, ALWAYS)}
+    """Return what other formats can hold of the tags of the first image."""
+    wanted = (*_EXIF_TAGS, _XMP, _IPTC, _PHOTOSHOP)
+    tags = {tag.code: tag for tag in _read(source, source.first.offset, wanted.__contains__, ALWAYS)}
     exif = [tag for code, tag in tags.items() if code in _EXIF_TAGS]
     exif = [tag for tag in exif if tag.code != _DESCRIPTION or len(tag.data) <= _CAPTION]
     xmp, iptc, photoshop = (tags[code].data if code in tags else None for code in (_XMP, _IPTC, _PHOTOSHOP))
@@ -116,7 +124,7 @@ def file_metadata(source: TiffReader, icc: bytes | None, dpi: tuple[float, float
 
 def tags_of(metadata: Metadata) -> list[Tag]:
     """Return tags that say what another file's metadata say; not its colour profile and resolution."""
-    left_out = _STRUCTURE | _APART | _OF_SAMPLES | {_XMP, _IPTC, _PHOTOSHOP}
+    left_out = _STRUCTURE | _OF_SAMPLES | {*RESOLUTION, ICC, _XMP, _IPTC, _PHOTOSHOP}
     tags = [tag for tag in read_block(metadata.exif) if tag.code not in left_out]
     tags += [Tag(_XMP, 1, metadata.xmp)] if metadata.xmp else []
     return tags + ([Tag(_PHOTOSHOP, 7, metadata.photoshop)] if metadata.photoshop else [])
