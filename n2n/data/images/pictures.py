@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, refusing_damage
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
 from n2n.data.images.jpeg_segments import MOST as MOST_OF_SEGMENT
 from n2n.data.images.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
 from n2n.data.images.jpeg_segments import splice as splice_jpeg
 from n2n.data.images.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
 from n2n.data.images.png_chunks import splice as splice_png
 from n2n.data.images.tags import Tag, pack_block, read_block
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
@@ -57,7 +58,7 @@ def exif_block(turned: int) -> bytes | None:
 def picture_metadata(image: Image.Image, photoshop: bytes | None = None) -> Metadata:
     """Return the metadata of a file that Pillow has opened.
 
-    The EXIF block has the orientation by which Pillow turns the image, though the file may say it elsewhere: in XMP, or in text.
+    The EXIF block has the orientation by which Pillow turns the image, though the file may say it in XMP or in text.
 
     Args:
         image: that Pillow has opened.

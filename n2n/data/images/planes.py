@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.writer import ImageWriter, regroup
 
 # Bytes of an image that is kept in memory while its channels are parted; a larger one goes to a temporary file.
 _IN_MEMORY = 2**28
@@ -103,7 +104,7 @@ class PartingWriter(ImageWriter):
 
     def __init__(self, inner: ImageWriter, like: Together) -> None:
         super().__init__(inner.path, like)
-        self._inner, self._together = inner, like
+        self._inner, self._together, self.remarks = inner, like, inner.remarks
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self._together

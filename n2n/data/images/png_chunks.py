@@ -96,7 +96,8 @@ def scan_png(path: Path, size: int) -> Png | None:
             file.seek(begins + length + 4)  # and its checksum
     if start[12:16] != b"IHDR" or len(start) < 16 + _HEADER.size:
         return None
-    return Png(*_HEADER.unpack_from(start, 16)[:4], chunks)
+    width, height, depth, colour = _HEADER.unpack_from(start, 16)[:4]
+    return Png(width, height, depth, colour, chunks)
 
 
 def _is_kept(name: bytes) -> bool:

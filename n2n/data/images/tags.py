@@ -46,7 +46,7 @@ class Tag(NamedTuple):
     points: bool = False
 
     @property
-    def count(self) -> int:
+    def items(self) -> int:
         """Number of items."""
         return len(self.data) // _ITEM[self.kind]
 
@@ -130,7 +130,7 @@ def pack_tags(tags: Sequence[Tag], at: int, big: bool = False) -> bytes:
         else:
             values += tag.data
         kind = (16 if big else 4) if tag.points else tag.kind
-        entries += entry.pack(tag.code, kind, 1 if tag.points else tag.count, field)
+        entries += entry.pack(tag.code, kind, 1 if tag.points else tag.items, field)
     return entries + pointer.pack(0) + values
 
 
@@ -152,4 +152,4 @@ def pack_block(tags: Sequence[Tag]) -> bytes | None:
 def extratag(tag: Tag) -> tuple[int, int, int, bytes | tuple[int | float, ...], bool]:
     """Return a tag as tifffile's writer takes it; of rationals it takes numbers alone."""
     rational = tag.kind in _RATIONAL
-    return tag.code, tag.kind, tag.count, tag.numbers if rational else tag.data, False
+    return tag.code, tag.kind, tag.items, tag.numbers if rational else tag.data, False

@@ -79,7 +79,7 @@ class TiffReader(ImageReader):
         self._describe_axes()
         # The colour profile of inks does not fit the RGB that they become.
         icc = None if int(first.photometric) == _INKS else first.tags.valueof(_ICC)
-        self.metadata = file_metadata(self, icc if isinstance(icc, bytes) else None, self._dpi())
+        self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi())
 
     def _describe_axes(self) -> None:
         """Set axes, pages and channels. Planes are pages, unless a pixel is converted from the samples in all of them."""
@@ -102,7 +102,6 @@ class TiffReader(ImageReader):
         else:
             axes = "Q" * len(lead) + "YX"
         layout = self._name_axes(shape, axes)
-        self.named = self._given is not None or stated is not None
         if layout.order != tuple(range(len(shape))) or (samples > 1) != (layout.channels is not None):
             raise self._error(
                 f"has other axes than {self.axes}: expected {'YXS' if samples > 1 else 'YX'} as the last ones"

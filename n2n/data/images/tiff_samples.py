@@ -61,10 +61,10 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
 
 
 def is_lookup_table(page: tifffile.TiffPage) -> bool:
-    """Whether a palette shows intensities in false colours, as microscopes and ImageJ write them, so that the indices are values.
+    """Whether a palette shows intensities in false colours, as microscopes and ImageJ write them: the indices are the values.
 
-    The colours of a lookup table change smoothly, so that every eighth of 256 entries tells nearly all. The colours of a picture
-    that was reduced to a palette go to and fro.
+    The colours of a lookup table change smoothly, so that every eighth of 256 entries tells nearly all. The colours of a
+    picture that was reduced to a palette go to and fro.
     """
     if int(page.photometric) != _PALETTE or page.colormap is None or page.bitspersample not in (8, 16):
         return False

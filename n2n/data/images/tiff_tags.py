@@ -6,15 +6,12 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tifffile
 
 from n2n.data.images.base import Metadata
 from n2n.data.images.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
-
-if TYPE_CHECKING:
-    from n2n.data.images.tiff_reader import TiffReader
 
 _DESCRIPTION, _ORIENTATION, _COLORMAP, _XMP, _IPTC, _PHOTOSHOP, ICC = 270, 274, 320, 700, 33723, 34377, 34675
 RESOLUTION = (282, 283, 296)
@@ -41,47 +38,47 @@ _CAPTION = 2048
 ALWAYS, PER_BYTE = 2**26, 4
 
 
-def copied_tags(source: TiffReader, image: int, most: int) -> list[Tag] | None:
-    """Return the tags of an image that are copied, its resolution too; None for images without a directory of their own.
+def copied_tags(tiff: tifffile.TiffFile, at: int, most: int, plain: bool, converted: bool) -> list[Tag]:
+    """Return the tags of an image that are copied, its resolution too.
 
     Args:
-        source: the open file.
-        image: its number.
+        tiff: the open file.
+        at: offset of the image's directory.
         most: bytes to copy at most.
+        plain: whether the new file has the same layout of images and samples.
+        converted: whether its samples differ from the stored ones, as those of palettes do.
     """
-    if (at := source.directory(image)) is None:
-        return None
-    left_out = _STRUCTURE | _UNMOVABLE.keys() | {ICC} | (_OF_SAMPLES if source.converted else set())
-    big_endian = source.tiff.byteorder == ">"
-    tags = _read(source, at, lambda code: code not in left_out and not (big_endian and code in _IMAGEJ), most)
-    return [moved for tag in tags if (moved := _described(tag, source)) is not None]
+    left_out = _STRUCTURE | _UNMOVABLE.keys() | {ICC} | (_OF_SAMPLES if converted else set())
+    if tiff.byteorder == ">":
+        left_out |= {*_IMAGEJ}
+    tags = _read(tiff, at, lambda code: code not in left_out, most)
+    return [moved for tag in tags if (moved := _described(tag, plain)) is not None]
 
 
-def imagej_tags(source: TiffReader) -> list[Any]:
+def imagej_tags(tiff: tifffile.TiffFile) -> list[Any]:
     """Return ImageJ's own block, as tifffile's writer takes it, if it must be put into another byte order."""
-    labels = source.first.tags.valueof(_IMAGEJ[1]) if source.tiff.byteorder == ">" else None
+    labels = tiff.pages.first.tags.valueof(_IMAGEJ[1]) if tiff.byteorder == ">" else None
     return list(tifffile.imagej_metadata_tag(labels, "<")) if isinstance(labels, dict) else []
 
 
-def _read(source: TiffReader, at: int, wanted: Callable[[int], bool], most: int) -> list[Tag]:
-    tiff = source.tiff
+def _read(tiff: tifffile.TiffFile, at: int, wanted: Callable[[int], bool], most: int) -> list[Tag]:
     return read_tags(tiff.filehandle, at, tiff.byteorder, tiff.is_bigtiff, wanted, most)
 
 
-def _described(tag: Tag, source: TiffReader) -> Tag | None:
+def _described(tag: Tag, plain: bool) -> Tag | None:
     """Return a tag, without what a description says of its own file; None if nothing is left."""
     if tag.code != _DESCRIPTION or tag.kind != 2:
         return tag
     text = tag.data.rstrip(b"\0")
-    if text.startswith(b'{"shape"') and not source.is_plain:
+    if text.startswith(b'{"shape"') and not plain:
         return None  # written by tifffile about a layout that the new file does not have
     # Without the UUID and file name of the source, so that OME readers use the file that they open.
     return tag._replace(data=re.sub(rb"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", b"", text) + b"\0")
 
 
-def unmovable(source: TiffReader) -> list[str]:
+def unmovable(tiff: tifffile.TiffFile) -> list[str]:
     """Return a remark on the tags of the first page that are not copied, or none."""
-    names = {name: code for code, name in _UNMOVABLE.items() if code in source.first.tags}
+    names = {name: code for code, name in _UNMOVABLE.items() if code in tiff.pages.first.tags}
     return [
         f"its {name} block (tag {code}) holds {'pixels' if code == 37724 else 'offsets'} of its own file and is not written"
         for name, code in names.items()
@@ -110,10 +107,10 @@ def _fraction(numbers: Sequence[int | float]) -> tuple[int, int] | None:
     return found.limit_denominator(2**20).as_integer_ratio()
 
 
-def file_metadata(source: TiffReader, icc: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
+def file_metadata(tiff: tifffile.TiffFile, icc: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
     """Return what other formats can hold of the tags of the first image."""
     wanted = (*_EXIF_TAGS, _XMP, _IPTC, _PHOTOSHOP)
-    tags = {tag.code: tag for tag in _read(source, source.first.offset, wanted.__contains__, ALWAYS)}
+    tags = {tag.code: tag for tag in _read(tiff, tiff.pages.first.offset, wanted.__contains__, ALWAYS)}
     exif = [tag for code, tag in tags.items() if code in _EXIF_TAGS]
     exif = [tag for tag in exif if tag.code != _DESCRIPTION or len(tag.data) <= _CAPTION]
     xmp, iptc, photoshop = (tags[code].data if code in tags else None for code in (_XMP, _IPTC, _PHOTOSHOP))

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader
 from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
 from n2n.data.images.png_chunks import lost
 from n2n.data.images.tags import EXIF, GPS, Tag, extratag, pack_tags
@@ -27,6 +27,7 @@ from n2n.data.images.tiff_tags import (
     tags_of,
     unmovable,
 )
+from n2n.data.images.writer import ImageWriter, regroup
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
 _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
@@ -56,7 +57,7 @@ class TiffWriter(ImageWriter):
         # Bytes of tags that may still be written.
         self._left = max(ALWAYS, PER_BYTE * like.path.stat().st_size)
         if isinstance(like, TiffReader):
-            self.remarks += unmovable(like)
+            self.remarks += unmovable(like.tiff)
         elif isinstance(like, PictureReader) and like.png is not None and (names := lost(like.png.chunks)):
             self.remarks.append(lost_remark(names, "TIFF"))
 
@@ -158,14 +159,16 @@ class TiffWriter(ImageWriter):
         """Return resolution, colour profile and other tags of one image. Directories that they point to are written first."""
         metadata = self.like.metadata
         extratags: list[Any] = []
+        tags: list[Tag] | None = None
+        options: dict[str, Any] = {}
         if source is None:
-            tags: list[Tag] | None = tags_of(metadata)
-            options: dict[str, Any] = {"resolution": metadata.dpi, "resolutionunit": "inch"} if metadata.dpi else {}
-        else:
+            tags = tags_of(metadata)
+            options = {"resolution": metadata.dpi, "resolutionunit": "inch"} if metadata.dpi else {}
+        elif (at := source.directory(image)) is not None:
             # A stack with one directory has one description, that of its first page.
-            tags = copied_tags(source, image, self._left)
-            options = resolution(tags or ())
-            extratags = imagej_tags(source) if image == 0 else []
+            tags = copied_tags(source.tiff, at, self._left, source.is_plain, source.converted)
+            options = resolution(tags)
+            extratags = imagej_tags(source.tiff) if image == 0 else []
         for tag in tags or ():
             self._left -= len(tag.data)
             if tag.points:
