@@ -204,6 +204,8 @@ def main(args: list[str]) -> int:
     if not cli.trainer.is_global_zero:
         # Lightning would kill the first process for the status of another one.
         return 0
+    if cli.datamodule.left_out:
+        print(f"n2n predict: {cli.datamodule.left_out}", file=sys.stderr)
     return _report("Denoised", cli.datamodule.files, cli.datamodule.output)
 
 

@@ -24,10 +24,10 @@ class Segment(NamedTuple):
 
 
 class Jpeg(NamedTuple):
-    """The segments of a JPEG file that may be copied, and the number of bytes after its picture."""
+    """The segments of a JPEG file that may be copied, and whether more than padding follows its picture."""
 
     segments: list[Segment]
-    rest: int
+    rest: bool
 
     @property
     def photoshop(self) -> bytes | None:
@@ -61,7 +61,7 @@ def scan_jpeg(path: Path) -> Jpeg | None:
             at += 2 + max(2, length)
         end = data.find(_END, at)
         rest = len(data) - end - 2 if end >= 0 else 0
-    return Jpeg(list(dict.fromkeys(segments)), rest if rest > _PADDING else 0)
+    return Jpeg(list(dict.fromkeys(segments)), rest > _PADDING)
 
 
 def _is_kept(part: Segment) -> bool:

@@ -193,9 +193,7 @@ class PictureWriter(ImageWriter):
             if like.inks and "icc_profile" in like._image.info:
                 self.remarks.append("its colour profile is of CMYK, does not fit RGB and is not written")
             if like.jpeg is not None and like.jpeg.rest:
-                self.remarks.append(
-                    f"{like.jpeg.rest:,} bytes after its picture (further pictures, a gain map or a video) are not written"
-                )
+                self.remarks.append("what follows its picture (more pictures, a gain map or a video) is not written")
 
     def _png_remarks(self) -> list[str]:
         photoshop = self.like.metadata.photoshop
