@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from n2n.denoiser.pipeline import FileWriter, Prediction
 
-
 # A number in a line, but not that of a dtype.
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d.,]*")
 

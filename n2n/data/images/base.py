@@ -36,7 +36,8 @@ class Metadata:
     """Metadata that is copied from one format to another.
 
     That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; the pixels per inch,
-    horizontal and vertical; the XMP block; and Photoshop's block, which holds IPTC.
+    horizontal and vertical; the XMP block; Photoshop's block, which holds IPTC; and for grey images
+    the lookup table that shows them in false colours, 256×3 or 65536×3 uint16.
     """
 
     icc: bytes | None = None
@@ -44,6 +45,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     photoshop: bytes | None = None
+    palette: Array | None = None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refus
 from n2n.data.images.jpeg_segments import MOST as MOST_OF_SEGMENT
 from n2n.data.images.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
 from n2n.data.images.jpeg_segments import splice as splice_jpeg
+from n2n.data.images.lookup import is_lookup_table
 from n2n.data.images.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
 from n2n.data.images.png_chunks import splice as splice_png
 from n2n.data.images.tags import Tag, pack_block, read_block
@@ -30,7 +31,7 @@ JPEG_OPTIONS: dict[str, Any] = {"quality": 95, "subsampling": 0}
 _PNG_LEVEL = 4
 _ORIENTATION = 0x0112
 # PNG's number for each kind of pixels, by channels and opacity.
-_COLOUR_TYPES = {(1, 0): 0, (3, 0): 2, (1, 1): 4, (3, 1): 6}
+_COLOUR_TYPES, _INDEX = {(1, 0): 0, (3, 0): 2, (1, 1): 4, (3, 1): 6}, 3
 # Bytes of an EXIF or XMP block in a JPEG file, without their names.
 _MOST_BLOCK = MOST_OF_SEGMENT - 64
 
@@ -114,7 +115,13 @@ class PictureReader(ImageReader):
         png = self.png
         # Pillow keeps only 8 of 16 bits in colour images.
         self._deep = png is not None and png.depth == 16
-        grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") or _is_grey(image)
+        colours = _palette(image)
+        shown = not image.has_transparency_data and is_lookup_table(colours, 8)
+        grey = (
+            shown
+            or image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
+            or (len(colours) > 0 and bool((colours == colours[:, :1]).all()))
+        )
         self._mode = "L" if grey else "RGB"
         if image.has_transparency_data:
             self._mode = {"L": "LA", "RGB": "RGBA"}[self._mode]
@@ -133,6 +140,8 @@ class PictureReader(ImageReader):
         # Text may follow the pixels of a PNG file.
         with describe(png.chunks) if png is not None else nullcontext(image) as described:
             self.metadata = picture_metadata(described, self.jpeg.photoshop if self.jpeg else None)
+        if shown:
+            self.metadata = replace(self.metadata, palette=colours.astype(np.uint16) * 257)
         self.inks = image.mode == "CMYK"
         if self.inks:
             # The colour profile does not fit the RGB that the image becomes.
@@ -148,20 +157,18 @@ class PictureReader(ImageReader):
         image: Image.Image = self._image
         if self.extra and image.mode == "1":
             image = image.convert("L")
-        if image.mode == "P" and self._mode[0] == "L":
+        if image.mode == "P" and self._mode[0] == "L" and self.metadata.palette is None:
             image = image.convert("RGBA" if self.extra else "RGB")
             return np.asarray(image)[..., 2 : 3 + self.extra]  # red, green and blue are equal
-        if image.mode != self._mode:
+        if image.mode != self._mode and self.metadata.palette is None:
             image = image.convert(self._mode)
         return np.asarray(image).reshape(self.height, self.width, -1)
 
 
-def _is_grey(image: Image.Image) -> bool:
-    """Whether an image has a palette of greys."""
-    if image.mode != "P" or image.palette is None:
-        return False
-    colours = np.frombuffer(bytes(image.palette.palette), np.uint8).reshape(-1, 3)
-    return bool((colours == colours[:, :1]).all())
+def _palette(image: Image.Image) -> Array:
+    """Return the palette of an image, N×3 uint8; N is 0 if it has none."""
+    used = image.mode == "P" and image.palette is not None
+    return np.frombuffer(bytes(image.palette.palette) if used else b"", np.uint8).reshape(-1, 3)
 
 
 def lost_remark(names: list[str], kind: str) -> str:
@@ -188,6 +195,11 @@ class PictureWriter(ImageWriter):
             wrong = f"is no format for {like.width}×{like.height} pixels"
         if wrong:
             raise self._refuse(f"{'PNG' if self._png else 'JPEG'} {wrong}", "a .tif file")
+        palette = like.metadata.palette
+        fits = self._png and like.dtype == np.uint8 and like.channels + like.extra == 1
+        self._palette = palette if palette is not None and fits and len(palette) == 256 else None
+        if palette is not None and self._palette is None:
+            self.remarks.append("its lookup table of colours is not written; its grey values are")
         self.remarks += self._png_remarks() if self._png else self._jpeg_remarks()
         if isinstance(like, PictureReader):
             if like.inks and "icc_profile" in like._image.info:
@@ -225,10 +237,15 @@ class PictureWriter(ImageWriter):
         like = self.like
         png = like.png if isinstance(like, PictureReader) else None
         depth, colour = 8 * like.dtype.itemsize, _COLOUR_TYPES[like.channels, like.extra]
+        palette = self._palette
+        colour = colour if palette is None else _INDEX
         chunks = chunks_of(like.metadata) if png is None else fitting(png, colour, depth)
         if depth == 8:
             encoded = io.BytesIO()
-            Image.fromarray(samples).save(encoded, "PNG", compress_level=_PNG_LEVEL)
+            image = Image.fromarray(samples)
+            if palette is not None:
+                image.putpalette((palette >> 8).astype(np.uint8).tobytes())
+            image.save(encoded, "PNG", compress_level=_PNG_LEVEL)
             return splice_png(encoded.getvalue(), chunks)
         import imagecodecs  # Pillow cannot encode 16-bit colour
 

@@ -19,7 +19,7 @@ _HEADER = struct.Struct(">IIBBBBB")
 # The signature and the header chunk, which come first, and the chunk at the end.
 _START, _END = 8 + 12 + 13, 12
 # A fourth letter in lower case means that programs may copy a chunk though they change the pixels. These are copied too: they
-# say how values are shown, or when the picture was made.
+# say how values are shown, how large a pixel is, or when the picture was made.
 _COPIED = (
     b"gAMA",
     b"cHRM",
@@ -33,11 +33,12 @@ _COPIED = (
     b"sBIT",
     b"bKGD",
     b"pCAL",
+    b"sCAL",
     b"tIME",
 )
 # These count in the samples that the file stores, and fit only if those stay as they are.
 _OF_SAMPLES = {
-    b"sBIT": {0: 1, 2: 3, 4: 2, 6: 4},
+    b"sBIT": {0: 1, 2: 3, 3: 3, 4: 2, 6: 4},
     b"bKGD": {0: 2, 2: 6, 4: 2, 6: 6},
 }
 # Chunks that other formats cannot hold, and their values that mean what is assumed without them.

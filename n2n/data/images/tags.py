@@ -91,7 +91,8 @@ def read_tags(
             continue
         offset = pointer.unpack(field)[0]
         if code in _DIRECTORIES:
-            if depth < 2 and kind in _OFFSETS and items == 1:
+            # Each once, because directories may be loops.
+            if depth < 2 and kind in _OFFSETS and items == 1 and code not in {tag.code for tag in tags}:
                 inner = read_tags(file, offset, order, big, wanted, most, depth + 1)
                 most -= sum(len(tag.data) for tag in inner)
                 tags += [Tag(code, 4, b"", inner, points=True)] if inner else []

@@ -73,13 +73,13 @@ class TiffReader(ImageReader):
         else:
             self._find_pieces(size)
         samples = find_samples(first, self._planes * self._contig, self.path)
-        self.channels, self.extra, self.dtype, self._convert = samples
+        self.channels, self.extra, self.dtype, self._convert, palette = samples
         # Whether ``rows`` returns other samples than the stored ones, as with palettes. These need all planes.
         self.converted = self._convert is not None
         self._describe_axes()
         # The colour profile of inks does not fit the RGB that they become.
         icc = None if int(first.photometric) == _INKS else first.tags.valueof(_ICC)
-        self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi())
+        self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi(), palette)
 
     def _describe_axes(self) -> None:
         """Set axes, pages and channels. Planes are pages, unless a pixel is converted from the samples in all of them."""

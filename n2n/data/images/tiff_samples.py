@@ -10,23 +10,27 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array
+from n2n.data.images.lookup import is_lookup_table
 from n2n.errors import InputError
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _ALPHA = (1, 2)
-# Most of the way through all colours of a lookup table, as a multiple of that through 33 of them. Those of matplotlib have 1 to
-# 1.5, palettes of photographs 2.4 to 11.
-_MOST_DETOUR, _LEAST_COLOURS = 1.5, 16
 _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Samples(NamedTuple):
-    """The samples of a pixel, as in :class:`ImageReader`; ``convert`` maps rows×W×stored samples to rows×W×(C + extra)."""
+    """The samples of a pixel, as in :class:`ImageReader`.
+
+    Attributes:
+        convert: maps rows×W×stored samples to rows×W×(C + extra).
+        palette: as in :class:`Metadata`.
+    """
 
     channels: int
     extra: int
     dtype: np.dtype[Any]
     convert: Callable[[Array], Array] | None = None
+    palette: Array | None = None
 
 
 def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
@@ -36,9 +40,10 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
     if photometric == _PALETTE:
         if page.colormap is None or stored != 1:
             raise InputError(f"{path} is damaged: a palette image without its palette")
-        if is_lookup_table(page):
-            return Samples(1, 0, dtype)
-        palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+        colours = np.asarray(page.colormap).T
+        if is_lookup_table(colours, page.bitspersample):
+            return Samples(1, 0, dtype, palette=colours)
+        palette = (colours >> 8).astype(np.uint8)
         if (palette == palette[:, :1]).all():
             return Samples(1, 0, _UINT8, lambda index: palette[:, :1][index[..., 0].astype(np.uint16)])
         return Samples(3, 0, _UINT8, lambda index: palette[index[..., 0].astype(np.uint16)])
@@ -58,23 +63,6 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
         white, on, off = int(photometric != _WHITE_IS_ZERO), np.uint8(255), np.uint8(0)
         return Samples(channels, stored - channels, _UINT8, lambda bits: np.where(bits == white, on, off))
     return Samples(channels, stored - channels, dtype)
-
-
-def is_lookup_table(page: tifffile.TiffPage) -> bool:
-    """Whether a palette shows intensities in false colours, as microscopes and ImageJ write them: the indices are the values.
-
-    The colours of a lookup table change smoothly, so that every eighth of 256 entries tells nearly all. The colours of a
-    picture that was reduced to a palette go to and fro.
-    """
-    if int(page.photometric) != _PALETTE or page.colormap is None or page.bitspersample not in (8, 16):
-        return False
-    colours = np.asarray(page.colormap, np.float64).T
-    if len(colours) != 2**page.bitspersample or len(np.unique(colours, axis=0)) < _LEAST_COLOURS:
-        return False
-    whole, coarse = (
-        np.abs(np.diff(np.concatenate([colours[::lag], colours[-1:]]), axis=0)).sum() for lag in (1, len(colours) // 32)
-    )
-    return bool(whole <= _MOST_DETOUR * coarse)
 
 
 def _cmyk_to_rgb(inks: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tifffile
 
-from n2n.data.images.base import Metadata
+from n2n.data.images.base import Array, Metadata
 from n2n.data.images.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
 
 _DESCRIPTION, _ORIENTATION, _COLORMAP, _XMP, _IPTC, _PHOTOSHOP, ICC = 270, 274, 320, 700, 33723, 34377, 34675
@@ -107,7 +107,9 @@ def _fraction(numbers: Sequence[int | float]) -> tuple[int, int] | None:
     return found.limit_denominator(2**20).as_integer_ratio()
 
 
-def file_metadata(tiff: tifffile.TiffFile, icc: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
+def file_metadata(
+    tiff: tifffile.TiffFile, icc: bytes | None, dpi: tuple[float, float] | None, palette: Array | None
+) -> Metadata:
     """Return what other formats can hold of the tags of the first image."""
     wanted = (*_EXIF_TAGS, _XMP, _IPTC, _PHOTOSHOP)
     tags = {tag.code: tag for tag in _read(tiff, tiff.pages.first.offset, wanted.__contains__, ALWAYS)}
@@ -116,7 +118,7 @@ def file_metadata(tiff: tifffile.TiffFile, icc: bytes | None, dpi: tuple[float, 
     xmp, iptc, photoshop = (tags[code].data if code in tags else None for code in (_XMP, _IPTC, _PHOTOSHOP))
     if photoshop is None and iptc is not None:
         photoshop = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
-    return Metadata(icc, pack_block(exif), dpi, xmp, photoshop)
+    return Metadata(icc, pack_block(exif), dpi, xmp, photoshop, palette)
 
 
 def tags_of(metadata: Metadata) -> list[Tag]:

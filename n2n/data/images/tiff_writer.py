@@ -16,7 +16,6 @@ from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
 from n2n.data.images.png_chunks import lost
 from n2n.data.images.tags import EXIF, GPS, Tag, extratag, pack_tags
 from n2n.data.images.tiff_reader import TiffReader
-from n2n.data.images.tiff_samples import is_lookup_table
 from n2n.data.images.tiff_tags import (
     ALWAYS,
     PER_BYTE,
@@ -76,8 +75,9 @@ class TiffWriter(ImageWriter):
         options["photometric"] = ("ycbcr" if "subsampling" in options else "rgb") if colour else "minisblack"
         if source is not None and int(source.first.photometric) == 0 and not source.converted:
             options["photometric"] = "miniswhite"
-        if source is not None and is_lookup_table(source.first):
-            options |= {"photometric": "palette", "colormap": source.first.colormap}
+        palette = like.metadata.palette
+        if palette is not None and samples == planes == 1 and len(palette) == 256**like.dtype.itemsize:
+            options |= {"photometric": "palette", "colormap": palette.T}
         extra = max(planes, samples) - (3 if colour else 1)
         options["extrasamples"] = [self._extra_kind(source, i - extra) for i in range(extra)] or None
         shape: tuple[int, ...] = (like.height, like.width, *((samples,) if samples > 1 else ()))
