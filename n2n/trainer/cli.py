@@ -211,6 +211,8 @@ class TrainingCLI(LightningCLI):
             InputError: if something given by the user turns out to be wrong.
         """
         path, fit = self.config.ckpt_path, self.command == "fit"
+        if path is not None:
+            self.model.start_from = None  # a resumed run has its own weights
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+from n2n.backbones import ModelFinal
 from n2n.cli import main
 from n2n.data.images import open_image
 from tests.write_checkpoints import mean, same, write_checkpoint
@@ -29,8 +31,8 @@ def axes_of(path: str) -> tuple[str, tuple[int, ...]]:
 def test_a_hyperstack_comes_back_as_it_went(channels: int, axes: str) -> None:
     write_checkpoint("same.ckpt", same, channels, dtype="uint16", range=[0, 65535])
     stack = np.einsum(f"tczyx->{axes.lower()}", _STACK)
-    for name, options in (("ome.tif", {"ome": True}), ("shaped.tif", {})):
-        tifffile.imwrite(name, stack, photometric="minisblack", metadata={"axes": axes}, **options)
+    for name in ("ome.tif", "shaped.tif"):
+        tifffile.imwrite(name, stack, photometric="minisblack", metadata={"axes": axes}, ome=name == "ome.tif")
         assert predict(name, "out", ckpt="same.ckpt") == 0
         with tifffile.TiffFile(f"out/{name}") as tiff:
             assert tiff.series[0].axes == axes
@@ -38,9 +40,6 @@ def test_a_hyperstack_comes_back_as_it_went(channels: int, axes: str) -> None:
 
 
 def test_channels_go_through_a_network_that_has_as_many() -> None:
-    import torch
-
-    from n2n.backbones import ModelFinal
 
     # Both channels become the first one.
     network = ModelFinal(2, widths=(), bias=False, negative_slope=1.0)
@@ -63,7 +62,7 @@ def test_four_slices_that_tifffile_wrote_as_colours_and_opacity_are_denoised_ali
         tifffile.imwrite("x.tif", slices, metadata={"axes": "ZYX"})
     with pytest.warns(DeprecationWarning, match="photometric"):
         tifffile.imwrite("unnamed.tif", slices)
-    for name, options in (("x.tif", []), ("unnamed.tif", ["--axes", "ZYX"])):
+    for name, options in (("x.tif", ()), ("unnamed.tif", ("--axes", "ZYX"))):
         assert predict(name, "out", *options, ckpt="mean.ckpt") == 0
         denoised = tifffile.imread(f"out/{name}")
         assert denoised.shape == slices.shape
@@ -76,7 +75,7 @@ def test_planes_that_may_be_slices_are_named(capsys: pytest.CaptureFixture[str])
         tifffile.imwrite("x.tif", np.zeros((4, 40, 50), np.uint8))
     assert predict("x.tif", "out", ckpt="mean.ckpt") == 0
     error = capsys.readouterr().err
-    assert "x.tif: its 4 planes are read as red, green and blue and opacity, as it says" in error
+    assert "x.tif: its 4 planes are read as red, green, blue and opacity, as it says" in error
     assert "--axes ZYX" in error
 
 

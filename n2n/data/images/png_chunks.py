@@ -134,11 +134,24 @@ def chunks_of(metadata: Metadata) -> list[Chunk]:
     return chunks
 
 
+def _pack(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+# A file of one grey pixel.
+_PIXEL = b"".join(
+    (
+        _SIGNATURE,
+        _pack(b"IHDR", _HEADER.pack(1, 1, 8, 0, 0, 0, 0)),
+        _pack(b"IDAT", zlib.compress(b"\0\0")),
+        _pack(b"IEND", b""),
+    )
+)
+
+
 def describe(chunks: Sequence[Chunk]) -> Image.Image:
     """Return an image of one pixel whose chunks, read by Pillow, are these; so those after the pixels need no decoding."""
-    pixel = io.BytesIO()
-    Image.new("L", (1, 1)).save(pixel, "PNG")
-    image = Image.open(io.BytesIO(splice(pixel.getvalue(), chunks)), formats=("PNG",))
+    image = Image.open(io.BytesIO(splice(_PIXEL, chunks)), formats=("PNG",))
     image.load()
     return image
 
@@ -154,6 +167,5 @@ def splice(encoded: bytes, chunks: Iterable[Chunk]) -> bytes:
     """Put chunks into an encoded file, which holds only its header, pixels and end."""
     before, behind = bytearray(), bytearray()
     for name, data, after in chunks:
-        packed = struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        (behind if after else before).extend(packed)
+        (behind if after else before).extend(_pack(name, data))
     return b"".join([encoded[:_START], before, encoded[_START:-_END], behind, encoded[-_END:]])

@@ -229,7 +229,7 @@ def test_lookup_table_of_png_is_kept() -> None:
     with Image.open("out.png") as written:
         assert written.mode == "P"
         assert np.array_equal(np.asarray(written), COLOUR[..., 0])
-        assert np.array_equal(np.reshape(written.getpalette(), (-1, 3)), fire)
+        assert np.array_equal(np.array(written.getpalette()).reshape(-1, 3), fire)
     assert remarks("in.png", "x.jpg") == ["its lookup table of colours is not written; its grey values are"]
     copy("in.png", "x.jpg")
     with Image.open("x.jpg") as written:
