@@ -167,8 +167,8 @@ class PictureReader(ImageReader):
 
 def _palette(image: Image.Image) -> Array:
     """Return the palette of an image, N×3 uint8; N is 0 if it has none."""
-    used = image.mode == "P" and image.palette is not None
-    return np.frombuffer(bytes(image.palette.palette) if used else b"", np.uint8).reshape(-1, 3)
+    palette = image.palette if image.mode == "P" else None
+    return np.frombuffer(b"" if palette is None else bytes(palette.palette), np.uint8).reshape(-1, 3)
 
 
 def lost_remark(names: list[str], kind: str) -> str:
