@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
 
-Every output has the name, format, size, dtype and value range of its input; opacity, resolution, colour profile
-and ImageJ's axes are kept. An image may be larger than memory (TIFF, .npy, .zarr). Every Y×X plane is denoised. Channels go
-through the network together if it has as many, else one by one. An array without names for its axes is H×W, or
-...×H×W; a last axis of 1 to 4 is its channels."""
+Every output has the name, format, size, dtype and value range of its input. Opacity, axes and metadata
+(resolution, colour profile, EXIF, XMP, makers' tags) are kept, or a warning says what is not. An image may be larger
+than memory (TIFF, .npy, .zarr). Every Y×X plane is denoised. Channels go through the network together if it has as
+many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1 to 4 is its channels."""
 
 _EPILOG = """\
 A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
@@ -204,6 +204,8 @@ def main(args: list[str]) -> int:
     if not cli.trainer.is_global_zero:
         # Lightning would kill the first process for the status of another one.
         return 0
+    if cli.datamodule.left_out:
+        print(f"n2n predict: {cli.datamodule.left_out}", file=sys.stderr)
     return _report("Denoised", cli.datamodule.files, cli.datamodule.output)
 
 

@@ -5,6 +5,7 @@ PNG and JPEG; TIFF and BigTIFF of one or many pages; arrays in .npy, .npz and za
 
 from n2n.data.images.base import ImageReader, Metadata
 from n2n.data.images.files import SUFFIXES, create_image, find_images, is_image, open_image, read_photograph
+from n2n.data.images.left_out import left_out
 from n2n.data.images.writer import ImageWriter
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "create_image",
     "find_images",
     "is_image",
+    "left_out",
     "open_image",
     "read_photograph",
 ]
