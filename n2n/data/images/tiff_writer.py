@@ -39,7 +39,8 @@ class TiffWriter(ImageWriter):
     """Writes TIFF, or BigTIFF if the source file is BigTIFF or the image is too large for TIFF.
 
     From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
-    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side.
+    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side,
+    and those of 2 to 7 or 9 to 15 bits are packed.
     """
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
@@ -88,6 +89,10 @@ class TiffWriter(ImageWriter):
         options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": rows}
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
         jpeg = compression == _JPEG and like.dtype == np.uint8 and samples in (1, 3)
+        if like.white is not None:
+            # tifffile compresses whole bytes only.
+            bits = int(like.white).bit_length()
+            return options | {"bitspersample": bits}, lambda piece: _packed(piece, bits), heights, tile
         if compression not in (_NONE, *_ENCODERS) and not jpeg:
             compression = _DEFLATE  # in place of those that n2n reads but does not write
         if compression == _NONE:
@@ -177,6 +182,11 @@ def _is_sound(tag: tifffile.TiffTag) -> bool:
     numbers = value if isinstance(value, tuple) else (value,)
     per_item = 2 if int(tag.dtype) in (5, 10) else 1
     return len(numbers) == per_item * tag.count and all(isinstance(number, int | float) for number in numbers)
+
+
+def _packed(piece: Array, bits: int) -> bytes:
+    """Pack samples of fewer bits than their dtype has; each row starts at a byte."""
+    return bytes(imagecodecs.packints_encode(piece, bits, runlen=piece.shape[-2] * piece.shape[-1]))
 
 
 def _jpeg(piece: Array) -> bytes:
