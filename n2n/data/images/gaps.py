@@ -29,8 +29,9 @@ def nodata_value(text: object, dtype: np.dtype[Any]) -> float | None:
     except ValueError:
         return None
     if dtype.kind == "f":
-        # As rounded to the dtype, and as large as it holds.
-        return float(dtype.type(value)) if abs(value) <= np.finfo(dtype).max * (1 + 1e-6) else None
+        # Often the dtype's own limit, rounded.
+        most = float(np.finfo(dtype).max)
+        return float(dtype.type(max(-most, min(value, most)))) if abs(value) <= most * (1 + 1e-6) else None
     limits = np.iinfo(dtype)
     return value if value.is_integer() and limits.min <= value <= limits.max else None
 
