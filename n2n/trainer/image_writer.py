@@ -48,9 +48,7 @@ class WriteImages(Callback):
             return
         # Files that failed are finished too.
         self._bar.update(max(0.0, batch_idx - self._bar.n))
-        for line in outputs.opened.found.remarks if outputs.opened is not None else ():
-            self.warn(f"{outputs.file.source}: {line}")
-        self._writer.write(outputs, self._bar.update)
+        self._writer.write(outputs, self._bar.update, self.warn)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait until all files are written."""

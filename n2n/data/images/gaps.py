@@ -22,6 +22,14 @@ def find_gaps(samples: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] 
     return gaps if gaps is not None and gaps.any() else None
 
 
+def keep_gaps(before: NDArray[Any], after: NDArray[Any], gaps: NDArray[np.bool_], nodata: float | None) -> NDArray[Any]:
+    """Return the values after a change, with those of the gaps from before; no integer becomes ``nodata`` by the change."""
+    if nodata is not None and after.dtype.kind != "f":
+        other = nodata + 1 if nodata < np.iinfo(after.dtype).max else nodata - 1
+        after = np.where(after == nodata, after.dtype.type(other), after)
+    return np.where(gaps, before, after)
+
+
 def nodata_value(text: object, dtype: np.dtype[Any]) -> float | None:
     """Return the value that means "no data", as a file states it; None if no sample of the dtype can have it, or for NaN."""
     try:
@@ -37,17 +45,17 @@ def nodata_value(text: object, dtype: np.dtype[Any]) -> float | None:
 
 
 def fill_gaps(images: Tensor, otherwise: float = 0.5) -> Tensor:
-    """Replace NaN by the mean of the nearest other pixels; all other pixels stay as they are.
+    """Replace NaN and infinity by the mean of the nearest other pixels; all other pixels stay as they are.
 
-    The image is averaged to half its size again and again, without NaN, until a pixel has a value (the pull-push algorithm,
+    The image is averaged to half its size again and again, without these, until a pixel has a value (the pull-push algorithm,
     Gortler et al. 1996, "The Lumigraph", section 3.4). So neighbours of a gap see values like their own.
 
     Args:
         images: N×C×H×W float32.
-        otherwise: value of the pixels of a channel that is NaN as a whole.
+        otherwise: value of the pixels of a channel without any other.
     """
-    known = ~images.isnan()
-    return _pull_push(images.nan_to_num(0.0), known.to(images.dtype), otherwise)
+    known = images.isfinite()
+    return _pull_push(images.nan_to_num(0.0, 0.0, 0.0), known.to(images.dtype), otherwise)
 
 
 def _pull_push(images: Tensor, weights: Tensor, otherwise: float) -> Tensor:
