@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +14,6 @@ from numpy.typing import NDArray
 
 # How far outliers lie beyond the medians, in spans of the medians.
 _BEYOND = 3
-# Outliers are at most this part of all pixels; more are content, such as noise of impulses.
-OUTLIERS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Extremes:
         if medians.dtype.kind == "f":
             medians = medians[np.isfinite(medians)]
         return cls(least, most, float(medians.min()), float(medians.max())) if medians.size else cls(least, most)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Extremes]) -> Extremes:
+        """Return the extremes of several images together."""
+        return functools.reduce(operator.or_, parts, cls())
 
     def __or__(self, other: Extremes) -> Extremes:
         """Return the extremes of both images together."""
