@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from n2n.data.images.extremes import Extremes
 from n2n.denoiser.value_range import ValueRange
 
-# Denoised rows that are compared, and rows that are searched for the largest values: of each so many one.
+# Of so many rows, one is compared with its denoised one, and one is searched for the largest median.
 _COMPARED, _SEARCHED = 8, 4
 # Least shift of the mean that is remarked on: in standard deviations of the removed noise, as for the drift between captures;
 # in standard errors; and in standard deviations of the image. So "best" is never warned about on 24 micrographs and 96 noisy
@@ -40,10 +40,11 @@ class Watch:
     def add(self, noisy: NDArray[Any], denoised: NDArray[Any], gaps: NDArray[np.bool_] | None) -> None:
         """Add the next rows, H×W×C, before and after the denoising; ``gaps`` says which have no data."""
         if self.guessed:
-            rows = noisy[: -(-len(noisy) // _SEARCHED)]
-            if gaps is not None:
-                rows = np.where(gaps[: len(rows)], np.nan, rows)
+            some, known = -(-len(noisy) // _SEARCHED), noisy if gaps is None else noisy[~gaps]
+            rows = noisy[:some] if gaps is None else np.where(gaps[:some], np.nan, noisy[:some])
             self.extremes |= Extremes.of(rows)
+            if known.size:
+                self.extremes |= Extremes(float(known.min()), float(known.max()))
         before, after = (rows[::_COMPARED].astype(np.float64) - self.scale.low for rows in (noisy, denoised))
         if gaps is not None:
             known = ~gaps[::_COMPARED]
