@@ -13,13 +13,10 @@ from torch import Tensor
 
 def find_gaps(samples: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
     """Return where samples are NaN, infinite or ``nodata``; None if they are nowhere."""
-    gaps = None
-    if samples.dtype.kind == "f":
-        gaps = ~np.isfinite(samples)
+    known: NDArray[np.bool_] | None = np.isfinite(samples) if samples.dtype.kind == "f" else None
     if nodata is not None:
-        equal = samples == nodata
-        gaps = equal if gaps is None else gaps | equal
-    return gaps if gaps is not None and gaps.any() else None
+        known = samples != nodata if known is None else known & (samples != nodata)
+    return None if known is None or known.all() else ~known
 
 
 def keep_gaps(before: NDArray[Any], after: NDArray[Any], gaps: NDArray[np.bool_], nodata: float | None) -> NDArray[Any]:
