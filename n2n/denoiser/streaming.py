@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.images import ImageReader
-from n2n.data.images.base import Rows
+from n2n.data.images.axes import check_named
 from n2n.data.images.gaps import find_gaps, keep_gaps
 from n2n.data.images.values import from_unit, to_unit
+from n2n.data.images.writer import Rows
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import ValueRange
@@ -21,7 +22,23 @@ from n2n.denoiser.watch import Watch
 from n2n.system.hardware import CUDA
 
 
-def image_range(denoiser: Denoiser, image: ImageReader) -> ValueRange:
+def check_image(denoiser: Denoiser, image: ImageReader) -> None:
+    """Check that the network can take an image's channels.
+
+    Raises:
+        InputError: if it cannot, or if the image does not say which of its axes are channels.
+    """
+    check_named(denoiser.network.channels, image.axes, image.shape, image.named, "--axes")
+    if not _one_by_one(denoiser, image):
+        denoiser.network.check_channels(image.channels)
+
+
+def _one_by_one(denoiser: Denoiser, image: ImageReader) -> bool:
+    """Whether each channel of an image is denoised by itself."""
+    return image.axes[-1] == "C" and denoiser.network.one_by_one(image.channels)
+
+
+def _range(denoiser: Denoiser, image: ImageReader) -> ValueRange:
     """Return the range of an image; raises as :meth:`Denoiser.value_range`."""
     return denoiser.value_range(image.dtype, image.white)
 
@@ -33,7 +50,7 @@ def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
         InputError: if the image is damaged, or its range is unknown.
     """
     if image.dtype.kind != "f" and image.nodata is None:
-        scale, info = image_range(denoiser, image), np.iinfo(image.dtype)
+        scale, info = _range(denoiser, image), np.iinfo(image.dtype)
         if scale.low <= info.min and scale.high >= (info.max if image.white is None else image.white):
             return Survey(scale.low, scale.high)
     found = Survey()
@@ -44,9 +61,14 @@ def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
 
 def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]:
     """Return a line for each way in which an image's values differ from those of the training images."""
-    scale, trained = image_range(denoiser, image), denoiser.trained
+    scale, trained = _range(denoiser, image), denoiser.trained
     floats = image.dtype.kind == "f"
-    lines = []
+    lines = list(image.remarks)
+    if _one_by_one(denoiser, image):
+        lines.append(
+            f"it has {image.channels} channels and the network {denoiser.network.channels}: each is denoised by itself, as a "
+            "grey image"
+        )
     same = image.dtype == trained.dtype and scale == trained.values
     if denoiser.range is None and not same and not (floats and trained.dtype.kind == "f"):
         kind = f"{image.dtype}" if image.white is None else f"{int(image.white).bit_length()}-bit"
@@ -72,14 +94,17 @@ def denoise_image(
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
     """
     device = denoiser.network.device
-    denoiser.network.check_channels(image.channels)
-    scale = image_range(denoiser, image)
+    check_image(denoiser, image)
+    # One by one, the channels are a batch of grey images.
+    axis = 0 if _one_by_one(denoiser, image) else 1
+    scale = _range(denoiser, image)
     survey.check(scale)
     dtype: torch.dtype = getattr(torch, str(image.dtype))
     limits = survey.limits(scale, image.dtype, image.white)
 
     def to_values(band: Tensor) -> Tensor:
-        return from_unit(band, scale.low, scale.high, dtype, limits)[0].movedim(0, 2)
+        values = from_unit(band, scale.low, scale.high, dtype, limits)
+        return values.squeeze(1 - axis).movedim(0, 2)
 
     for _ in range(image.pages):
         rows = Rows(strips)
@@ -95,8 +120,8 @@ def denoise_image(
                 # File values take fewer bytes. Pinned memory lets the copy run while the GPU computes.
                 values = values.pin_memory().to(device, non_blocking=True)
             # Map on the CPU for other devices, which lack dtypes of files, such as float64 on Apple GPUs.
-            unit = to_unit(values.movedim(2, 0)[None], scale.low, scale.high).to(device)
-            return unit if gaps is None else unit.masked_fill(gaps.movedim(2, 0)[None], torch.nan)
+            unit = to_unit(values.movedim(2, 0).unsqueeze(1 - axis), scale.low, scale.high).to(device)
+            return unit if gaps is None else unit.masked_fill(gaps.movedim(2, 0).unsqueeze(1 - axis), torch.nan)
 
         with denoiser.network.rows_in_memory(image.width):
             denoised = denoiser.denoise_rows(read, image.height, image.width, survey.gaps > 0)

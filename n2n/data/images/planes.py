@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.writer import ImageWriter, regroup
 
 # Bytes of an image that is kept in memory while its channels are parted; a larger one goes to a temporary file.
 _IN_MEMORY = 2**28
@@ -50,6 +51,7 @@ class Together(ImageReader):
         lead = shape[:at] + shape[at + 1 :]
         self._name_axes((*lead, self.height, self.width, self._count), f"{others}YX{self._axis}")
         self.named, self.remarks = inner.named, inner.remarks
+        self.white, self.nodata = inner.white, inner.nodata
         inner._keep = self._count
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
@@ -74,6 +76,7 @@ class Apart(ImageReader):
         self.dtype, self.metadata = inner.dtype, inner.metadata
         self._name_axes((*inner.page_shape, inner.channels, self.height, self.width), f"{inner.page_axes}CYX")
         self.named, self.remarks = inner.named, inner.remarks
+        self.white, self.nodata = inner.white, inner.nodata
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         whole, channel = divmod(page, self.inner.channels)

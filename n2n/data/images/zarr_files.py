@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from n2n.data.images.arrays import ArrayWriter
+from n2n.data.images.arrays import ArrayReader, ArrayWriter
 from n2n.data.images.axes import Layout
-from n2n.data.images.base import Array, ImageReader, check_piece, regroup
+from n2n.data.images.base import Array, ImageReader, check_piece
+from n2n.data.images.writer import regroup
 from n2n.errors import InputError, reason
 
 # Chunks without a file have the fill value, so a small folder may claim any size. An array may claim the first number of bytes,
@@ -57,7 +58,7 @@ def _size(path: Path) -> int:
     return size
 
 
-class ZarrReader(ImageReader):
+class ZarrReader(ArrayReader):
     """A zarr array, read by rows of chunks."""
 
     def _open(self) -> None:

@@ -16,6 +16,7 @@ from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, survey
 from n2n.data.scenes.inspection import PairReport, compare, mismatch, remarks
+from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
 from n2n.errors import InputError
@@ -177,6 +178,7 @@ def gather(
     files: Sequence[SceneFiles],
     channels: int | None,
     window: int | None,
+    opener: Opener,
     allocate: Allocate,
     value_range: Sequence[float] | None = None,
 ) -> dict[str, Any]:
@@ -184,9 +186,10 @@ def gather(
 
     Args:
         files: the scenes.
-        channels: 1 or 3; None for those of most captures.
+        channels: their number; None for that of most captures.
         window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures. For pairs a
             scene needs two captures that differ.
+        opener: opens the files.
         allocate: makes the array.
         value_range: the values that become 0 and 1; None to choose them.
 
@@ -200,12 +203,12 @@ def gather(
     Raises:
         InputError: if nothing can be used, or all images have one value.
     """
-    scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2)
+    scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2, opener)
     used = [formats[frame] for scene in scenes for frame in scene.frames]
     total = sum(prod(image.size) for image in used)
     # 16 bits fit into float32, which has NaN for values without data.
     kept = np.dtype(np.float32) if dtype.kind != "f" and any(image.nodata is not None for image in used) else dtype
-    with OpenFile() as file:
+    with OpenFile(opener) as file:
         gathering = _Gathering(allocate((total, channels), kept), formats, window, file)
         for scene in tqdm(scenes, desc="Reading images", unit="scene"):
             gathering.add(scene)
