@@ -181,8 +181,9 @@ class Denoiser:
         watch = self.watch(dtype)
         for before, after in zip(images.movedim(1, 3).numpy(), values.movedim(1, 3).numpy(), strict=True):
             watch.add(before, after, find_gaps(before, None))
-        for remark in (*survey.remarks(scale, dtype.kind == "f"), *watch.remarks()):
-            warnings.warn(f"the image: {remark}", stacklevel=2)
+        lines: list[str] = survey.remarks(scale, dtype.kind == "f") + watch.remarks()
+        for line in lines:
+            warnings.warn(f"the image: {line}", stacklevel=2)
         denoised = planes.put_back(values.numpy())
         if isinstance(noisy, Tensor):
             return torch.from_numpy(denoised).to(noisy.device, noisy.dtype)

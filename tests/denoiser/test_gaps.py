@@ -23,7 +23,8 @@ NODATA = {"int16": "-9999", "uint16": "0", "uint8": "255", "float32": "-3.402823
 
 def disc(side: int = 96) -> NDArray[np.bool_]:
     y, x = np.mgrid[:side, :side] - side // 2
-    return (x**2 + y**2 > (0.42 * side) ** 2) | (abs(x + y - 3) < 2) | (y == 5)
+    outside: NDArray[np.bool_] = (x**2 + y**2 > (0.42 * side) ** 2) | (abs(x + y - 3) < 2) | (y == 5)
+    return outside
 
 
 def predict(name: str, *options: str) -> int:

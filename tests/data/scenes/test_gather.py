@@ -358,7 +358,7 @@ def test_stars_are_content(width: float) -> None:
 @pytest.mark.parametrize("kind", ["photons", "impulses", "heavy noise", "flat", "lines"])
 def test_noise_is_no_outlier(kind: str) -> None:
     shape = (2, 200, 200)
-    images = {
+    images: NDArray[Any] = {
         "photons": RNG.poisson(0.05, shape).astype(np.uint16),
         "impulses": np.where(RNG.random(shape) < 0.02, 60000, RNG.integers(900, 1000, shape)).astype(np.uint16),
         "heavy noise": RNG.normal(0, 1, shape).astype(np.float32),
