@@ -358,13 +358,14 @@ def test_stars_are_content(width: float) -> None:
 @pytest.mark.parametrize("kind", ["photons", "impulses", "heavy noise", "flat", "lines"])
 def test_noise_is_no_outlier(kind: str) -> None:
     shape = (2, 200, 200)
-    images: NDArray[Any] = {
+    kinds: dict[str, NDArray[Any]] = {
         "photons": RNG.poisson(0.05, shape).astype(np.uint16),
         "impulses": np.where(RNG.random(shape) < 0.02, 60000, RNG.integers(900, 1000, shape)).astype(np.uint16),
         "heavy noise": RNG.normal(0, 1, shape).astype(np.float32),
         "flat": np.full(shape, 300, np.uint16) + (np.arange(2)[:, None, None] > 0).astype(np.uint16),
         "lines": np.where(np.arange(200) % 40 == 0, 30000, RNG.integers(90, 100, shape)).astype(np.uint16),
-    }[kind]
+    }
+    images = kinds[kind]
     found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
     assert "outlier" not in found.lines
     assert np.array_equal(found.pixels.reshape(shape), images)
