@@ -154,7 +154,7 @@ class SceneSource(ABC):
     def _kept(self) -> Kept:
         recipe = {
             "source": self.kind,
-            "version": 4,
+            "version": 5,
             "channels": self.channels,
             "opener": [self.opener.axes, self.opener.apart],
             "value_range": None if self.value_range is None else list(self.value_range),
@@ -175,9 +175,10 @@ class SceneSource(ABC):
             raise InputError(note["mismatch"])
         if self.clean is not None and all(clean is None for *_, clean in note["scenes"]):
             raise InputError(f"no image in {self.clean} belongs to a scene: expected files named like the scenes")
+        correlated = note["correlated"] or [False] * len(note["scenes"])
         scenes = [
-            Scene(name, height, width, tuple(starts), clean, (0, height))
-            for name, height, width, starts, clean in note["scenes"]
+            Scene(name, height, width, tuple(starts), clean, (0, height), kind)
+            for (name, height, width, starts, clean), kind in zip(note["scenes"], correlated, strict=True)
         ]
         train, val, line = split_scenes(scenes, self.val_fraction, self.seed)
         held = set(val)
