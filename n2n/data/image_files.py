@@ -73,6 +73,8 @@ class ImageFiles(L.LightningDataModule):
         output: the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another
             format.
         overwrite: whether to replace outputs that exist, and inputs that ``output`` names.
+        spread: whether to write a map of the spread beside each result too, ``NAME.spread.tif``; see
+            :meth:`n2n.Denoiser.spread`.
         axes: the letters of the axes of all files, such as TCYX; by default those that each file names. See
             :mod:`n2n.data.images.axes`.
     """
@@ -85,9 +87,11 @@ class ImageFiles(L.LightningDataModule):
         input: str,  # noqa: A002  # the name of the option
         output: str,
         overwrite: bool = False,
+        spread: bool = False,
         axes: str | None = None,
     ) -> None:
         super().__init__()
+        self.spread = spread
         self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.
         self.files: list[ImageFile] = []
@@ -105,7 +109,7 @@ class ImageFiles(L.LightningDataModule):
         found: list[ImageFile] | InputError = []
         if self.trainer.is_global_zero:
             try:
-                found = match_files(self.input, self.output, self.overwrite)
+                found = match_files(self.input, self.output, self.overwrite, self.spread)
                 self.left_out = left_out([self.input], self.output)
             except InputError as error:
                 found = error

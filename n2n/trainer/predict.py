@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from n2n.checkpoints.bundled import describe_checkpoint
+from n2n.checkpoints.bundled import describe_checkpoint, list_checkpoints
 from n2n.errors import InputError, Interrupted, one_line
 from n2n.system.options import TRUST_HELP, CommandParser
 
@@ -40,12 +40,17 @@ _PASSED = ("--trainer.", "--model.", "--data.", "--seed_everything")
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
+def _checkpoints() -> str:
+    """List the checkpoints that come with n2n."""
+    return "\n  ".join(["checkpoints that come with n2n, for --ckpt_path:", *list_checkpoints()])
+
+
 def _parser() -> CommandParser:
     """Return the parser of the command's own options; their destinations are LightningCLI's names."""
     parser = CommandParser(
         "predict",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=f"{_checkpoints()}\n\n{_EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -156,6 +161,8 @@ def _lightning_arguments(args: list[str]) -> list[str]:
     required = {"model.ckpt_path": "--ckpt_path", "data.input": "--input", "data.output": "--output"}
     missing = [name for key, name in required.items() if key not in options]
     if missing and not (configs or rest or shown):
+        if "--ckpt_path" in missing:
+            print(_checkpoints(), file=sys.stderr)
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if (device := options.pop("device", None)) is not None:
         options = _device(device) | options
