@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning as L
 
-from n2n.data.images import SUFFIXES, find_images, is_image
+from n2n.data.images import EXPECTED, find_format, find_images, is_image, split_part, written_name
 from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
 
@@ -17,14 +17,14 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
     """Return each input with the output that belongs to it.
 
     Args:
-        source: an image, or a folder of images.
+        source: an image, one of several in a file (``FILE:PART``), or a folder of images.
         output: the folder to write to; for one image also a file.
         overwrite: whether outputs that exist are replaced.
 
     Raises:
         InputError: if there is nothing to denoise, an output would replace a file, or an output cannot be written there.
     """
-    if not source.exists():
+    if not split_part(source)[0].exists():
         raise InputError(f"--input {source} is not there: expected an image or a folder of images")
     if source.is_dir() and not is_image(source):
         if output.is_file():
@@ -36,11 +36,12 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
             file for file in find_images([source]) if not (inside and Path(os.path.realpath(file)).is_relative_to(to))
         ]
         if not found:
-            raise InputError(f"there is no image in {source}: expected {', '.join(SUFFIXES)} files")
-        files = [ImageFile(file, output / file.relative_to(source)) for file in found]
+            raise InputError(f"there is no image in {source}: expected {EXPECTED}")
+        files = [ImageFile(file, output / file.relative_to(source).with_name(written_name(file))) for file in found]
+        _check_distinct(files)
     else:
-        as_file = output.suffix.lower() in SUFFIXES and (not output.is_dir() or is_image(output))
-        files = [ImageFile(source, output if as_file else output / source.name)]
+        as_file = find_format(output) is not None and (not output.is_dir() or is_image(output))
+        files = [ImageFile(source, output if as_file else output / written_name(source))]
     if not overwrite:
         _check_free(files)
     for folder in {file.target.parent for file in files}:
@@ -50,6 +51,14 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
         if not os.access(existing, os.W_OK):
             raise InputError(f"--output cannot be in {folder}: {existing} may not be written to; name another folder")
     return files
+
+
+def _check_distinct(files: Sequence[ImageFile]) -> None:
+    """Refuse inputs that would get one output, because they differ only in a suffix that is not written."""
+    first: dict[Path, Path] = {}
+    for file in files:
+        if (other := first.setdefault(file.target, file.source)) != file.source:
+            raise InputError(f"{other} and {file.source} would both be written as {file.target}: rename one of them")
 
 
 def _check_free(files: Sequence[ImageFile]) -> None:
