@@ -81,14 +81,22 @@ class ImageFiles(L.LightningDataModule):
         output: the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another
             format.
         overwrite: whether to replace outputs that exist, and inputs that ``output`` names.
+        axes: the letters of the axes of all files, such as TCYX; by default those that each file names. See
+            :mod:`n2n.data.images.axes`.
     """
 
     # A process without files has nothing to do.
     allow_zero_length_dataloader_with_multiple_devices = True
 
-    def __init__(self, input: str, output: str, overwrite: bool = False) -> None:  # noqa: A002  # the name of the option
+    def __init__(
+        self,
+        input: str,  # noqa: A002  # the name of the option
+        output: str,
+        overwrite: bool = False,
+        axes: str | None = None,
+    ) -> None:
         super().__init__()
-        self.input, self.output, self.overwrite = Path(input), Path(output), overwrite
+        self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.
         self.files: list[ImageFile] = []
         self._reader = FileReader([])
@@ -112,7 +120,7 @@ class ImageFiles(L.LightningDataModule):
                 raise found
             raise SystemExit(2)  # one process says it
         self.files = found
-        self._reader = FileReader(self.share)
+        self._reader = FileReader(self.share, self.axes)
 
     @property
     def share(self) -> list[ImageFile]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from numpy.typing import NDArray
 
 from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
+from n2n.data.images.planes import channels_together
 from n2n.errors import InputError, one_line
 from n2n.system.threads import Prefetch
 
@@ -86,26 +87,41 @@ Event = ImageFile | OpenImage | End | NDArray[Any]
 Prepare = Callable[[ImageReader], Preparation]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        prepare: called in the thread for every file.
+        channels: C of the network. Pages that are the channels of one image are read together if they are as many.
+    """
+
+    prepare: Prepare
+    channels: int | None = None
+
+
 class FileReader:
     """Reads files ahead in a thread, which starts with the first :meth:`open`; a context manager, which stops it.
 
     Args:
         files: to be opened in this order.
+        axes: the letters of the axes of all files; by default those that each names.
     """
 
-    def __init__(self, files: Sequence[ImageFile]) -> None:
-        self._files, self._stack = files, ExitStack()
+    def __init__(self, files: Sequence[ImageFile], axes: str | None = None) -> None:
+        self._files, self._axes, self._stack = files, axes, ExitStack()
         self._events: Iterator[Event] | None = None
 
-    def open(self, file: ImageFile, prepare: Prepare) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+    def open(self, file: ImageFile, reading: Reading) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
         """Return a file and its strips; None if it cannot be opened, and then it says why.
 
         Args:
             file: after those that were opened before; strips that are left of these are dropped.
-            prepare: called in the thread for every file; the first call of this method decides.
+            reading: of all files; the first call of this method decides.
         """
         if self._events is None:
-            self._events = iter(self._stack.enter_context(Prefetch(_read(self._files, prepare), _WAITING)))
+            events = _read(self._files, self._axes, reading)
+            self._events = iter(self._stack.enter_context(Prefetch(events, _WAITING)))
         for event in self._events:
             if event is file:
                 return None
@@ -135,9 +151,9 @@ class FileBatch:
     def __init__(self, file: ImageFile, reader: FileReader) -> None:
         self.file, self._reader = file, reader
 
-    def open(self, prepare: Prepare) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+    def open(self, reading: Reading) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
         """Open the file, as :meth:`FileReader.open`."""
-        return self._reader.open(self.file, prepare)
+        return self._reader.open(self.file, reading)
 
 
 class FileBatches:
@@ -158,14 +174,20 @@ class FileBatches:
         return (FileBatch(file, self._reader) for file in self._files)
 
 
-def _read(files: Sequence[ImageFile], prepare: Prepare) -> Iterator[Event]:
+def _read(files: Sequence[ImageFile], axes: str | None, reading: Reading) -> Iterator[Event]:
     """Open and read files."""
+
+    def opened(file: ImageFile) -> ImageReader:
+        image = open_image(file.source, axes)
+        together = channels_together(image)
+        return together if together.channels == reading.channels else image
+
     for file in files:
         try:
-            with open_image(file.source) as image, ExitStack() as others:
+            with opened(file) as image, ExitStack() as others:
                 # Tags are read while strips are: from a file of its own.
-                writer = create_image(file.target, others.enter_context(open_image(file.source)))
-                found = prepare(image)
+                writer = create_image(file.target, others.enter_context(opened(file)))
+                found = reading.prepare(image)
                 yield OpenImage(file, image, writer, found, others.pop_all())
                 end = End()
                 try:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
 from n2n.checkpoints.rebuild import load_checkpoint, rebuild
 from n2n.checkpoints.trust import packages
+from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
 from n2n.data.images.values import from_unit, to_unit
+from n2n.denoiser.array_planes import Planes
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
@@ -53,6 +55,9 @@ class Denoiser:
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
         range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
         trained: the range and the dtype of the training images; by default 8-bit images.
+        axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default a
+            NumPy array is ...×H×W, with a last axis of channels if that has 1 to 4 entries, and a torch tensor is H×W, C×H×W or
+            N×C×H×W.
 
     Attributes:
         backbone: on its device and frozen.
@@ -73,6 +78,7 @@ class Denoiser:
         ensemble: bool = False,
         range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
         trained: TrainedRange | None = None,
+        axes: str | None = None,
     ) -> None:
         for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
             if size is not None and (size < least or size % GRID):
@@ -82,7 +88,7 @@ class Denoiser:
         if range is not None and len(range) != 2:
             raise InputError(f"range is {range}: expected two numbers, low and high")
         self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
-        self.trained = trained or TrainedRange()
+        self.trained, self.axes = trained or TrainedRange(), axes
         self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
         self.backbone = self.network.backbone
         on_gpu = self.network.device.type != "cpu"
@@ -102,6 +108,7 @@ class Denoiser:
         ensemble: bool = False,
         range: Sequence[float] | None = None,  # noqa: A002
         trust: Sequence[str] = (),
+        axes: str | None = None,
     ) -> Denoiser:
         """Build the denoiser from a checkpoint of ``n2n fit``.
 
@@ -125,7 +132,7 @@ class Denoiser:
             backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained)
+        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes)
 
     def value_range(self, dtype: np.dtype[Any]) -> ValueRange:
         """Return the range of images of a dtype; raises as :meth:`TrainedRange.resolve`."""
@@ -134,16 +141,18 @@ class Denoiser:
     def __call__(self, noisy: Image) -> Image:
         """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.
 
+        Every Y×X plane is denoised. The channels go through the network together if it has as many, else one by one.
+
         Args:
-            noisy: H×W, H×W×C (three axes are always one image) or N×C×H×W; uint8, int8, uint16, int16 or any float. Remove
-                opacity before: it is no channel. :meth:`TrainedRange.resolve` chooses the range; values outside it cause a
-                warning.
+            noisy: an array with the denoiser's axes; uint8, int8, uint16, int16 or any float. Remove opacity before: it is no
+                channel. :meth:`TrainedRange.resolve` chooses the range; values outside it cause a warning.
 
         Returns:
             The denoised images. Integers are rounded and clipped, floats are not clipped.
 
         Raises:
-            InputError: if the network cannot take this dtype, number of axes or channels, or values are NaN or infinite.
+            InputError: if the network cannot take this dtype, these axes or channels, if the axes can be read in two ways, or
+                if values are NaN or infinite.
         """
         if isinstance(noisy, Tensor):
             plain = noisy.detach().cpu()
@@ -153,22 +162,44 @@ class Denoiser:
         dtype = array.dtype.newbyteorder("=")
         if str(dtype) not in DTYPES:
             raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
-        if array.ndim not in (2, 3, 4) or array.size == 0:
-            raise InputError(f"got an array of shape {array.shape}: expected H×W, H×W×C or N×C×H×W")
+        planes = self._planes(array.shape, isinstance(noisy, Tensor))
         # Torch takes no other byte order, no negative strides and no read-only memory.
-        array = np.require(array, dtype, ["C", "W"])
-        images = torch.from_numpy(array if array.ndim == 4 else np.moveaxis(np.atleast_3d(array), 2, 0)[None])
-        self.network.check_channels(images.shape[1])
+        images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         scale, survey = self.value_range(dtype), Survey.of(array)
         survey.check(scale)
         if remark := survey.remark(scale, dtype.kind == "f"):
             warnings.warn(f"the image: {remark}", stacklevel=2)
         unit = self.denoise(to_unit(images, scale.low, scale.high))
         values = from_unit(unit, scale.low, scale.high, images.dtype, survey.limits(scale, dtype))
-        denoised = values if array.ndim == 4 else values[0].movedim(0, 2).reshape(array.shape)
+        denoised = planes.put_back(values.numpy())
         if isinstance(noisy, Tensor):
-            return denoised.to(noisy.device, noisy.dtype)
-        return np.ascontiguousarray(denoised.numpy()).astype(noisy.dtype, copy=False)
+            return torch.from_numpy(denoised).to(noisy.device, noisy.dtype)
+        return denoised.astype(noisy.dtype, copy=False)
+
+    def _planes(self, shape: tuple[int, ...], tensor: bool) -> Planes:
+        """Find out which axes of an array go through the network."""
+        if len(shape) < 2 or 0 in shape or (tensor and self.axes is None and len(shape) > 4):
+            raise InputError(
+                f"got an array of shape {shape}: expected H×W or more, none of them empty; axes= names them"
+            )
+        if self.axes is not None:
+            axes = check_axes(self.axes, shape)
+        elif tensor:
+            axes = "QCYX"[4 - len(shape) :]
+            if len(shape) == 3 and shape[2] <= 4 < shape[0]:
+                raise InputError(f"got a tensor of shape {tuple(shape)}: expected C×H×W; give axes='YXC' for H×W×C")
+        else:
+            axes = unnamed(shape)
+            check_named(self.network.channels, axes, shape, False, "axes=")
+        planes = Planes.of(axes, shape, self.network.channels)
+        self.network.check_channels(planes.channels)
+        if "C" in axes and not planes.has_channels:
+            warnings.warn(
+                f"the image has {shape[axes.index('C')]} channels and the network {self.network.channels}: each is denoised by "
+                "itself, as a grey image",
+                stacklevel=3,
+            )
+        return planes
 
     def denoise(self, noisy: Tensor) -> Tensor:
         """Denoise images, N×C×H×W float in [0, 1]; the result is float32 on the CPU and not clipped.

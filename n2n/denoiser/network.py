@@ -87,6 +87,10 @@ class TrainedNetwork:
                 "smaller tile"
             ) from None
 
+    def one_by_one(self, channels: int) -> bool:
+        """Whether each of the channels of an image is denoised by itself, because their number does not fit the network."""
+        return channels > 1 and self.channels not in (None, channels)
+
     def check_channels(self, channels: int) -> None:
         """Raise InputError if the network cannot take images with this number of channels."""
         if self.channels not in (None, 1, channels) and channels != 1:

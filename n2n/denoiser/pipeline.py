@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from n2n.data.images import ImageReader
-from n2n.data.reading import End, Event, FileBatch, FileReader, ImageFile, OpenImage, Preparation, skip, until_end
+from n2n.data.reading import (
+    End,
+    Event,
+    FileBatch,
+    FileReader,
+    ImageFile,
+    OpenImage,
+    Preparation,
+    Reading,
+    skip,
+    until_end,
+)
 from n2n.denoiser.denoiser import Denoiser
-from n2n.denoiser.streaming import denoise_image, remarks, survey_image
+from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
 from n2n.denoiser.value_range import TrainedRange
 from n2n.errors import InputError
 from n2n.system.threads import WriteBehind
@@ -38,7 +49,7 @@ class Prediction:
 
     def __init__(self, denoiser: Denoiser, batch: FileBatch) -> None:
         def prepare(image: ImageReader) -> Preparation:
-            denoiser.network.check_channels(image.channels)
+            check_image(denoiser, image)
             survey = survey_image(denoiser, image)
             return Preparation(denoiser.tile, survey, remarks(denoiser, image, survey))
 
@@ -46,7 +57,7 @@ class Prediction:
         self.opened: OpenImage | None = None
         self.strips: Iterator[NDArray[Any]] = iter(())
         self._read = self.strips
-        if (found := batch.open(prepare)) is not None:
+        if (found := batch.open(Reading(prepare, denoiser.network.channels))) is not None:
             self.opened, self._read = found
             self.strips = denoise_image(denoiser, self.opened.image, self.opened.found.survey, self._read)
 

@@ -11,12 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from n2n.data.images import ImageReader
-from n2n.data.images.base import Rows
+from n2n.data.images.axes import check_named
 from n2n.data.images.values import from_unit, to_unit
+from n2n.data.images.writer import Rows
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import full_range
 from n2n.system.hardware import CUDA
+
+
+def check_image(denoiser: Denoiser, image: ImageReader) -> None:
+    """Check that the network can take an image's channels.
+
+    Raises:
+        InputError: if it cannot, or if the image does not say which of its axes are channels.
+    """
+    check_named(denoiser.network.channels, image.axes, image.shape, image.named, "--axes")
+    if not _one_by_one(denoiser, image):
+        denoiser.network.check_channels(image.channels)
+
+
+def _one_by_one(denoiser: Denoiser, image: ImageReader) -> bool:
+    """Whether each channel of an image is denoised by itself."""
+    return image.axes[-1] == "C" and denoiser.network.one_by_one(image.channels)
 
 
 def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
@@ -37,7 +54,12 @@ def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]
     """Return a line for each way in which an image's values differ from those of the training images."""
     scale, trained = denoiser.value_range(image.dtype), denoiser.trained
     floats = image.dtype.kind == "f"
-    lines = []
+    lines = list(image.remarks)
+    if _one_by_one(denoiser, image):
+        lines.append(
+            f"it has {image.channels} channels and the network {denoiser.network.channels}: each is denoised by itself, as a "
+            "grey image"
+        )
     if denoiser.range is None and image.dtype != trained.dtype and not (floats and trained.dtype.kind == "f"):
         lines.append(
             f"it has {image.dtype} values and the network was trained on {trained.dtype}: {scale} was taken to mean the same "
@@ -60,14 +82,17 @@ def denoise_image(
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
     """
     device = denoiser.network.device
-    denoiser.network.check_channels(image.channels)
+    check_image(denoiser, image)
+    # One by one, the channels are a batch of grey images.
+    axis = 0 if _one_by_one(denoiser, image) else 1
     scale = denoiser.value_range(image.dtype)
     survey.check(scale)
     dtype: torch.dtype = getattr(torch, str(image.dtype))
     limits = survey.limits(scale, image.dtype)
 
     def to_values(band: Tensor) -> Tensor:
-        return from_unit(band, scale.low, scale.high, dtype, limits)[0].movedim(0, 2)
+        values = from_unit(band, scale.low, scale.high, dtype, limits)
+        return values.squeeze(1 - axis).movedim(0, 2)
 
     for _ in range(image.pages):
         rows = Rows(strips)
@@ -82,7 +107,7 @@ def denoise_image(
                 # File values take fewer bytes. Pinned memory lets the copy run while the GPU computes.
                 values = values.pin_memory().to(device, non_blocking=True)
             # Map on the CPU for other devices, which lack dtypes of files, such as float64 on Apple GPUs.
-            return to_unit(values.movedim(2, 0)[None], scale.low, scale.high).to(device)
+            return to_unit(values.movedim(2, 0).unsqueeze(1 - axis), scale.low, scale.high).to(device)
 
         with denoiser.network.rows_in_memory(image.width):
             for band in _on_cpu(denoiser.denoise_rows(read, image.height, image.width), to_values):

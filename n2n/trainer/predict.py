@@ -22,8 +22,9 @@ _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
 
 Every output has the name, format, size, dtype and value range of its input; opacity, resolution, colour profile
-and ImageJ's axes are kept. An image may be larger than memory (TIFF, .npy, .zarr). An array of two axes is H×W;
-of three or more, a last axis of 1 to 4 is the channels, and those before H×W are pages."""
+and ImageJ's axes are kept. An image may be larger than memory (TIFF, .npy, .zarr). Every Y×X plane is denoised. Channels go
+through the network together if it has as many, else one by one. An array without names for its axes is H×W, or
+...×H×W; a last axis of 1 to 4 is its channels."""
 
 _EPILOG = """\
 A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
@@ -66,6 +67,13 @@ def _parser() -> CommandParser:
         dest="data.overwrite",
         action="store_true",
         help="replace outputs that exist, and inputs where --output names them",
+    )
+    files.add_argument(
+        "--axes",
+        dest="data.axes",
+        metavar="LETTERS",
+        help="what the axes of the files are, if they do not say it, or say it wrongly: T time, Z depth, C channel, Y rows, X "
+        "columns, S red-green-blue, Q any other, such as TCYX",
     )
     result = parser.add_argument_group("result")
     result.add_argument(

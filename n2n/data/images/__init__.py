@@ -3,9 +3,10 @@
 The formats stand in one table, :mod:`n2n.data.images.formats.table`.
 """
 
-from n2n.data.images.base import ImageReader, ImageWriter, Metadata
+from n2n.data.images.base import ImageReader, Metadata
 from n2n.data.images.files import create_image, find_images, is_image, open_image, read_photograph
 from n2n.data.images.formats.table import EXPECTED, find_format, split_part, written_name
+from n2n.data.images.writer import ImageWriter
 
 __all__ = [
     "EXPECTED",

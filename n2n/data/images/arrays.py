@@ -11,7 +11,8 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from n2n.data.images.axes import Layout, unnamed
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, refusing_damage
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, refusing_damage
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError, reason
 from n2n.system.files import file_size
 
@@ -50,12 +51,16 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.
 
 def _rows_of(array: Array, page: int, page_shape: tuple[int, ...], start: int, stop: int, channels: int) -> Array:
     """Return rows of an array of pages×H×W, with channels after them or not: rows×W×C."""
-    at = tuple(int(i) for i in np.unravel_index(page, page_shape)) if page_shape else ()
+    at: tuple[Any, ...] = tuple(map(int, np.unravel_index(page, page_shape))) if page_shape else ()
     rows: Array = array[(*at, slice(start, stop))]
     return rows.reshape(*rows.shape[:2], channels)
 
 
-class NpyReader(ImageReader):
+class ArrayReader(ImageReader):
+    """Base class of readers of arrays, whose axes may be in any order."""
+
+
+class NpyReader(ArrayReader):
     """An .npy file, read row by row."""
 
     def _open(self) -> None:
@@ -91,7 +96,7 @@ class NpyReader(ImageReader):
         super().close()
 
 
-class NpzReader(ImageReader):
+class NpzReader(ArrayReader):
     """An .npz file with one array, which is decompressed as a whole."""
 
     _array: Array | None
@@ -140,8 +145,9 @@ class ArrayWriter(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        array = hasattr(like, "stored")
-        if not array and Layout.of(unnamed(like.shape), like.shape) != Layout.of(like.axes, like.shape):
+        if not isinstance(like, ArrayReader) and Layout.of(unnamed(like.shape), like.shape) != Layout.of(
+            like.axes, like.shape
+        ):
             raise self._refuse(f"an array cannot say which of its axes are {like.axes}", "a TIFF file")
 
 

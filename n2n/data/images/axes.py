@@ -38,7 +38,7 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     """
     letters = axes.upper()
     size = "×".join(map(str, shape))
-    if not letters.isascii() or not letters.isalpha():
+    if not axes.isascii() or not axes.isalpha():
         raise InputError(
             f"axes is {axes!r}: expected letters, such as TZCYX, YXS or QYX (Q for an axis without a name)"
         )
@@ -49,6 +49,28 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     if "Y" not in letters or "X" not in letters or any(letters.count(letter) > 1 for letter in _ONCE):
         raise InputError(f"axes is {letters}: expected Y and X once each, and each of T, Z, C and S at most once")
     return letters
+
+
+def check_named(channels: int | None, axes: str, shape: Sequence[int], named: bool, option: str) -> None:
+    """Refuse an array without names whose third last axis may be the channels of a network.
+
+    Args:
+        channels: of the network.
+        axes: of the array.
+        shape: of the array.
+        named: whether someone named the axes.
+        option: by which they are named, for the message.
+
+    Raises:
+        InputError: if the axes could be read in two ways, of which one gives a wrong result.
+    """
+    if named or channels in (None, 1) or len(shape) < 3 or axes[-3:] != "QYX" or shape[-3] != channels:
+        return
+    size, lead = "×".join(map(str, shape)), axes[:-3]
+    raise InputError(
+        f"an array of {size} without names of its axes may be images of {channels} channels, or {channels} grey ones: give "
+        f"{option} {lead}CYX or {option} {lead}QYX"
+    )
 
 
 def sizes(axes: str, shape: Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, refusing_damage
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.writer import ImageWriter, regroup
 
 # Bytes of an image that is kept in memory while its channels are parted; a larger one goes to a temporary file.
 _IN_MEMORY = 2**28

@@ -102,7 +102,6 @@ class TiffReader(ImageReader):
         else:
             axes = "Q" * len(lead) + "YX"
         layout = self._name_axes(shape, axes)
-        self.named = self._given is not None or stated is not None
         if layout.order != tuple(range(len(shape))) or (samples > 1) != (layout.channels is not None):
             raise self._error(
                 f"has other axes than {self.axes}: expected {'YXS' if samples > 1 else 'YX'} as the last ones"

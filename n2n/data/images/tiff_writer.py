@@ -11,9 +11,10 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageWriter, regroup
+from n2n.data.images.base import Array
 from n2n.data.images.pictures import JPEG_OPTIONS, orientation
 from n2n.data.images.tiff_reader import TiffReader
+from n2n.data.images.writer import ImageWriter, regroup
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
 _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {

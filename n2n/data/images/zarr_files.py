@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import zarr
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter
+from n2n.data.images.arrays import ArrayReader
+from n2n.data.images.base import Array
 from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, write_rows
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.ome_zarr import OmeImage, find_image
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError, reason
 
 # Codecs of numcodecs that run no code from the file, as its pickle codec does.
@@ -40,7 +42,7 @@ def _size(path: Path) -> int:
     return size
 
 
-class ZarrReader(ImageReader):
+class ZarrReader(ArrayReader):
     """A zarr array, or the largest size of the image in an OME-Zarr group, read by rows of chunks.
 
     A group names the axes, and so does an array of format 3 whose dimensions have letters for names.

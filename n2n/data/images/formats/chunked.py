@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from n2n.data.images.axes import Layout
-from n2n.data.images.base import Array, ImageReader, check_piece, regroup
+from n2n.data.images.base import Array, ImageReader, check_piece
+from n2n.data.images.writer import regroup
 from n2n.errors import InputError
 
 # Chunks that are missing have the fill value, so a small file may claim any size. An array may claim the first number of bytes,

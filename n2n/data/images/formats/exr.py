@@ -1,4 +1,4 @@
-"""OpenEXR files, as renderers write them: linear colours in float16 or float32, which are never clipped. This needs ``OpenEXR``."""
+"""OpenEXR files, as renderers write them: linear colours in float16 or float32, never clipped. This needs ``OpenEXR``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import OpenEXR
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, check_piece, refusing_damage
+from n2n.data.images.base import Array, ImageReader, check_piece, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.whole import gather
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
@@ -24,7 +25,7 @@ _WIDEST = 4
 
 
 class ExrReader(FixedReader):
-    """The channels R, G and B, or Y, and A as opacity. Other channels (depth, normals, ...) stay in the written file as they are."""
+    """The channels R, G and B, or Y, and A as opacity. Others (depth, normals, ...) stay in the written file as they are."""
 
     def _open(self) -> None:
         path = self.path

@@ -15,11 +15,12 @@ import numpy as np
 from astropy.io import fits
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, ImageWriter, check_piece, refusing_damage, regroup
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, refusing_damage
 from n2n.data.images.formats.fits_values import Values
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.table import split_part
 from n2n.data.images.formats.whole import gather
+from n2n.data.images.writer import ImageWriter, regroup
 from n2n.errors import InputError
 
 _WANTED = "a whole FITS image"

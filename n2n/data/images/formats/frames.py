@@ -1,4 +1,4 @@
-"""Pictures that Pillow decodes: WebP, AVIF and BMP; and the frames of animations, also of GIF and PNG, which are pages along T."""
+"""Pictures that Pillow decodes: WebP, AVIF and BMP; and the frames of animations, also of GIF and PNG, as pages along T."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, ImageWriter, Metadata, refusing_damage
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.whole import gather
 from n2n.data.images.pictures import PictureReader, PictureWriter
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 

@@ -1,4 +1,4 @@
-"""HDF5 files: one data set of two axes or more, named as ``FILE:/path/to/dataset`` if there are several. This needs ``h5py``."""
+"""HDF5 files: one data set of two axes or more; ``FILE:/path/to/dataset`` if there are several. This needs ``h5py``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import h5py
 
-from n2n.data.images.base import Array, ImageReader, ImageWriter, refusing_damage
+from n2n.data.images.arrays import ArrayReader
+from n2n.data.images.base import Array, refusing_damage
 from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, write_rows
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.table import split_part
+from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 
 _WANTED = "an HDF5 file with an image"
@@ -21,7 +23,7 @@ _MOST_LINKS = 16
 _REFERRING = ("DIMENSION_LIST", "REFERENCE_LIST")
 
 
-class Hdf5Reader(ImageReader):
+class Hdf5Reader(ArrayReader):
     """A data set, read by rows of chunks. Its dimensions' labels name the axes if they are letters, Y and X among them.
 
     Nothing outside of the file is opened: links to other files are refused, and so are data sets that are kept there.
@@ -73,7 +75,10 @@ def _resolve(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     parts, node, links = [part for part in name.split("/") if part], file, 0
     while parts:
         part = parts.pop(0)
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) and part in node.keys() else None
+        try:  # "part in node" would open the file that a link leads to
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        except KeyError:
+            link = None
         if isinstance(link, h5py.ExternalLink):
             raise InputError(f"{path} is a link to another file, {link.filename:.80}: name that file")
         if isinstance(link, h5py.SoftLink) and links < _MOST_LINKS:

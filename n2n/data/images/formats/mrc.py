@@ -1,4 +1,4 @@
-"""MRC2014 files of electron microscopes (https://www.ccpem.ac.uk/mrc_format), read and written by rows. This needs ``mrcfile``."""
+"""MRC2014 files of electron microscopes (ccpem.ac.uk/mrc_format), read and written by rows. This needs ``mrcfile``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mrcfile.mrcfile import MrcFile
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import Array, ImageReader, ImageWriter, refusing_damage
+from n2n.data.images.base import Array, ImageReader, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
+from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size
 
 _HEADER = 1024
@@ -32,19 +33,19 @@ class MrcReader(FixedReader):
         with refusing_damage(path, "a whole MRC file", " or not an MRC file"):
             with MrcFile(str(path), header_only=True) as opened:
                 self.header, self.extended = opened.header.copy(), opened.extended_header.tobytes()
-            self.stored = data_dtype_from_header(self.header)
+            self.byte_order = data_dtype_from_header(self.header)
             shape = tuple(int(n) for n in data_shape_from_header(self.header))
             stack = int(self.header.ispg) == 0 or path.suffix.lower() == ".mrcs"
             if stack and len(shape) == 3:
                 self._fix_axes(shape, None, "QYX")
             else:
                 self._fix_axes(shape, {2: "YX", 3: "ZYX", 4: "QZYX"}[len(shape)])
-        self.dtype = self.stored.newbyteorder("=")
+        self.dtype = self.byte_order.newbyteorder("=")
         offset = _HEADER + len(self.extended)
-        if (need := offset + math.prod(shape) * self.stored.itemsize) > size:
+        if (need := offset + math.prod(shape) * self.byte_order.itemsize) > size:
             raise self._error(f"is cut off: its header says {need:,} bytes, and the file has {size:,}")
         file = self._files.enter_context(path.open("rb"))
-        self._rows = RawRows(file, offset, self.stored, self.width)
+        self._rows = RawRows(file, offset, self.byte_order, self.width)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         top = page * self.height
@@ -85,7 +86,7 @@ class MrcWriter(ImageWriter):
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
         if isinstance(like, MrcReader):
-            header, extended, stored = like.header.copy(), like.extended, like.stored
+            header, extended, stored = like.header.copy(), like.extended, like.byte_order
         else:
             header, extended, stored = self._new_header(path), b"", like.dtype.newbyteorder("<")
         statistics = _Statistics()

@@ -11,9 +11,10 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.axes import Layout
-from n2n.data.images.base import Array, ImageReader, ImageWriter, regroup
+from n2n.data.images.base import Array, ImageReader
 from n2n.data.images.tiff_reader import TiffReader
 from n2n.data.images.tiff_writer import TiffWriter
+from n2n.data.images.writer import ImageWriter, regroup
 
 # Axes of one image in OME's model; along others, there are several images.
 _OME = "TZCYXS"

@@ -1,4 +1,4 @@
-"""OME-Zarr groups of versions 0.4 and 0.5 (https://ngff.openmicroscopy.org): an image in several sizes, of which the largest is read."""
+"""OME-Zarr groups, versions 0.4 and 0.5 (ngff.openmicroscopy.org): an image in several sizes, of which the largest is read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find_image(group: zarr.Group, path: Path) -> OmeImage:
         images = inside.get("multiscales")
         if not images:
             names = ", ".join(sorted(name for name, _ in group.members())[:5]) or "none"
-            raise InputError(f"{path} is a zarr group without an OME-Zarr image: name an array or image in it, {path.name}/NAME "
+            raise InputError(f"{path} is a zarr group without an OME-Zarr image: name an image in it, {path.name}/NAME "
                              f"(in it are {names})")  # fmt: skip
         if len(images) > 1:
             raise InputError(f"{path} holds {len(images)} images: expected one; name the array, {path.name}/ARRAY")

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import Array, ImageReader, ImageWriter
+from n2n.data.images.base import Array, ImageReader
 from n2n.data.images.formats.fixed import FixedReader
+from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size
 
 _SPACE = rb"(?:\s|#[^\n\r]*[\n\r])+"

@@ -18,8 +18,8 @@ _PLANES = {"R": ("R",), "G": ("G1", "G2"), "B": ("B",)}
 class RawReader(FixedReader):
     """The planes R, G1, G2 and B of a mosaic, of half its height and width: axes CYX, uint16.
 
-    Nothing is developed: values are those of the sensor, black level included, and so is their noise. Sensors with another mosaic,
-    or with none, are refused.
+    Nothing is developed: values are those of the sensor, black level included, and so is their noise. Sensors with another
+    mosaic, or with none, are refused.
 
     Attributes:
         ome: names of the planes, black and white level, with OME's names.

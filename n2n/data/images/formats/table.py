@@ -1,15 +1,15 @@
 """The table of image formats: which suffix is read and written by which class, and which package that needs.
 
-A new format is one file and one line here. A class is named by its import path, so that it is imported when a file of its format
-is opened, not before.
+A new format is one file and one line here. A class is named by its import path, so that it is imported when a file of its
+format is opened, not before.
 
 An installed package adds a format that n2n does not read, by an entry point of the group ``n2n.readers``::
 
     [project.entry-points."n2n.readers"]
     ".xyz" = "my_package:XyzReader"
 
-The name is the suffix. The value is a subclass of :class:`n2n.data.images.ImageReader`, which n2n makes with a path and the axes
-that the user gave, or None. It is imported when a file with this suffix is opened. The suffixes below cannot be replaced.
+The name is the suffix. The value is a subclass of :class:`n2n.data.images.ImageReader`, which n2n makes with a path and the
+axes that the user gave, or None. It is imported when a file with this suffix is opened. The suffixes below cannot be replaced.
 """
 
 from __future__ import annotations
@@ -77,14 +77,15 @@ class Format:
             )
         try:
             if isinstance(target, EntryPoint):
-                loaded: Callable[..., Any] = target.load()
-                return loaded
-            module, _, name = target.partition(":")
-            loaded = getattr(importlib.import_module(f"{_HERE}.{module}"), name)
-            return loaded
+                loaded = target.load()
+            else:
+                module, _, name = target.partition(":")
+                loaded = getattr(importlib.import_module(f"{_HERE}.{module}"), name)
         except ImportError as error:
             what = f"pip install {self.package}" if self.package else reason(error)
             raise InputError(f"{path} is {self.name}, which needs a package that is not installed: {what}") from None
+        made: Callable[..., Any] = loaded
+        return made
 
 
 _READ_ONLY = "the format belongs to its instrument"

@@ -1,0 +1,97 @@
+"""Base class of image writers, which write an image file in strips of rows."""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from n2n.data.images.base import Array, ImageReader
+from n2n.errors import InputError, reason
+from n2n.system.files import replacing
+
+# Raised by format writers when metadata copied from the source file is invalid.
+_METADATA_ERRORS = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
+    struct.error,
+)
+
+
+class ImageWriter(ABC):
+    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        self.path, self.like = path, like
+
+    def write(self, strips: Iterable[Array]) -> None:
+        """Write all rows of all pages in order.
+
+        Args:
+            strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. Each is read when
+                it is written. If reading one raises an error, no file is left.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        failed: list[Exception] = []
+
+        def noted() -> Iterator[Array]:
+            try:
+                # "yield from" would close the strips with this generator, and the caller may go on reading them.
+                for strip in strips:  # noqa: UP028
+                    yield strip
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        try:
+            with replacing(self.path) as part:
+                self._write(part, noted())
+        except OSError as error:
+            raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
+        except (InputError, MemoryError):
+            raise
+        except _METADATA_ERRORS as error:
+            if error in failed:
+                raise
+            raise InputError(f"cannot write {self.path} like {self.like.path} ({reason(error)})") from error
+
+    @abstractmethod
+    def _write(self, path: Path, strips: Iterator[Array]) -> None:
+        """Write the whole file to another path."""
+
+    def _refuse(self, what: str, other: str) -> InputError:
+        return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
+
+
+class Rows:
+    """Takes a given number of rows at a time from strips of any height.
+
+    Args:
+        strips: rows×W×(C + extra), in order; each is read only when it is needed.
+    """
+
+    def __init__(self, strips: Iterator[Array]) -> None:
+        self._strips = strips
+        self._left: Array | None = None
+
+    def take(self, height: int) -> Array:
+        """Return the next rows, height×W×(C + extra)."""
+        parts, have = [], 0
+        while have < height:
+            strip = next(self._strips) if self._left is None else self._left
+            part = strip[: height - have]
+            self._left = strip[len(part) :] if len(part) < len(strip) else None
+            parts.append(part)
+            have += len(part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
+    """Cut strips of any height into strips of the given heights."""
+    rows = Rows(strips)
+    for height in heights:
+        yield rows.take(height)
