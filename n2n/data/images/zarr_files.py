@@ -102,7 +102,7 @@ class ZarrWriter(ImageWriter):
             if source.metadata.zarr_format == 3:
                 options["dimension_names"] = source.metadata.dimension_names
             if like.ome is not None:
-                store = zarr.create_group(path, zarr_format=options["zarr_format"], attributes=like.ome.attributes)
+                store = zarr.create_group(path, zarr_format=options.pop("zarr_format"), attributes=like.ome.attributes)
                 options["name"] = like.ome.place
         create = store.create_array if isinstance(store, zarr.Group) else partial(zarr.create_array, store)
         array = create(shape=like.shape, dtype=like.dtype, **options)

@@ -101,5 +101,7 @@ class CziReader(FixedReader):
         number, area = self._scenes[which]
         roi = (area.x, area.y + start, self.width, stop - start)
         rows = np.asarray(self._file.read(roi=roi, plane=plane, scene=number))
-        # Zeiss has blue first.
-        return np.ascontiguousarray(rows[..., ::-1]).astype(self.dtype, copy=False)
+        # Zeiss has blue first. The copy has no negative strides, which torch does not take.
+        return (
+            rows.astype(self.dtype, copy=False) if rows.shape[2] == 1 else rows[..., ::-1].astype(self.dtype, order="C")
+        )

@@ -138,7 +138,7 @@ class FramesWriter(ImageWriter):
             wrong = (
                 f"hold {like.pages} pages that are no animation" if kind in _ANIMATED else f"hold {like.pages} pages"
             )
-        elif like.channels not in (1, 3) or like.extra > (kind != "BMP" or like.channels == 3):
+        elif like.channels not in (1, 3) or like.extra > (kind != "BMP"):
             wrong = f"hold {like.channels} channels{f' and {like.extra} of opacity' if like.extra else ''}"
         elif like.height * like.width > MAX_PIXELS or max(like.height, like.width) > largest:
             wrong = f"hold {like.width}×{like.height} pixels"

@@ -60,7 +60,6 @@ class RawReader(FixedReader):
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         if self._mosaic is None:
-            self._raw.unpack()
             self._mosaic = self._raw.raw_image_visible
         row, column = self._places[page]
         plane = self._mosaic[row::2, column::2][: self.height, : self.width]
