@@ -6,9 +6,10 @@ from n2n.data.loader import PairLoader
 from n2n.data.sources.base import PairSource
 from n2n.data.sources.course import CourseFiles
 from n2n.data.sources.dead_leaves import DeadLeaves
-from n2n.data.sources.folders import Captures, Folders, Stack
+from n2n.data.sources.folders import Captures, Folders
 from n2n.data.sources.photographs import Photographs
 from n2n.data.sources.single_images import CleanImages, SingleImages
+from n2n.data.sources.stacks import Stack
 from n2n.data.stores.pairs import PairStore
 
 __all__ = [

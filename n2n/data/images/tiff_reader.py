@@ -25,6 +25,7 @@ _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
 # Most bytes that one compressed byte can become; a file that claims more is damaged. Uncompressed samples of less than 8 bits
 # are unpacked too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
+_RGB = 2
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 274, 282, 283, 296, 34675
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
 _PER_INCH = {2: 1.0, 3: 2.54}
@@ -114,18 +115,18 @@ class TiffReader(ImageReader):
             self._say_planes(stated is not None)
 
     def _say_planes(self, stated: bool) -> None:
-        """Say how planes are read that tifffile may have written for a stack without names."""
-        text = self.first.description
-        if (
-            self._given is None
-            and self.axes == "SYX"
-            and stated
-            and text.startswith('{"shape"')
-            and '"axes"' not in text
-        ):
-            kinds = "red, green and blue" + (" and opacity" if self.extra_planes else "")
+        """Say how planes are read. They can be two things, because tifffile writes 3 or 4 slices as planes of colours."""
+        if self._given is not None or not stated or int(self.first.photometric) != _RGB:
+            return
+        colours = "red, green and blue" if self._planes == 3 else "red, green, blue and opacity"
+        text, axes = self.first.description, self.axes
+        if axes[-3] != "S":
             self.remarks = [
-                f"its {self._planes} planes are read as {kinds}, as it says; if they are slices, say --axes ZYX"
+                f"it says that its {self._planes} planes are {colours}, and that its axes are {axes}: read as {axes}"
+            ]
+        elif axes == "SYX" and text.startswith('{"shape"') and '"axes"' not in text:
+            self.remarks = [
+                f"its {self._planes} planes are read as {colours}, as it says; if they are slices, give --axes ZYX"
             ]
 
     def _find_offsets(self, size: int) -> list[int]:

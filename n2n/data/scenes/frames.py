@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from n2n.data.images import ImageReader, open_image
+from n2n.data.images import ImageReader
+from n2n.data.scenes.opening import Opener
 from n2n.errors import InputError
 
 
@@ -74,13 +75,13 @@ def _convertible(channels: int, wanted: int) -> bool:
     return channels == wanted or {channels, wanted} == {1, 3}
 
 
-def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat], list[str]]:
+def _read_formats(scenes: Sequence[SceneFiles], opener: Opener) -> tuple[dict[Frame, ImageFormat], list[str]]:
     """Open every file once; returns the format of each of its pages, and the errors of the unreadable files."""
     formats: dict[Frame, ImageFormat] = {}
     unreadable: list[str] = []
     for path in dict.fromkeys(frame.path for scene in scenes for frame in scene.frames):
         try:
-            with open_image(path) as reader:
+            with opener(path) as reader:
                 frames = [Frame(path, page) for page in range(reader.pages)]
                 formats |= dict.fromkeys(frames, ImageFormat.of(reader))
         except InputError as error:
@@ -89,7 +90,7 @@ def _read_formats(scenes: Sequence[SceneFiles]) -> tuple[dict[Frame, ImageFormat
 
 
 def survey(
-    scenes: Sequence[SceneFiles], channels: int | None, least: int
+    scenes: Sequence[SceneFiles], channels: int | None, least: int, opener: Opener
 ) -> tuple[list[SceneFiles], dict[Frame, ImageFormat], tuple[int, np.dtype[Any]], list[str]]:
     """Open every file once, and leave out unusable images, and scenes of fewer than ``least`` captures.
 
@@ -97,7 +98,7 @@ def survey(
     scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines for the user on the
     images that were left out. Raises InputError if nothing remains.
     """
-    formats, unreadable = _read_formats(scenes)
+    formats, unreadable = _read_formats(scenes, opener)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
     if not kinds:
         raise InputError(f"none of the {len(unreadable)} files can be read: {[*unreadable, 'no pages'][0]}")

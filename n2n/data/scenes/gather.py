@@ -15,6 +15,7 @@ from tqdm import tqdm
 from n2n.data.cache import Allocate
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, survey
 from n2n.data.scenes.inspection import PairReport, compare, mismatch, remarks
+from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.pages import OpenFile, copy_page
 from n2n.errors import InputError
 
@@ -159,14 +160,17 @@ class _Gathering:
         return lines + remarks(self.reports)
 
 
-def gather(files: Sequence[SceneFiles], channels: int | None, window: int | None, allocate: Allocate) -> dict[str, Any]:
+def gather(
+    files: Sequence[SceneFiles], channels: int | None, window: int | None, opener: Opener, allocate: Allocate
+) -> dict[str, Any]:
     """Copy the usable images of scenes into one array, T×C, page after page.
 
     Args:
         files: the scenes.
-        channels: 1 or 3; None for those of most captures.
+        channels: their number; None for that of most captures.
         window: largest distance, in captures, between the two of a pair; None for any two, 0 for single captures. For pairs a
             scene needs two captures that differ.
+        opener: opens the files.
         allocate: makes the array.
 
     Returns:
@@ -177,9 +181,9 @@ def gather(files: Sequence[SceneFiles], channels: int | None, window: int | None
     Raises:
         InputError: if nothing can be used, or all images have one value.
     """
-    scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2)
+    scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2, opener)
     total = sum(prod(formats[frame].size) for scene in scenes for frame in scene.frames)
-    with OpenFile() as file:
+    with OpenFile(opener) as file:
         gathering = _Gathering(allocate((total, channels), dtype), formats, window, file)
         for scene in tqdm(scenes, desc="Reading images", unit="scene"):
             gathering.add(scene)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.data.images import ImageReader, open_image
+from n2n.data.images import ImageReader
 from n2n.data.images.base import LUMA
 from n2n.data.scenes.frames import Frame, ImageFormat
+from n2n.data.scenes.opening import Opener
 from n2n.errors import InputError
 
 # Rows read at a time, so that an image larger than memory can be copied.
@@ -67,13 +68,17 @@ class OpenFile(ExitStack):
     _reader: ImageReader | None = None
     _error = ""
 
+    def __init__(self, opener: Opener) -> None:
+        super().__init__()
+        self._opener = opener
+
     def open(self, frame: Frame, expected: ImageFormat) -> ImageReader:
         """Open the file of a frame, unless it is open; raises InputError if that fails, or its format has changed."""
         if frame.path != self._path:
             self.close()
             self._path, self._reader = frame.path, None
             try:
-                self._reader = self.enter_context(open_image(frame.path))
+                self._reader = self.enter_context(self._opener(frame.path))
             except InputError as error:
                 # Kept for the other pages, so that a large stack is not opened again for each of them.
                 self._error = str(error)

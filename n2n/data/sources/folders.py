@@ -1,4 +1,4 @@
-"""Sources of pairs in files: one capture per file, or stacks of captures."""
+"""Sources of pairs in files of their own: page is paired with page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from n2n.data.images import find_images, is_image, open_image
+from n2n.data.images import find_images, is_image
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
+from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 
@@ -52,26 +53,35 @@ def warning(names: Sequence[str], text: str, limit: int = 5) -> list[str]:
     return [f"warning: {len(names)} {text} and are left out: {first_few(names, limit)}"] if names else []
 
 
-def count_pages(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Path, int]], list[str]]:
-    """Count the pages of images; returns name, path and pages of each, and a line on unreadable ones."""
-    counted, unreadable = [], []
-    for name, file in files:
-        try:
-            with open_image(file) as reader:
-                counted.append((name, file, reader.pages))
-        except InputError as error:
-            unreadable.append(str(error))
-    return counted, warning(unreadable, "files cannot be read", 3)
-
-
-def _scenes(
-    captures: Mapping[str, Sequence[Path]], clean: Mapping[str, Path]
+def match_pages(
+    matching: Mapping[str, Sequence[Path]], clean: Mapping[str, Path], opener: Opener
 ) -> tuple[list[SceneFiles], list[str], list[str]]:
-    """Make scenes of the names with two files or more; returns them, a line for the user, and the other names."""
-    several = [(name, files) for name, files in captures.items() if len(files) > 1]
-    scenes = [SceneFiles.of(name, map(Frame, files), clean.get(name)) for name, files in several]
-    line = f"{len(scenes)} scenes with {sum(len(scene.captures) for scene in scenes)} captures"
-    return scenes, [line], [name for name, files in captures.items() if len(files) == 1]
+    """Make scenes of the names with two files or more: page is paired with page, each a scene of its own.
+
+    Returns the scenes, lines for the user, and the names with one file only.
+    """
+    several = {name: files for name, files in matching.items() if len(files) > 1}
+    pages, unreadable = find_pages(((name, file) for name, files in several.items() for file in files), opener)
+    if several and not pages:
+        raise InputError(f"none of the {len(unreadable)} files can be read: {unreadable[0]}")
+    grouped: dict[str, list[FilePages]] = defaultdict(list)
+    for file in pages:
+        grouped[file.name].append(file)
+    scenes, differing = [], []
+    for name, files in grouped.items():
+        # The first of the files that most others match.
+        first = max(files, key=lambda file: sum(file.matches(other) for other in files))
+        same = [file for file in files if file.matches(first)]
+        differing += [f"{file}, not {first}" for file in files if file not in same]
+        scenes += [
+            SceneFiles.of(label, (Frame(file.path, page) for file in same), clean.get(name), page)
+            for page, label in first.places()
+        ]
+    captures = sum(len(scene.captures) for scene in scenes)
+    lines = [f"{len(scenes)} scenes with {captures} captures", *describe_axes(pages)]
+    lines += warning(unreadable, "files cannot be read", 3)
+    lines += warning(differing, "files have other axes than the other captures of their scene")
+    return scenes, lines, [name for name, files in matching.items() if len(files) == 1]
 
 
 class Folders(SceneSource):
@@ -97,7 +107,7 @@ class Folders(SceneSource):
         clean = images_in(self.clean) if self.clean is not None else {}
         names = sorted({name for folder in folders for name in folder})
         matching = {name: [folder[name] for folder in folders if name in folder] for name in names}
-        scenes, lines, single = _scenes(matching, clean)
+        scenes, lines, single = match_pages(matching, clean, self.opener)
         if not scenes:
             raise InputError(
                 f"no file name is in two of the folders {', '.join(self.roots)} ({len(single)} image files in all): expected "
@@ -151,7 +161,7 @@ class Captures(SceneSource):
         clean = {}
         if self.clean is not None:
             clean = {scene: files[0] for scene, files in self._grouped(self.clean)[0].items()} | images_in(self.clean)
-        scenes, lines, alone = _scenes(captures, clean)
+        scenes, lines, alone = match_pages(captures, clean, self.opener)
         single = [captures[name][0].name for name in alone]
         if not scenes:
             found = first_few([*single, *other], 2) or "none"
@@ -174,46 +184,3 @@ class Captures(SceneSource):
             else:
                 scenes[scene].append(file)
         return scenes, other
-
-
-class Stack(SceneSource):
-    """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
-
-    Each page is a capture of the whole scene. Split a hyperstack with channels or depth first.
-
-    Args:
-        root: a stack, a folder of stacks, or several; each stack is a scene.
-        series: whether the pages are a time series. Then only neighbours in time are pairs, else any two pages.
-        clean: a folder of clean images named like the stacks, or the clean image of a single stack. They are used for
-            validation only.
-        **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
-    """
-
-    kind = "stack"
-
-    def __init__(self, root: str | list[str], series: bool = False, clean: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.root, self.series, self.clean = [root] if isinstance(root, str) else list(root), series, clean
-        self.window = 1 if series else None
-
-    def find(self) -> tuple[list[SceneFiles], list[str]]:
-        """Open the stacks and count their pages."""
-        files = all_images(self.root, self.clean)
-        clean = images_in(self.clean) if self.clean is not None else {}
-        if len(files) == len(clean) == 1:
-            clean = {files[0][0]: next(iter(clean.values()))}
-        counted, unreadable = count_pages(files)
-        single = [file.name for _, file, pages in counted if pages < 2]
-        scenes = [
-            SceneFiles.of(name, (Frame(file, page) for page in range(pages)), clean.get(name))
-            for name, file, pages in counted
-            if pages > 1
-        ]
-        lines = [f"{len(scenes)} stacks with {sum(len(scene.captures) for scene in scenes)} pages", *unreadable]
-        hint = " (3 or 4 pages of a TIFF may have been saved as one in colour)"
-        lines += [line + hint for line in warning(single, "files have one page only")]
-        if not scenes:
-            raise InputError(
-                f"there is no stack of two pages or more in {', '.join(self.root)} ({'; '.join(lines[1:]) or 'no image files'})"
-            )
-        return scenes, lines

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from n2n.data.cache import Cache, Kept, stamp
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
+from n2n.data.scenes.opening import Opener
 from n2n.data.sources.base import check_seed
 from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore
@@ -23,7 +24,9 @@ class SceneSource(ABC):
     inspected while they are copied. Unusable ones are left out, with a line that names them.
 
     Args:
-        channels: 1 (colour becomes luma), 3 (grey is repeated), or None for those of most captures.
+        channels: "together" (the default) learns all channels of a pixel at once, as many as most captures have; "apart" learns
+            each channel of an axis C by itself, as a grey image. A number is the number of channels: colour becomes luma for 1,
+            and grey is repeated for 3.
         value_range: the values of the files that become 0 and 1. None chooses them by dtype: 0 and 255 for 8 bits; 0 and the
             largest value of the bits in use for more bits; for floats and signed integers 0 and 1 if all values lie between,
             else the smallest (0 if none is negative) and the largest value.
@@ -33,6 +36,8 @@ class SceneSource(ABC):
         val_fraction: part of the scenes (of the rows, if there is one scene) that is held out for validation. 0 trains on all
             (the data module then needs a ``val_source``), 1 holds all out.
         seed: decides which scenes are held out.
+        axes: the letters of the axes of all files, such as TCYX, where they do not say them, or say them wrongly; see
+            :mod:`n2n.data.images.axes`. Each plane of Z is a scene of its own; so is each of T, but for stacks.
         check: whether to stop if the captures that are paired show different scenes.
         cache_dir: where the copy is kept; the user's cache folder if None.
 
@@ -53,13 +58,14 @@ class SceneSource(ABC):
 
     def __init__(
         self,
-        channels: Literal[1, 3] | None = None,
+        channels: Literal["together", "apart"] | int | None = None,
         value_range: tuple[float, float] | None = None,
         patch: int = 64,
         patches: int = 4000,
         flips: bool = True,
         val_fraction: float = 0.1,
         seed: int = 0,
+        axes: str | None = None,
         check: bool = True,
         cache_dir: str | None = None,
     ) -> None:
@@ -71,7 +77,10 @@ class SceneSource(ABC):
         if value_range is not None and not value_range[0] < value_range[1]:
             low, high = value_range
             raise InputError(f"value_range is {low:g} to {high:g}: expected the smaller value first")
+        if isinstance(channels, int) and channels < 1:
+            raise InputError(f"channels is {channels}: expected together, apart, or a number of at least 1")
         self.channels, self.value_range = channels, value_range
+        self.opener = Opener(axes, channels == "apart")
         self.patch, self.patches, self.flips = patch, patches, flips
         self.val_fraction, self.seed, self.check, self.cache_dir = val_fraction, seed, check, cache_dir
 
@@ -137,13 +146,15 @@ class SceneSource(ABC):
     def _kept(self) -> Kept:
         recipe = {
             "source": self.kind,
-            "version": 3,
+            "version": 4,
             "channels": self.channels,
+            "opener": [self.opener.axes, self.opener.apart],
             "window": self.window,
             "scenes": [[s.name, [_identity(f) for f in s.frames], s.clean is not None] for s in self._found[0]],
         }
         cache = Cache(self.kind, recipe, self.cache_dir)
-        return cache.open(lambda allocate: gather(self._found[0], self.channels, self.window, allocate))
+        channels = self.channels if isinstance(self.channels, int) else None
+        return cache.open(lambda allocate: gather(self._found[0], channels, self.window, self.opener, allocate))
 
     @cached_property
     def _parts(self) -> tuple[list[Scene], list[Scene], list[str]]:

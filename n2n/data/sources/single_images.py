@@ -11,7 +11,8 @@ from torch import Tensor
 from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption
 from n2n.data.scenes.frames import Frame, SceneFiles
-from n2n.data.sources.folders import all_images, count_pages, images_in
+from n2n.data.scenes.opening import Opener, describe_axes, find_pages
+from n2n.data.sources.folders import all_images, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.losses import Halves
@@ -82,7 +83,7 @@ class SingleImages(SceneSource):
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Find the images."""
         clean = images_in(self.clean) if self.clean is not None else {}
-        return _single_scenes(all_images(self.root, self.clean), clean, self.root)
+        return _single_scenes(all_images(self.root, self.clean), clean, self.root, self.opener)
 
 
 class CorruptedPairs:
@@ -121,20 +122,21 @@ class CleanImages(SceneSource):
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Find the images."""
-        return _single_scenes(all_images(self.root), {}, self.root)
+        return _single_scenes(all_images(self.root), {}, self.root, self.opener)
 
 
 def _single_scenes(
-    files: list[tuple[str, Path]], clean: dict[str, Path], roots: list[str]
+    files: list[tuple[str, Path]], clean: dict[str, Path], roots: list[str], opener: Opener
 ) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of each page of each file; returns the scenes and lines for the user."""
-    counted, unreadable = count_pages(files)
+    pages, errors = find_pages(files, opener)
+    unreadable = warning(errors, "files cannot be read", 3)
     # The clean image of a page is the same page of the clean file, if it has that page.
     scenes = [
-        SceneFiles.of(f"{name}[{page}]" if pages > 1 else name, [Frame(file, page)], clean.get(name), page)
-        for name, file, pages in counted
-        for page in range(pages)
+        SceneFiles.of(label, [Frame(file.path, page)], clean.get(file.name), page)
+        for file in pages
+        for page, label in file.places()
     ]
     if not scenes:
         raise InputError(f"there is no image in {', '.join(roots)}" + "".join(f" ({line})" for line in unreadable))
-    return scenes, [f"{len(scenes)} images", *unreadable]
+    return scenes, [f"{len(scenes)} images", *describe_axes(pages), *unreadable]

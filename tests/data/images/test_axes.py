@@ -40,7 +40,7 @@ def same_series(one: str, other: str) -> bool:
 @pytest.mark.parametrize("order", _ORDERS)
 @pytest.mark.parametrize("kind", ["ome", "tifffile", "zlib"])
 def test_a_tiff_stack_names_its_axes(order: str, kind: str) -> None:
-    options: dict[str, Any] = {"ome": {"ome": True}, "tifffile": {}, "zlib": {"ome": True, "compression": "zlib"}}[kind]
+    options: Any = {"ome": kind != "tifffile", "compression": "zlib" if kind == "zlib" else None}
     tifffile.imwrite("x.tif", _STACK, photometric="minisblack", metadata={"axes": order}, **options)
     with open_image(Path("x.tif")) as image:
         assert (image.axes, image.shape, image.named) == (order, _STACK.shape, True)
@@ -70,6 +70,7 @@ def test_slices_that_tifffile_wrote_as_planes_of_a_colour_image(count: int, comp
         tifffile.imwrite("x.tif", stack, metadata={"axes": "ZYX"}, compression=compression)
     with open_image(Path("x.tif")) as image:
         assert (image.axes, image.pages, image.channels, image.extra) == ("ZYX", count, 1, 0)
+        assert f"it says that its {count} planes are red, green" in image.remarks[0]
         assert np.array_equal(pages(image)[..., 0], stack)
     rewrite("x.tif", "y.tif")
     assert same_series("x.tif", "y.tif")

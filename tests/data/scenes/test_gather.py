@@ -18,6 +18,7 @@ from n2n.data.images.arrays import NpyReader
 from n2n.data.scenes import frames as frames_module
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.scenes.gather import default_range, gather
+from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.pages import convert
 from n2n.errors import InputError
 
@@ -44,7 +45,7 @@ class Gathered:
     """What :func:`gather` gives, with the array that it filled."""
 
     def __init__(self, *scenes: SceneFiles, channels: int | None = None, window: int | None = None) -> None:
-        self.note = gather(scenes, channels, window, self._allocate)
+        self.note = gather(scenes, channels, window, Opener(), self._allocate)
         self.lines = "\n".join(self.note["remarks"])
         # These images are too small for a word on noise that both captures share.
         self.warnings = [line for line in self.note["remarks"] if line.startswith("warning")]
@@ -65,8 +66,8 @@ class Counted:
         self.now = self.most = self.opened = 0
         real = images.open_image
 
-        def open_image(path: Path) -> ImageReader:
-            reader = real(path)
+        def open_image(path: Path, axes: str | None) -> ImageReader:
+            reader = real(path, axes)
             close, self.now, self.opened = reader.close, self.now + 1, self.opened + 1
             self.most = max(self.most, self.now)
 
@@ -77,8 +78,7 @@ class Counted:
             monkeypatch.setattr(reader, "close", closed)
             return reader
 
-        for module in ("frames", "pages"):
-            monkeypatch.setattr(f"n2n.data.scenes.{module}.open_image", open_image)
+        monkeypatch.setattr("n2n.data.scenes.opening.open_image", open_image)
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +236,7 @@ def test_what_the_system_refuses_to_open_is_named(monkeypatch: pytest.MonkeyPatc
     files = [save(f"{i}.npy", noisy(9, 8)) for i in range(3)]
     real = NpyReader.__init__
 
-    def refused(reader: NpyReader, path: Path) -> None:
+    def refused(reader: NpyReader, path: Path, axes: str | None = None) -> None:
         if path.name == "1.npy":
             raise PermissionError(13, "Permission denied", str(path))
         real(reader, path)

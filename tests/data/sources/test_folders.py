@@ -101,7 +101,8 @@ def test_clean_images_are_validated_against_and_not_trained_on() -> None:
 def test_stack_pairs_its_pages() -> None:
     pages = write("stack.tif", (6, 40, 20), "uint16", 3000)
     source = Stack("stack.tif", val_fraction=0.2, **SMALL)
-    assert "1 stacks with 6 pages" in text(source)
+    assert "1 stacks with 1 scenes and 6 captures" in text(source)
+    assert "axes of stack.tif: captures lie along Q (6)" in text(source)
     assert "one scene only: its last 8 rows are held out" in text(source)
     # 12 bits hold 3000.
     assert train(source).range == (0.0, 4095.0)
