@@ -20,6 +20,7 @@ _DTYPES = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "B
 _OME = "TZC"
 # Rows that are read together, because the tiles of a mosaic are searched each time.
 _ROWS = 256
+_UNREAD = "its pixel size and names of channels cannot be read, so they are not written"
 
 
 class CziReader(FixedReader):
@@ -79,6 +80,7 @@ class CziReader(FixedReader):
     def _describe(self) -> dict[str, Any]:
         """Return what OME calls the sizes and names; what the file does not say is left out."""
         found: dict[str, Any] = {}
+        self.remarks = (_UNREAD,)
         with suppress(Exception):  # damaged descriptions fail in many ways
             text = self._file.raw_metadata
             root = ET.fromstring("" if "<!ENTITY" in text else text)  # entities could unfold to any size
@@ -91,6 +93,7 @@ class CziReader(FixedReader):
             ]
             if names and all(names):
                 found["Channel"] = {"Name": names}
+            self.remarks = ()
         return found
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
@@ -100,7 +103,10 @@ class CziReader(FixedReader):
         plane |= {name: plane[name] + at for name, at in zip(self._names, place, strict=True)}
         number, area = self._scenes[which]
         roi = (area.x, area.y + start, self.width, stop - start)
-        rows = np.asarray(self._file.read(roi=roi, plane=plane, scene=number))
+        try:
+            rows = np.asarray(self._file.read(roi=roi, plane=plane, scene=number))
+        except MemoryError:  # these rows are few; a damaged file claims any size for a tile
+            raise ValueError("a tile claims more memory than there is") from None
         # Zeiss has blue first. The copy has no negative strides, which torch does not take.
         return (
             rows.astype(self.dtype, copy=False) if rows.shape[2] == 1 else rows[..., ::-1].astype(self.dtype, order="C")

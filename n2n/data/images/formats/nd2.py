@@ -16,6 +16,7 @@ from n2n.system.files import file_size
 
 # n2n's letters for axes of ND2: positions of the stage are OME's tiles.
 _LETTERS = {"P": "R"}
+_UNREAD = "its pixel size and names of channels cannot be read, so they are not written"
 
 
 class Nd2Reader(FixedReader):
@@ -53,6 +54,7 @@ class Nd2Reader(FixedReader):
     def _describe(self) -> dict[str, Any]:
         """Return what OME calls the sizes and names; what the file does not say is left out."""
         found: dict[str, Any] = {}
+        self.remarks = (_UNREAD,)
         with suppress(Exception):  # older files say less
             channels = self._file.metadata.channels or []
             found["Channel"] = {"Name": [str(channel.channel.name) for channel in channels]}
@@ -63,6 +65,7 @@ class Nd2Reader(FixedReader):
             for loop in self._file.experiment:
                 if loop.type == "TimeLoop" and loop.parameters.periodMs > 0:
                     found |= {"TimeIncrement": float(loop.parameters.periodMs), "TimeIncrementUnit": "ms"}
+            self.remarks = ()
         return found
 
     def _decode(self, page: int, start: int, stop: int) -> Array:

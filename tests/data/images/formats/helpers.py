@@ -50,32 +50,6 @@ def predict(source: str, target: str, channels: int = 1, *options: str) -> None:
     assert main([*args, "--trainer.accelerator", "cpu"]) == 0
 
 
-def damage(path: str, inputs: int = 60, most: int = 2**20) -> list[str]:
-    """Read and write a file that is cut off, or has some other bytes, again and again; returns the lines of those refused.
-
-    The first quarter is cut off at several places, of the rest a few bytes are changed, near the start or anywhere.
-    """
-    whole, lines = Path(path).read_bytes(), []
-    rng = np.random.default_rng(1)
-    for number in range(inputs):
-        data = bytearray(whole)
-        if number < inputs // 4:
-            data = data[: len(data) * number // (inputs // 4)]
-        else:
-            for at in rng.integers(0, [64, 400, len(data)][rng.integers(3)], rng.integers(1, 5)):
-                data[at % len(data)] = rng.integers(256)
-        Path(path).write_bytes(data)
-        try:
-            with open_image(Path(path)) as image:
-                if image.pages * image.height * image.width < most:
-                    np.stack([image.samples(page, 0, image.height) for page in range(image.pages)])
-        except InputError as error:
-            lines.append(str(error))
-    Path(path).write_bytes(whole)
-    assert not any("\n" in line for line in lines)
-    return lines
-
-
 def refusal(act: Callable[[], object]) -> str:
     """Return the line of an act that is refused."""
     with pytest.raises(InputError) as caught:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.images.formats.helpers import copy, damage, look, predict, refusal, values
+from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
 OpenEXR = pytest.importorskip("OpenEXR")
 
@@ -63,4 +63,3 @@ def test_refused() -> None:
     data[at : at + 16] = np.array([0, 0, 2**30, 2**30], "<i4").tobytes()
     Path("huge.exr").write_bytes(data)
     refusal(lambda: look("huge.exr"))
-    assert damage("x.exr")

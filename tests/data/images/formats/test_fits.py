@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.data.images.formats.helpers import copy, damage, look, predict, refusal, values
+from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
 fits = pytest.importorskip("astropy.io.fits")
 SHAPES = {(20, 30): "YX", (3, 20, 30): "ZYX", (2, 3, 20, 30): "QZYX"}
@@ -141,11 +141,3 @@ def test_files_that_are_no_image_or_claim_too_much(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("n2n.data.images.formats.fits.MAX_BLOCK", 2**16)
     Path("bomb.fits.gz").write_bytes(gzip.compress(bytes(2**16 + 1)))
     assert "more than 1 GiB" in refusal(lambda: look("bomb.fits.gz"))
-
-
-@pytest.mark.parametrize("name", ["x.fits", "x.fits.gz", "x.fits.fz"])
-def test_damaged(name: str) -> None:
-    pixels = values((40, 50), "int16")
-    image = fits.CompImageHDU(pixels) if name.endswith("fz") else fits.ImageHDU(pixels)
-    fits.HDUList([fits.PrimaryHDU(), image]).writeto(name)
-    assert damage(name)

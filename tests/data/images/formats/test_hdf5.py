@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.images.formats.helpers import copy, damage, look, predict, refusal, values
+from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
 h5py = pytest.importorskip("h5py")
 
@@ -101,4 +101,3 @@ def test_claims_and_damage() -> None:
     assert "stored in pieces" in refusal(lambda: look("pieces.h5"))
     with h5py.File("x.h5", "w") as file:
         file.create_dataset("a", data=values((40, 50), "uint16"), chunks=(8, 8), compression="gzip")
-    assert damage("x.h5")
