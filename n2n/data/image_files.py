@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 
-from n2n.data.images import EXPECTED, find_format, find_images, is_image, split_part, written_name
+from n2n.data.images import EXPECTED, find_format, find_images, find_suffix, is_image, split_part, written_name
 from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
 
@@ -53,6 +54,16 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
     return files
 
 
+def describe_suffixes(files: Sequence[ImageFile]) -> str:
+    """Say which of the files that were written have another suffix than their inputs, because n2n does not write that one."""
+    changed = Counter(
+        f"{find_suffix(file.source.name)} as {find_suffix(file.target.name)}"
+        for file in files
+        if file.done and file.target.name == written_name(file.source) != split_part(file.source)[0].name
+    )
+    return ", ".join(f"{count} {pair}" for pair, count in sorted(changed.items()))
+
+
 def _check_distinct(files: Sequence[ImageFile]) -> None:
     """Refuse inputs that would get one output, because they differ only in a suffix that is not written."""
     first: dict[Path, Path] = {}
@@ -64,7 +75,7 @@ def _check_distinct(files: Sequence[ImageFile]) -> None:
 def _check_free(files: Sequence[ImageFile]) -> None:
     there = [file for file in files if file.target.exists()]
     for file in there:
-        if file.target.samefile(file.source):
+        if file.target.samefile(split_part(file.source)[0]):
             raise InputError(f"--output would replace the input {file.source}: name another folder, or add --overwrite")
     if there:
         found = f"{there[0].target} exists" if len(there) == 1 else f"{there[0].target} and {len(there) - 1} more exist"

@@ -5,7 +5,7 @@ The formats stand in one table, :mod:`n2n.data.images.formats.table`.
 
 from n2n.data.images.base import ImageReader, Metadata
 from n2n.data.images.files import create_image, find_images, is_image, open_image, read_photograph
-from n2n.data.images.formats.table import EXPECTED, find_format, split_part, written_name
+from n2n.data.images.formats.table import EXPECTED, find_format, find_suffix, split_part, written_name
 from n2n.data.images.writer import ImageWriter
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "create_image",
     "find_format",
     "find_images",
+    "find_suffix",
     "is_image",
     "open_image",
     "read_photograph",
