@@ -12,6 +12,7 @@ import pytest
 from n2n.data.images import ImageReader, find_format, find_images, is_image, split_part, written_name
 from n2n.data.images.formats import table
 from n2n.data.images.formats.table import FORMATS, find_suffix
+from n2n.trainer.predict import _DESCRIPTION
 from tests.data.images.formats.helpers import copy, look, predict, refusal
 
 # What a package is imported as.
@@ -128,3 +129,17 @@ def test_a_reader_of_ones_own() -> None:
     # n2n's own formats stay.
     copy("in/x.txt", "x.png")
     assert np.array_equal(look("x.png")[0][0, ..., 0], pixels)
+
+
+def test_the_help_names_all_formats() -> None:
+    for line in FORMATS:
+        if line.name not in ("OME-TIFF", "compressed FITS"):
+            assert line.name in _DESCRIPTION, line.name
+
+
+def test_the_readme_has_the_table() -> None:
+    text = (Path(table.__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+    for name, suffixes, written, package in table.describe():
+        quoted = " ".join(f"`{suffix}`" for suffix in suffixes.split())
+        kept = written if not written.startswith("as ") else f"as `{written[3:]}`"
+        assert f"| {name} | {quoted} | {kept} | {package} |" in text
