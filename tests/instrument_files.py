@@ -22,7 +22,7 @@ def write_czi(path: str, pixels: NDArray[Any], axes: str) -> None:
             plane = pixels[at]
             place = {"T": 0, "Z": 0, "C": 0} | dict(zip(lead, at, strict=True))
             file.write(plane[..., None] if "S" not in axes else plane[..., ::-1].copy(), plane=place)
-        file.write_metadata("test", {0: "DAPI", 1: "GFP"}, scale_x=1e-7, scale_y=1e-7, scale_z=3e-7)
+        file.write_metadata("test", {0: "DAPI", 1: "GFP", 2: "Cy5"}, scale_x=1e-7, scale_y=1e-7, scale_z=3e-7)
 
 
 def write_nd2(path: str, frames: NDArray[np.uint16], loops: dict[int, int], missing: bool = False) -> None:

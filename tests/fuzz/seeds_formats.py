@@ -138,8 +138,8 @@ def animated(kind: str) -> Callable[[], list[bytes]]:
 def jpeg2000s() -> list[bytes]:
     """Grey of 12 bits and colour, in a file and as a code stream."""
     return [
-        imagecodecs.jpeg2k_encode(_GREY[0], bitspersample=12, reversible=True),
-        imagecodecs.jpeg2k_encode(_COLOUR, codecformat="j2k"),
+        bytes(imagecodecs.jpeg2k_encode(_GREY[0], bitspersample=12, reversible=True)),
+        bytes(imagecodecs.jpeg2k_encode(_COLOUR, codecformat="j2k")),
     ]
 
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -211,5 +211,5 @@ class FitsWriter(ImageWriter):
 
 def _copy(source: BinaryIO, target: BinaryIO, count: int) -> None:
     while count > 0 and (piece := source.read(min(count, 2**20))):
-        target.write(cast(bytes, piece))
+        target.write(piece)
         count -= len(piece)

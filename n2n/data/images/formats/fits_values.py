@@ -51,7 +51,8 @@ class Values:
         if not self._scaled:
             return raw.astype(self.dtype, copy=False)
         if self.dtype.kind != "f":
-            return raw.astype(raw.dtype.newbyteorder("=")).view(self.dtype) ^ self._flip
+            flipped: Array = raw.astype(raw.dtype.newbyteorder("=")).view(self.dtype) ^ self._flip
+            return flipped
         return (raw * self.scale + self.zero).astype(self.dtype)
 
     def write(self, values: Array) -> Array:
@@ -59,8 +60,8 @@ class Values:
         if not self._scaled:
             return values.astype(self.stored)
         if self.dtype.kind != "f":
-            flipped: Array = (values ^ self._flip).view(self.stored.newbyteorder("=")).astype(self.stored)
-            return flipped
+            stored: Array = (values ^ self._flip).view(self.stored.newbyteorder("=")).astype(self.stored)
+            return stored
         plain = (values.astype(np.float64) - self.zero) / self.scale
         if self.stored.kind == "f":
             return plain.astype(self.stored)

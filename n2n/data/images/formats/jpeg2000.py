@@ -50,7 +50,7 @@ class Jpeg2000Reader(FixedReader):
         self.channels -= self.extra
         check_piece(self.path, height * width * count * self.dtype.itemsize)
         self._block = height
-        self._content: bytes | None = content
+        self._content = content
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         whole = np.asarray(imagecodecs.jpeg2k_decode(self._content))
@@ -60,7 +60,7 @@ class Jpeg2000Reader(FixedReader):
 
     def close(self) -> None:
         """Free the file's content."""
-        self._content = None
+        self._content = b""
         super().close()
 
 

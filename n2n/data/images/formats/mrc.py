@@ -19,6 +19,8 @@ from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size
 
 _HEADER = 1024
+# Rows whose mean and variance are computed together, in 64 bits.
+_ROWS = 32
 _MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 
 
@@ -59,12 +61,11 @@ class _Statistics:
         self.low, self.high, self.count, self.mean, self.squares = math.inf, -math.inf, 0, 0.0, 0.0
 
     def add(self, part: Array) -> None:
-        values = part.astype(np.float64)
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.low, self.high = min(self.low, float(part.min())), max(self.high, float(part.max()))
         # Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979.
-        count, mean = values.size, float(values.mean())
+        count, mean = part.size, float(part.mean(dtype=np.float64))
         total, apart = self.count + count, mean - self.mean
-        self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.count * count / total
+        self.squares += count * float(part.var(dtype=np.float64)) + apart**2 * self.count * count / total
         self.mean += apart * count / total
         self.count = total
 
@@ -93,7 +94,8 @@ class MrcWriter(ImageWriter):
         with path.open("wb") as file:
             file.write(header.tobytes() + extended)
             for strip in strips:
-                statistics.add(strip)
+                for top in range(0, len(strip), _ROWS):
+                    statistics.add(strip[top : top + _ROWS])
                 file.write(strip.astype(stored).tobytes())
             statistics.put(header)
             file.seek(0)

@@ -35,7 +35,7 @@ def find_image(group: zarr.Group, path: Path) -> OmeImage:
         InputError: if the group is no image, or its metadata are damaged.
     """
     with refusing_damage(path, "an OME-Zarr image of version 0.4 or 0.5"):
-        attributes = dict(group.attrs)
+        attributes: dict[str, Any] = dict(group.attrs)
         inside = attributes.get("ome", attributes)
         images = inside.get("multiscales")
         if not images:

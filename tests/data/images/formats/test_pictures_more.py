@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_animations_keep_frames_and_timing(suffix: str) -> None:
     predict(f"in{suffix}", "out", 3)
     assert np.array_equal(look(f"out/in{suffix}")[0], found)
     with Image.open(f"out/in{suffix}") as out:
-        assert (out.n_frames, out.info["loop"]) == (3, 2)
+        assert (getattr(out, "n_frames", 1), out.info["loop"]) == (3, 2)
         times = []
         for page in range(3):
             out.seek(page)
@@ -132,7 +133,7 @@ def test_formats_that_cannot_hold_it() -> None:
     np.save("deep.npy", values((20, 30), "uint16"))
     np.save("stack.npy", values((5, 20, 30), "uint8"))
     for name in ("x.webp", "x.bmp"):
-        assert "cannot hold uint16 values" in refusal(lambda name=name: copy("deep.npy", name))
-        assert "cannot hold 5 pages" in refusal(lambda name=name: copy("stack.npy", name))
+        assert "cannot hold uint16 values" in refusal(partial(copy, "deep.npy", name))
+        assert "cannot hold 5 pages" in refusal(partial(copy, "stack.npy", name))
     assert "cannot hold 5 pages" in refusal(lambda: copy("stack.npy", "x.jp2"))
     assert "cannot hold 5 pages" in refusal(lambda: copy("stack.npy", "x.png"))
