@@ -186,7 +186,7 @@ _OF_PACKAGES: dict[str, tuple[str, str, Callable[[], list[bytes]], *tuple[Mutato
     "PNM": ("numpy", "pnm", seeds_formats.pnms),
 }
 FORMATS |= {
-    name: Format(f"x.{suffix}", whole, tuple(ways), read_image_file, 6)
+    name: Format(f"x.{suffix}", whole, tuple(ways), read_image_file, 4)
     for name, (package, suffix, whole, *ways) in _OF_PACKAGES.items()
     if find_spec(package) is not None
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from n2n.data.images import ImageReader, find_format, find_images, is_image, split_part, written_name
+from n2n.cli import main
+from n2n.data.images import ImageReader, find_format, find_images, is_image, open_image, split_part, written_name
 from n2n.data.images.formats import table
 from n2n.data.images.formats.table import FORMATS, find_suffix
+from n2n.data.scenes.frames import Frame
+from n2n.data.sources.folders import images_in
+from n2n.data.sources.scene_source import _identity
 from n2n.trainer.predict import _DESCRIPTION
 from tests.data.images.formats.helpers import copy, look, predict, refusal
+from tests.write_checkpoints import same, write_checkpoint
 
 # What a package is imported as.
 MODULES = {"OpenEXR": "OpenEXR", "pylibCZIrw": "pylibCZIrw"}
@@ -143,3 +149,50 @@ def test_the_readme_has_the_table() -> None:
         quoted = " ".join(f"`{suffix}`" for suffix in suffixes.split())
         kept = written if not written.startswith("as ") else f"as `{written[3:]}`"
         assert f"| {name} | {quoted} | {kept} | {package} |" in text
+
+
+def test_the_user_may_name_the_pages() -> None:
+    fits, mrcfile, h5py = (pytest.importorskip(name) for name in ("astropy.io.fits", "mrcfile", "h5py"))
+    pixels = np.random.default_rng(0).integers(0, 2**15, (2, 3, 20, 30)).astype(np.int16)
+    fits.PrimaryHDU(pixels).writeto("x.fits")
+    mrcfile.new("x.mrc", pixels).close()
+    with h5py.File("x.h5", "w") as file:
+        file["a"], file["b"] = pixels, pixels[0]
+    for name in ("x.fits", "x.mrc", "x.h5:a"):
+        with open_image(Path(name), "TZYX") as image:
+            assert (image.axes, image.named, image.page_axes) == ("TZYX", True, "TZ")
+    # Rows and columns stay where the format has them; in HDF5 they may be anywhere.
+    for name in ("x.fits", "x.mrc"):
+        assert "expected Y, X" in refusal(partial(open_image, Path(name), "TYXZ"))
+    with open_image(Path("x.h5:a"), "YXTZ") as image:
+        assert np.array_equal(image.samples(4, 0, 2)[..., 0], pixels[..., 0, 4])
+
+
+def test_training_finds_parts_of_files() -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("x.h5", "w") as file:
+        file["entry/a"], file["entry/b"] = np.zeros((3, 20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+    assert images_in("x.h5:/entry/a") == {"a": Path("x.h5:/entry/a")}
+    before = _identity(Frame(Path("x.h5:/entry/a")))
+    with h5py.File("x.h5", "a") as file:
+        file["entry/a"][0, 0, 0] = 1
+    assert _identity(Frame(Path("x.h5:/entry/a"))) != before
+
+
+def test_an_output_may_replace_its_own_file() -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("x.h5", "w") as file:
+        file["a"] = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    whole = look("x.h5")[0]
+    args = [
+        "predict",
+        "--ckpt_path",
+        str(write_checkpoint("same.ckpt", same, 1)),
+        "--input",
+        "x.h5:/a",
+        "--output",
+        ".",
+    ]
+    assert main(args) == 2
+    assert main([*args, "--overwrite"]) == 0
+    assert np.array_equal(look("x.h5")[0], whole)
