@@ -95,6 +95,18 @@ def _built(value: Any, annotation: Any, trust: Collection[str]) -> Any:
     return value
 
 
+def backbone_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint's backbone by their names; raises InputError if one is not stored in full."""
+    weights = {
+        name.removeprefix(_PREFIX): value
+        for name, value in content["state_dict"].items()
+        if isinstance(name, str) and name.startswith(_PREFIX)
+    }
+    if odd := [name for name, value in weights.items() if not is_stored(value)]:
+        raise InputError(f"its weight {odd[0]!r:.80} is not stored in full")
+    return weights
+
+
 def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Check that a checkpoint may name its backbone, and that the weights are those of the backbone.
 
@@ -116,13 +128,7 @@ def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[
     if sum(1 for _ in nested_values(spec)) > _MOST_ARGUMENTS:
         raise InputError(f"its backbone has more than {_MOST_ARGUMENTS} arguments")
     check_spec(spec, HOMES["backbone"], trust)
-    weights = {
-        name.removeprefix(_PREFIX): value
-        for name, value in content["state_dict"].items()
-        if isinstance(name, str) and name.startswith(_PREFIX)
-    }
-    if odd := [name for name, value in weights.items() if not is_stored(value)]:
-        raise InputError(f"its weight {odd[0]!r:.80} is not stored in full")
+    weights = backbone_weights(content)
     with torch.device("meta"), _Bounded(len(weights), sum(value.numel() for value in weights.values())):
         network = _construct(spec, trust)
     _compare(network, weights)

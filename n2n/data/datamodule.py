@@ -152,6 +152,16 @@ class PairDataModule(L.LightningDataModule):
         """Whether there are pairs with independent noise to validate on, after ``setup``."""
         return self._val is not None and self._val.has_pairs
 
+    @property
+    def val_count(self) -> int:
+        """Number of images or pairs to validate on, after ``setup``."""
+        return 0 if self._val is None else len(self._val)
+
+    @property
+    def scene_names(self) -> dict[int, str]:
+        """The names of the held-out scenes by their numbers in batches, after ``setup``; empty if they have none."""
+        return dict(enumerate(scene.name for scene in getattr(self._val, "scenes", ())))
+
     def _loader(self, store: Store | None, batch_size: int, shuffle: bool) -> PairLoader:
         if store is None:
             raise RuntimeError("call setup() before the loaders")

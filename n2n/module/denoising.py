@@ -23,6 +23,7 @@ from n2n.module.divergence import EpochLosses, check_losses, check_validation_lo
 from n2n.module.evaluation import EvaluationModule
 from n2n.module.probe import probe
 from n2n.module.resume import Resume
+from n2n.module.start import load_weights
 from n2n.optimizers import fused
 from n2n.schedules import progress, training_epochs, training_steps
 
@@ -43,6 +44,8 @@ class DenoisingModule(EvaluationModule):
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate scheduler from the optimiser; None for a constant rate.
         scheduler_interval: whether the scheduler steps after each epoch or after each training step.
+        start_from: a checkpoint whose weights the training starts from, or the name of one that comes with n2n. Its backbone
+            must be of the same kind; its optimiser and its progress are not used.
 
     Attributes:
         images: what is known about the images; None if no data module has told.
@@ -55,6 +58,7 @@ class DenoisingModule(EvaluationModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        start_from: str | None = None,
     ) -> None:
         super().__init__(backbone, loss)
         with warnings.catch_warnings():
@@ -70,6 +74,7 @@ class DenoisingModule(EvaluationModule):
             }
             self.save_hyperparameters(hparams)
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
+        self.start_from = start_from
         self.images: ImageInfo | None = None
         self._losses = EpochLosses()
         self._lowest_val_loss = math.inf
@@ -87,12 +92,23 @@ class DenoisingModule(EvaluationModule):
         self.images = images
 
     def configure_model(self) -> None:
-        """Build the backbone again with the images' channels, if its ``channels`` were left at their default.
+        """Give the backbone the images' channels, and the weights of ``start_from``.
 
-        This happens once, before callbacks copy the network and before weights are loaded, and only for a backbone from a
-        configuration.
+        This happens once, before callbacks copy the network and before weights of a resumed run are loaded.
+
+        Raises:
+            InputError: if these weights do not fit.
         """
-        if self.images is None or self.image_channels is not None or not self._from_config:
+        if self.image_channels is None:
+            self._set_channels()
+        if self.start_from is not None and self.trainer.state.fn == "fit":
+            load_weights(self.start_from, self.backbone)
+            rank_zero_info(f"The training starts from the weights of {self.start_from}.")
+            self.start_from = None
+
+    def _set_channels(self) -> None:
+        """Build a backbone from a configuration again with the images' channels, if ``channels`` were left at their default."""
+        if self.images is None or not self._from_config:
             return
         spec, channels = self.hparams["backbone"], self.images.shape[0]
         default = inspect.signature(type(self.backbone)).parameters.get("channels")

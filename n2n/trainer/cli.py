@@ -32,6 +32,7 @@ from n2n.module.probe import is_constant
 from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
 from n2n.system.yaml_files import load_yaml
+from n2n.trainer.baselines import compare_best
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
@@ -211,6 +212,8 @@ class TrainingCLI(LightningCLI):
             InputError: if something given by the user turns out to be wrong.
         """
         path, fit = self.config.ckpt_path, self.command == "fit"
+        if path is not None:
+            self.model.start_from = None  # a resumed run has its own weights
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:
@@ -257,6 +260,7 @@ class TrainingCLI(LightningCLI):
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
         rank_zero_info(describe_figures(kept))
+        compare_best(self.trainer, self.model, self.datamodule, best, best.parent.parent)
         if is_worse_than_noisy(kept):
             constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
             rank_zero_info(

@@ -58,6 +58,10 @@ class Corruption(ABC):
         """Return the ideal result of denoising: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
         return images
 
+    def pair(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw two views, and the ideal result of denoising them, which may depend on what was drawn."""
+        return *self.views(images, generator), self.clean(images)
+
 
 # A range from YAML can also be a list.
 Level = float | tuple[float, float]

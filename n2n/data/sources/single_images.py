@@ -98,8 +98,8 @@ class CorruptedPairs:
 
     def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
         """Draw both views. They are not clipped, which would bias the noise."""
-        noisy, target = self.corruption.views(images, generator)
-        return Batch(noisy, target, self.corruption.clean(images), independent=self.corruption.zero_mean)
+        noisy, target, clean = self.corruption.pair(images, generator)
+        return Batch(noisy, target, clean, independent=self.corruption.zero_mean)
 
 
 class CleanImages(SceneSource):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from n2n.data.corruption import (
     Bernoulli,
+    Camera,
     Corruption,
     Gaussian,
     Impulse,
@@ -33,6 +34,8 @@ EACH: list[tuple[Corruption, dict[str, Any]]] = [
     (Impulse(0.5), {"p": 0.5}),
     (TextOverlay((0.1, 0.5), (6, 12)), {"p": [0.1, 0.5], "size": [6, 12]}),
     (SampleCells(4), {"cell": 4}),
+    # Without what makes clean images of its own.
+    (Camera(soft=0.0, quality=98.0), {"soft": 0, "quality": 98}),
 ]
 each = pytest.mark.parametrize(("corruption", "init_args"), EACH, ids=lambda case: type(case).__name__)
 
@@ -92,8 +95,8 @@ def test_two_draws_and_two_images_are_independent(corruption: Corruption, init_a
     for a, b in ((first[0], second[0]), (first[1], second[1]), (first[0], first[1])):
         a, b = a - mean[0], b - mean[0]
         products = (a * b) / (a.std() * b.std())
-        # Pixels under one letter go together, so text has far fewer independent pixels than pixels.
-        few = 10.0 if isinstance(corruption, TextOverlay) else 1.0
+        # Pixels under one letter go together, and a camera's neighbours: there are fewer independent pixels than pixels.
+        few = 10.0 if isinstance(corruption, TextOverlay | Camera) else 1.0
         assert products.mean().abs() < few * 5 * products.std() / products.numel() ** 0.5
 
 
@@ -147,6 +150,10 @@ def test_a_users_own() -> None:
         (lambda: TextOverlay(0.2, (20, 10)), r"size is \(20, 10\)"),
         (lambda: TextOverlay(0.2, (1, 10)), "size is"),
         (lambda: SampleCells(0), "cell is 0"),
+        (lambda: Camera(shot=0.0), "shot is 0.0: expected a number above 0"),
+        (lambda: Camera(soft=1.5), "soft is 1.5: expected a number of at least 0 and at most 1"),
+        (lambda: Camera(quality=(70.0, 101.0)), "at most 100"),
+        (lambda: Camera(zoom=(1.5, 0.5)), r"zoom is \(1.5, 0.5\)"),
         (lambda: SampleCells(5)(torch.zeros(1, 1, 10, 12), None), "images are 10×12 and cell is 5"),
     ],
 )

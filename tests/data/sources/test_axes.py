@@ -148,13 +148,13 @@ def test_each_plane_of_single_images_is_a_scene() -> None:
     assert len(CleanImages("in", Gaussian(25), channels="apart", **SMALL).find()[0]) == 12
 
 
-def test_five_channels_are_learnt_together_and_denoised(capsys: pytest.CaptureFixture[str]) -> None:
+def test_five_channels_are_learnt_together_and_denoised(caplog: pytest.LogCaptureFixture) -> None:
     write("in/x.ome.tif", "TCYX", 4, 5, 60, 40)
     options = ["--config", "table1/model2.yaml", "--config", "data/stack.yaml", "--data.source.init_args.root", "in"]
     options += ["--data.source.init_args.patch", "16", "--data.source.init_args.patches", "50"]
     options += ["--data.source.init_args.check", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     assert main(["fit", *options]) == 0
-    assert "the 5 channels of x.ome.tif are learnt together" in capsys.readouterr().err
+    assert "the 5 channels of x.ome.tif are learnt together" in caplog.text
     checkpoint = next(Path("lightning_logs").glob("**/best.ckpt"))
     assert main(["predict", "--ckpt_path", str(checkpoint), "--input", "in", "--output", "out", "--device", "cpu"]) == 0
     with tifffile.TiffFile("out/x.ome.tif") as tiff:

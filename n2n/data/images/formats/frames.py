@@ -104,10 +104,11 @@ class FramesReader(FixedReader):
     def timing(self) -> dict[str, Any]:
         """Return milliseconds of each frame, and how often they are shown (0: for ever)."""
         durations = []
-        for page in range(self.pages):
-            self._image.seek(page)
-            self._image.load()
-            durations.append(self._image.info.get("duration", 0))
+        with refusing_damage(self.path, f"a whole {self.kind} animation"):
+            for page in range(self.pages):
+                self._image.seek(page)
+                self._image.load()
+                durations.append(self._image.info.get("duration", 0))
         return {"duration": durations, "loop": self._image.info.get("loop", 0)}
 
     def _decode(self, page: int, start: int, stop: int) -> Array:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from n2n import Denoiser, backbones
+from n2n.cli import main
+from n2n.errors import InputError
+from n2n.module.start import load_weights
+from tests.conftest import fit, write_course
+from tests.write_checkpoints import write_checkpoint
+
+NETWORK = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
+# The weights stay as they are.
+STILL = ("--model.optimizer.lr", "0")
+LAST = Path("lightning_logs/run/version_0/checkpoints/last.ckpt")
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return found
+
+
+def test_a_training_starts_from_the_weights_of_a_checkpoint(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_course(Path("data"))
+    assert fit("--model.start_from", str(checkpoint), *STILL, *NETWORK, root=root) == 0
+    assert f"The training starts from the weights of {checkpoint}." in caplog.text
+    one, other = weights(checkpoint), weights(LAST)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert torch.load(LAST, weights_only=True)["epoch"] == 0
+    # A resumed run needs the file no more.
+    config = "lightning_logs/run/version_0/config.yaml"
+    text = Path(config).read_text()
+    Path(config).write_text(text.replace(str(checkpoint), "gone.ckpt"))
+    assert main(["fit", "--config", config, "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
+    assert all(torch.equal(one[name], value) for name, value in weights(LAST).items())
+
+
+@pytest.mark.parametrize(("have", "want"), [(3, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize("kind", [backbones.NAFNet, backbones.DnCNN])
+def test_a_network_for_colour_starts_one_for_grey_and_back(kind: type, have: int, want: int) -> None:
+    torch.manual_seed(0)
+    first, second = kind(channels=have), kind(channels=want)
+    write_checkpoint("x.ckpt", first, have)
+    load_weights("x.ckpt", second)
+    grey = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    assert np.allclose(Denoiser(first, have, "cpu")(grey), Denoiser(second, want, "cpu")(grey), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (backbones.ModelFinal(3, widths=(9,)), r"another network \(layers\.0\.weight is \(8, 3, 3, 3\) and not \(9, 3"),
+        (
+            backbones.ModelFinal(3, widths=(8,), bias=False),
+            r"layers.*bias is not in this ModelFinal\): give the ModelFinal the arguments",
+        ),
+        (backbones.ModelFinal(2, widths=(8,)), r"\(8, 3, 3, 3\) and not \(8, 2, 3, 3\)"),
+    ],
+)
+def test_weights_of_another_network_are_refused(backbone: torch.nn.Module, message: str) -> None:
+    write_checkpoint("x.ckpt", backbones.ModelFinal(3, widths=(8,)), 3)
+    with pytest.raises(InputError, match=message):
+        load_weights("x.ckpt", backbone)
+
+
+def test_what_is_no_checkpoint_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_course(Path("data"))
+    Image.new("L", (4, 4)).save("x.png")
+    assert fit("--model.start_from", "x.png", *NETWORK, root=root) == 2
+    assert fit("--model.start_from", "nothing", *NETWORK, root=root) == 2
+    assert fit("--model.start_from", "quick", *NETWORK, root=root) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 3
+    assert "quick/checkpoints/best.ckpt holds the weights of another network" in lines[2]
