@@ -21,6 +21,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder with an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
+    # BM3D takes longer than all trainings here together; its own tests ask for it.
+    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
 
 
 def write_course(folder: Path, pairs: int = 60, size: tuple[int, int, int] = (3, 32, 32)) -> Path:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import lightning as L
 
-from n2n.data.images import EXPECTED, find_format, find_images, find_suffix, is_image, split_part, written_name
+from n2n.data.images import (
+    EXPECTED,
+    find_format,
+    find_images,
+    find_suffix,
+    is_image,
+    left_out,
+    split_part,
+    written_name,
+)
 from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
 
@@ -37,7 +46,8 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
             file for file in find_images([source]) if not (inside and Path(os.path.realpath(file)).is_relative_to(to))
         ]
         if not found:
-            raise InputError(f"there is no image in {source}: expected {EXPECTED}")
+            others = f" ({line})" if (line := left_out([source], output)) else ""
+            raise InputError(f"there is no image in {source}{others}: expected {EXPECTED}")
         files = [ImageFile(file, output / file.relative_to(source).with_name(written_name(file))) for file in found]
         _check_distinct(files)
     else:
@@ -110,6 +120,8 @@ class ImageFiles(L.LightningDataModule):
         self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.
         self.files: list[ImageFile] = []
+        # A line on the files that n2n does not read; known to the first process.
+        self.left_out: str | None = None
         self._reader = FileReader([])
 
     def setup(self, stage: str) -> None:
@@ -123,6 +135,7 @@ class ImageFiles(L.LightningDataModule):
         if self.trainer.is_global_zero:
             try:
                 found = match_files(self.input, self.output, self.overwrite)
+                self.left_out = left_out([self.input], self.output)
             except InputError as error:
                 found = error
         found = self.trainer.strategy.broadcast(found)

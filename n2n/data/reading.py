@@ -56,7 +56,7 @@ class Preparation(NamedTuple):
     Attributes:
         rows: height in pixels of the strips to read.
         survey: the range of the image's values, as the denoiser takes it.
-        remarks: lines on what differs from the training images.
+        remarks: lines on what differs from the training images, and on what is not written.
     """
 
     rows: int
@@ -188,6 +188,7 @@ def _read(files: Sequence[ImageFile], axes: str | None, reading: Reading) -> Ite
                 # Tags are read while strips are: from a file of its own.
                 writer = create_image(file.target, others.enter_context(opened(file)))
                 found = reading.prepare(image)
+                found.remarks.extend(writer.remarks)
                 yield OpenImage(file, image, writer, found, others.pop_all())
                 end = End()
                 try:

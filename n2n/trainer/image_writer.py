@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,18 +15,24 @@ from tqdm import tqdm
 
 from n2n.denoiser.pipeline import FileWriter, Prediction
 
+# A number in a line, but not that of a dtype.
+_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d.,]*")
+
 
 class WriteImages(Callback):
     """Writes predictions of :class:`n2n.data.ImageFiles` while the next ones are computed.
 
     Args:
         progress: whether to show a progress bar.
-        warn: takes a line on what in an image differs from the training images.
+        warn: takes a line on what in an image differs from the training images, or is not written. It is called at the end,
+            once for all images with the same line.
     """
 
     def __init__(self, progress: bool = True, warn: Callable[[str], object] = warnings.warn) -> None:
         self.progress, self.warn = progress, warn
         self._stack = ExitStack()
+        # By a line without its numbers: the line of the first image, and all images.
+        self._remarks: dict[str, tuple[str, list[Path]]] = {}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the writing thread and the bar of the first process."""
@@ -49,14 +57,23 @@ class WriteImages(Callback):
         # Files that failed are finished too.
         self._bar.update(max(0.0, batch_idx - self._bar.n))
         for line in outputs.opened.found.remarks if outputs.opened is not None else ():
-            self.warn(f"{outputs.file.source}: {line}")
+            self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(outputs.file.source)
         self._writer.write(outputs, self._bar.update)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait until all files are written."""
         self._bar.update(max(0.0, (self._bar.total or 0) - self._bar.n))
         self._stack.close()
+        self._warn()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Stop, and leave no half file."""
         self._stack.__exit__(type(exception), exception, exception.__traceback__)
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say each line once."""
+        for line, files in self._remarks.values():
+            alone = len(files) == 1
+            self.warn(f"{files[0]}: {line}" if alone else f"{len(files)} images: {line}, such as {files[0]}")
+        self._remarks = {}

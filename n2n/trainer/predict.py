@@ -22,10 +22,11 @@ _DESCRIPTION = """\
 Denoise images with a checkpoint: PNG, JPEG, WebP, AVIF, BMP, JPEG 2000, PNM, TIFF, FITS, MRC, HDF5, OpenEXR,
 npy, npz, zarr and OME-Zarr; GIF is written as PNG, and ND2, CZI and camera RAW as OME-TIFF.
 
-Every output has the name, format, size, dtype and value range of its input; opacity, resolution, colour profile
-and ImageJ's axes are kept. An image may be larger than memory (TIFF, zarr, FITS, MRC, HDF5, CZI, PNM, npy). Every Y×X
-plane is denoised. Channels go through the network together if it has as many, else one by one. An array without names
-for its axes is H×W, or ...×H×W; a last axis of 1 to 4 is its channels."""
+Every output has the name, format, size, dtype and value range of its input. Opacity, axes and metadata
+(resolution, colour profile, EXIF, XMP, makers' tags) are kept, or a warning says what is not. An image may be larger
+than memory (TIFF, zarr, FITS, MRC, HDF5, CZI, PNM, npy). Every Y×X plane is denoised. Channels go through the network
+together if it has as many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1
+to 4 is its channels."""
 
 _EPILOG = """\
 A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
@@ -209,6 +210,8 @@ def main(args: list[str]) -> int:
     if not cli.trainer.is_global_zero:
         # Lightning would kill the first process for the status of another one.
         return 0
+    if cli.datamodule.left_out:
+        print(f"n2n predict: {cli.datamodule.left_out}", file=sys.stderr)
     return _report("Denoised", cli.datamodule.files, cli.datamodule.output)
 
 

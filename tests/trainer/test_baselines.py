@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,20 @@ def test_the_estimate_from_pairs_ranks_as_the_clean_images_do(known: bool) -> No
     # The blur's best strength is at least as good as one of its strengths.
     assert found.psnr["Gaussian blur"] >= found.psnr["network"] > found.psnr["noisy"] + 5
     assert sorted(found.scenes) == [0, 1, 2, 3]
+
+
+def test_with_a_slow_filter_few_images_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bm3d")
+    pytest.importorskip("skimage")
+    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("n2n.trainer.baselines.comparison._IMAGES", 2)
+    cleans = [scene(i) for i in range(6)]
+    batches = [Batch(noisy(clean, i), None, clean, scene=i) for i, clean in enumerate(cleans)]
+    found = compare_with_filters(batches, lambda images: images, 6)
+    assert found is not None
+    assert sorted(found.scenes) == [0, 3]
+    best, second, *_ = sorted(found.psnr, key=found.psnr.__getitem__, reverse=True)
+    assert {best, second} == {"VST + BM3D", "total variation"}
 
 
 def test_nothing_is_said_without_pairs_and_clean_images() -> None:

@@ -35,13 +35,17 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 class Metadata:
     """Metadata that is copied from one format to another.
 
-    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; and the pixels per inch,
-    horizontal and vertical.
+    That is the colour profile; the EXIF block with the orientation, since pixels are not rotated; the pixels per inch,
+    horizontal and vertical; the XMP block; Photoshop's block, which holds IPTC; and for grey images
+    the lookup table that shows them in false colours, 256×3 or 65536×3 uint16.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    photoshop: bytes | None = None
+    palette: Array | None = None
 
 
 @contextmanager

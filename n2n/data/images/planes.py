@@ -104,7 +104,7 @@ class PartingWriter(ImageWriter):
 
     def __init__(self, inner: ImageWriter, like: Together) -> None:
         super().__init__(inner.path, like)
-        self._inner, self._together = inner, like
+        self._inner, self._together, self.remarks = inner, like, inner.remarks
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self._together

@@ -11,14 +11,15 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images.arrays import RawRows
-from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, Metadata, check_piece, refusing_damage
-from n2n.data.images.pictures import exif_block
+from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, refusing_damage
 from n2n.data.images.tiff_axes import OTHER_FILES, find_axes
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
+from n2n.data.images.tiff_tags import file_metadata
 from n2n.system.files import file_size
 
 _JPEG = 7
+_INKS = 5
 # Decoders that never return more bytes than requested: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard. A JPEG piece
 # states its own size, which is checked.
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
@@ -26,7 +27,7 @@ _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
 # are unpacked too.
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _RGB = 2
-_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 274, 282, 283, 296, 34675
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 282, 283, 296, 34675
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
 _PER_INCH = {2: 1.0, 3: 2.54}
 
@@ -73,14 +74,13 @@ class TiffReader(ImageReader):
         else:
             self._find_pieces(size)
         samples = find_samples(first, self._planes * self._contig, self.path)
-        self.channels, self.extra, self.dtype, self._convert = samples
+        self.channels, self.extra, self.dtype, self._convert, palette = samples
         # Whether ``rows`` returns other samples than the stored ones, as with palettes. These need all planes.
         self.converted = self._convert is not None
         self._describe_axes()
-        icc = None if self.converted else first.tags.valueof(_ICC)
-        turned = first.tags.valueof(_ORIENTATION)
-        exif = exif_block(int(turned)) if isinstance(turned, int) else None
-        self.metadata = Metadata(icc if isinstance(icc, bytes) else None, exif, self._dpi())
+        # The colour profile of inks does not fit the RGB that they become.
+        icc = None if int(first.photometric) == _INKS else first.tags.valueof(_ICC)
+        self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi(), palette)
 
     def _describe_axes(self) -> None:
         """Set axes, pages and channels. Planes are pages, unless a pixel is converted from the samples in all of them."""
@@ -224,12 +224,9 @@ class TiffReader(ImageReader):
         """Whether every image has a directory of its own, and its samples are as stored."""
         return self._images == len(self._pages) and not self.converted
 
-    def image_tags(self, image: int) -> tifffile.TiffTags | None:
-        """Return the tags of an image; None for those after the first that have no directory of their own."""
-        if image >= len(self._pages):
-            return None
-        source = self._pages[image]
-        return source.tags if isinstance(source, tifffile.TiffPage) else source.aspage().tags
+    def directory(self, image: int) -> int | None:
+        """Return the offset of an image's directory; None for those after the first that have none of their own."""
+        return self._pages[image].offset if image < len(self._pages) else None
 
 
 def _in_one_piece(page: Any) -> bool:

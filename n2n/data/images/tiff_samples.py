@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array
+from n2n.data.images.lookup import is_lookup_table
 from n2n.errors import InputError
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -18,12 +19,18 @@ _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Samples(NamedTuple):
-    """The samples of a pixel, as in :class:`ImageReader`; ``convert`` maps rows×W×stored samples to rows×W×(C + extra)."""
+    """The samples of a pixel, as in :class:`ImageReader`.
+
+    Attributes:
+        convert: maps rows×W×stored samples to rows×W×(C + extra).
+        palette: as in :class:`Metadata`.
+    """
 
     channels: int
     extra: int
     dtype: np.dtype[Any]
     convert: Callable[[Array], Array] | None = None
+    palette: Array | None = None
 
 
 def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
@@ -33,7 +40,12 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
     if photometric == _PALETTE:
         if page.colormap is None or stored != 1:
             raise InputError(f"{path} is damaged: a palette image without its palette")
-        palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+        colours = np.asarray(page.colormap).T
+        if is_lookup_table(colours, page.bitspersample):
+            return Samples(1, 0, dtype, palette=colours)
+        palette = (colours >> 8).astype(np.uint8)
+        if (palette == palette[:, :1]).all():
+            return Samples(1, 0, _UINT8, lambda index: palette[:, :1][index[..., 0].astype(np.uint16)])
         return Samples(3, 0, _UINT8, lambda index: palette[index[..., 0].astype(np.uint16)])
     if photometric == _CMYK:
         if stored < 4 or dtype.kind != "u":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,22 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array
-from n2n.data.images.pictures import JPEG_OPTIONS, orientation
+from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.formats.table import split_part
+from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
+from n2n.data.images.png_chunks import lost
+from n2n.data.images.tags import EXIF, GPS, Tag, extratag, pack_tags
 from n2n.data.images.tiff_reader import TiffReader
+from n2n.data.images.tiff_tags import (
+    ALWAYS,
+    PER_BYTE,
+    RESOLUTION,
+    copied_tags,
+    imagej_tags,
+    resolution,
+    tags_of,
+    unmovable,
+)
 from n2n.data.images.writer import ImageWriter, regroup
 
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, 8
@@ -25,10 +38,6 @@ _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
     50000: imagecodecs.zstd_encode,
 }
 _HORIZONTAL, _FLOATING = 2, 3
-# Tags that do not depend on the pixel values: orientation, page name and number, date, artist, XMP, copyright, IPTC, and those
-# of GeoTIFF and GDAL.
-_KEPT_TAGS = (274, 285, 297, 306, 315, 700, 33432, 33550, 33723, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-_IMAGEJ = 50839
 # Bytes of a strip before compression, if the source file's strips cannot be kept.
 _STRIP = 2**18
 # Classic TIFF addresses 4 GiB, of which some is left for the tags. Larger files are BigTIFF.
@@ -42,6 +51,15 @@ class TiffWriter(ImageWriter):
     From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
     page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side.
     """
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        # Bytes of tags that may still be written.
+        self._left = max(ALWAYS, PER_BYTE * split_part(like.path)[0].stat().st_size)
+        if isinstance(like, TiffReader):
+            self.remarks += unmovable(like.tiff)
+        elif isinstance(like, PictureReader) and like.png is not None and (names := lost(like.png.chunks)):
+            self.remarks.append(lost_remark(names, "TIFF"))
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
@@ -58,6 +76,9 @@ class TiffWriter(ImageWriter):
         options["photometric"] = ("ycbcr" if "subsampling" in options else "rgb") if colour else "minisblack"
         if source is not None and int(source.first.photometric) == 0 and not source.converted:
             options["photometric"] = "miniswhite"
+        palette = like.metadata.palette
+        if palette is not None and samples == planes == 1 and len(palette) == 256**like.dtype.itemsize:
+            options |= {"photometric": "palette", "colormap": palette.T}
         extra = max(planes, samples) - (3 if colour else 1)
         options["extrasamples"] = [self._extra_kind(source, i - extra) for i in range(extra)] or None
         shape: tuple[int, ...] = (like.height, like.width, *((samples,) if samples > 1 else ()))
@@ -68,7 +89,7 @@ class TiffWriter(ImageWriter):
                 pieces = self._pieces(regroup(strips, heights * planes), encode, tile)
                 tiff.write(
                     pieces, shape=shape, dtype=like.dtype, metadata=None, contiguous=False, software=False, maxworkers=1,
-                    **options, **self._tags(source, image),
+                    **options, **self._tags(source, image, tiff),
                 )  # fmt: skip
 
     def _storage(
@@ -135,49 +156,36 @@ class TiffWriter(ImageWriter):
             return kinds[index] if len(kinds) >= -index else 0
         return 2 if self.like.extra else 0
 
-    def _tags(self, source: TiffReader | None, image: int) -> dict[str, Any]:
-        """Return description, resolution, colour profile and other tags of one image."""
-        like = self.like
+    def _tags(self, source: TiffReader | None, image: int, tiff: tifffile.TiffWriter) -> dict[str, Any]:
+        """Return resolution, colour profile and other tags of one image. Directories that they point to are written first."""
+        metadata = self.like.metadata
+        extratags: list[Any] = []
+        tags: list[Tag] | None = None
+        options: dict[str, Any] = {}
         if source is None:
-            dpi = like.metadata.dpi
-            tags: dict[str, Any] = {"iccprofile": like.metadata.icc}
-            if (turned := orientation(like.metadata.exif)) != 1:
-                tags["extratags"] = [(_KEPT_TAGS[0], "H", 1, turned, False)]
-            return tags | ({"resolution": dpi, "resolutionunit": "inch"} if dpi else {})
-        # A stack with one directory has one description, that of its first page.
-        own = source.image_tags(image)
-        if own is None:
-            return {}
-        description = own.valueof(270)
-        if not isinstance(description, str) or (description.startswith('{"shape"') and not source.is_plain):
-            description = None  # damaged, or written by tifffile about a layout that the new file does not have
-        else:
-            # Without the UUID and file name of the source, so that OME readers use the file that they open.
-            description = re.sub(r"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", "", description).encode()
-        kept = [tag for code in _KEPT_TAGS if (tag := own.get(code)) is not None and _is_sound(tag)]
-        extratags = [(tag.code, int(tag.dtype), tag.count, tag.value, False) for tag in kept]
-        labels = own.valueof(_IMAGEJ)
-        if isinstance(labels, dict):
-            extratags += tifffile.imagej_metadata_tag(labels, "<")
-        tags = {"description": description, "extratags": extratags, "iccprofile": like.metadata.icc}
-        resolution, unit = (own.valueof(282), own.valueof(283)), own.valueof(296, 2)
-        if all(map(_is_rational, resolution)) and unit in (1, 2, 3):
-            tags |= {"resolution": resolution, "resolutionunit": int(unit)}
-        return tags
+            tags = tags_of(metadata)
+            options = {"resolution": metadata.dpi, "resolutionunit": "inch"} if metadata.dpi else {}
+        elif (at := source.directory(image)) is not None:
+            # A stack with one directory has one description, that of its first page.
+            tags = copied_tags(source.tiff, at, self._left, source.is_plain, source.converted)
+            options = resolution(tags)
+            extratags = imagej_tags(source.tiff) if image == 0 else []
+        for tag in tags or ():
+            self._left -= len(tag.data)
+            if tag.points:
+                extratags.append(self._write_apart(tag, tiff))
+            elif tag.code not in RESOLUTION:
+                extratags.append(extratag(tag))
+        return options | {"extratags": extratags} | ({} if tags is None else {"iccprofile": metadata.icc})
 
-
-def _is_rational(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int) for v in value) and value[1] > 0
-
-
-def _is_sound(tag: tifffile.TiffTag) -> bool:
-    """Whether a tag can be written; a damaged one cannot."""
-    value, text = tag.value, int(tag.dtype) == 2
-    if text or isinstance(value, str | bytes):
-        return text == isinstance(value, str) and isinstance(value, str | bytes)
-    numbers = value if isinstance(value, tuple) else (value,)
-    per_item = 2 if int(tag.dtype) in (5, 10) else 1
-    return len(numbers) == per_item * tag.count and all(isinstance(number, int | float) for number in numbers)
+    def _write_apart(self, tag: Tag, tiff: tifffile.TiffWriter) -> tuple[str | int, int, int, int, bool]:
+        """Write what a tag points to before the page, and return the tag."""
+        file, big = tiff.filehandle, tiff.tiff.is_bigtiff
+        end = file.seek(0, os.SEEK_END)
+        at = end + end % 2
+        file.write(bytes(end % 2) + (pack_tags(tag.inner, at, big) if tag.inner else tag.data))
+        # By their numbers, tifffile would refuse directories.
+        return {EXIF: "ExifTag", GPS: "GPSTag"}.get(tag.code, tag.code), 16 if big else 4, 1, at, False
 
 
 def _jpeg(piece: Array) -> bytes:

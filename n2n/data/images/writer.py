@@ -21,10 +21,15 @@ _METADATA_ERRORS = (
 
 
 class ImageWriter(ABC):
-    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing."""
+    """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing.
+
+    Attributes:
+        remarks: lines on what of the other file is not written.
+    """
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like
+        self.remarks: list[str] = []
 
     def write(self, strips: Iterable[Array]) -> None:
         """Write all rows of all pages in order.

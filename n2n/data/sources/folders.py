@@ -100,6 +100,7 @@ class Folders(SceneSource):
         if len(roots) < 2 or len({Path(root).expanduser().resolve() for root in roots}) < len(roots):
             raise InputError(f"roots is {', '.join(roots)}: expected two different folders of matching files, or more")
         self.roots, self.clean = roots, clean
+        self.searched = roots
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Match the files of the folders by name."""
@@ -145,6 +146,7 @@ class Captures(SceneSource):
     def __init__(self, root: str, pattern: str = "{scene}_{capture}", clean: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root, self.pattern, self.clean = root, pattern, clean
+        self.searched = [root]
         self._expression = compile_pattern(pattern)
 
     def _scene(self, path: PurePath) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from n2n.data.cache import Allocate, Cache, stamp
-from n2n.data.images import find_images, read_photograph
+from n2n.data.images import find_images, left_out, read_photograph
 from n2n.data.scenes.frames import first_few
 from n2n.data.sources.sampled import Photos, SampledPairs
 from n2n.data.stores.base import Store
@@ -138,6 +138,10 @@ class Photographs(SampledPairs):
             )
         return usable, {"remarks": [remark], "digests": {decoded[file][2]: file.name for file in usable}}
 
+    def _others(self) -> list[str]:
+        """Return a line on the files that n2n does not read, or none."""
+        return [line] if (line := left_out(self.root)) else []
+
     def _train_count(self, photographs: int) -> int:
         count = photographs * self.crops_per_photo
         return count if self.max_pairs is None else min(count, self.max_pairs)
@@ -159,13 +163,14 @@ class Photographs(SampledPairs):
         kept = Cache(self.kind, recipe, self.cache_dir).open(build)
         self._trained = kept.note["digests"]
         count = self._train_count(len(kept.note["sizes"]))
-        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, new ones at each step"]
+        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, new ones at each step", *self._others()]
         return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.variation)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
         store, note = self._open(held_out, clean)
         if not held_out:
             self._trained = note["digests"]
+            store.remarks = [*store.remarks, *self._others()]
         elif both := [f"{name} is {self._trained[d]}" for d, name in note["digests"].items() if d in self._trained]:
             line = (
                 f"warning: {len(both)} held-out photographs are also trained on, so validation gives too good figures"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from n2n.data.cache import Cache, Kept, stamp
-from n2n.data.images import split_part
+from n2n.data.images import left_out, split_part
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
@@ -50,6 +51,8 @@ class SceneSource(ABC):
     window: int | None = None
     # The folder of clean images, for sources that take one.
     clean: str | None = None
+    # The folders of images; a line counts what n2n does not read in them.
+    searched: Sequence[str] = ()
     # Makes views of single images; None for sources of pairs.
     train_draw: Draw | None = None
     val_draw: Draw | None = None
@@ -107,7 +110,8 @@ class SceneSource(ABC):
                 "patch lower, or val_fraction, so that more is left to train on"
             )
         note, (low, high) = self._kept.note, self._range
-        remarks = [*self._found[1], *note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
+        others = [line] if (line := left_out(self.searched)) else []
+        remarks = [*self._found[1], *others, *note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
         if self.clean is not None:
             known = sum(clean is not None for *_, clean in note["scenes"])
             remarks.append(f"clean images found for {known} of {len(note['scenes'])} scenes")

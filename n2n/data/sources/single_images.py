@@ -76,6 +76,7 @@ class SingleImages(SceneSource):
     def __init__(self, root: str | list[str], clean: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root, self.clean = [root] if isinstance(root, str) else list(root), clean
+        self.searched = self.root
         self.train_draw = NeighbourPairs()
         # Validation compares whole images with clean ones, if there are any, else half-size pairs, for their loss.
         self.val_draw = None if clean is not None else self.train_draw
@@ -117,6 +118,7 @@ class CleanImages(SceneSource):
     def __init__(self, root: str | list[str], corruption: Corruption, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = [root] if isinstance(root, str) else list(root)
+        self.searched = self.root
         self.scale = corruption.scale
         self.train_draw = self.val_draw = CorruptedPairs(corruption)
 

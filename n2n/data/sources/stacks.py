@@ -38,6 +38,7 @@ class Stack(SceneSource):
     ) -> None:
         super().__init__(**kwargs)
         self.root, self.series, self.clean = [root] if isinstance(root, str) else list(root), series, clean
+        self.searched = self.root
         self.window = 1 if series else None
         self.captures_axis = captures_axis.upper()
         if len(captures_axis) != 1 or not captures_axis.isalpha() or self.captures_axis in "YX":

@@ -17,6 +17,8 @@ from n2n.trainer.baselines.filters import Filter, Noise, filters
 # Pixels that are compared, in all. The centres of the images are taken, of at least this side, and larger ones where there are
 # few images.
 _PIXELS, _SIDE = 2**21, 128
+# With a slow filter so many images are compared, spread over all.
+_IMAGES = 8
 # A filter is said to be better than the network where it is better by this much, in dB.
 _BETTER = 0.1
 NETWORK, NOISY = "network", "noisy"
@@ -53,12 +55,17 @@ def compare_with_filters(
     Returns:
         None if the batches have neither.
     """
-    side = max(_SIDE, int((_PIXELS / max(1, count)) ** 0.5))
-    sums: dict[tuple[str, float], dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
-    estimated, pixels = False, 0
     available = filters()
-    for batch in batches:
-        views = _centres(batch, side)
+    most = _IMAGES if any(one.slow for one in available) else count
+    side = max(_SIDE, int((_PIXELS / max(1, min(count, most))) ** 0.5))
+    sums: dict[tuple[str, float], dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
+    estimated, pixels, images = False, 0, 0
+    for number, batch in enumerate(batches):
+        if images >= most:
+            break
+        if number % max(1, count // len(batch.noisy) // most):
+            continue
+        views = _centres(batch, side, most - images)
         pairs = views.target is not None and views.independent
         if (views.clean is None and not pairs) or pixels > _PIXELS:
             break
@@ -70,6 +77,7 @@ def compare_with_filters(
             total[0] += float(errors.sum()) * views.noisy[0].numel()
             total[1] += views.noisy.numel()
         pixels += len(views.noisy) * views.noisy[0, 0].numel()
+        images += len(views.noisy)
     if not sums:
         return None
     means = {key: sum(t for t, _ in by.values()) / sum(n for _, n in by.values()) for key, by in sums.items()}
@@ -89,12 +97,12 @@ def _psnr(mse: float) -> float:
     return float(psnr_from_mse(torch.tensor(max(mse, 0.0))))
 
 
-def _centres(batch: Batch, side: int) -> Batch:
-    """Cut the centres out of a batch's images."""
+def _centres(batch: Batch, side: int, most: int) -> Batch:
+    """Cut the centres out of a batch's images, of the first ones if there are more than ``most``."""
     top, left = (max(0, size - side) // 2 for size in batch.noisy.shape[-2:])
 
     def cut(images: Tensor | None) -> Tensor | None:
-        return None if images is None else images[..., top : top + side, left : left + side].float()
+        return None if images is None else images[:most, :, top : top + side, left : left + side].float()
 
     noisy = cut(batch.noisy)
     assert noisy is not None

@@ -32,11 +32,13 @@ class Filter(NamedTuple):
         name: for the user.
         strengths: to choose from; what they mean depends on the filter.
         apply: filters N×C×H×W in [0, 1], given a strength and the images' noise.
+        slow: whether it takes seconds for an image.
     """
 
     name: str
     strengths: Sequence[float]
     apply: Callable[[Tensor, float, Noise], Tensor]
+    slow: bool = False
 
 
 def gaussian_blur(images: Tensor, sigma: float, _: Noise) -> Tensor:
@@ -79,17 +81,20 @@ def bm3d(images: Tensor, strength: float, noise: Noise) -> Tensor:
     """
     import bm3d as package
 
+    profile = package.BM3DProfile()
+    profile.num_threads = torch.get_num_threads()
+
     def one(image: NDArray[np.float32]) -> NDArray[np.float32]:
         values = np.moveaxis(image.astype(np.float64), 0, 2)
         filtered = package.bm3d_rgb if values.shape[2] == 3 else package.bm3d
         a, b = noise
         if a < 1e-6:
-            done = filtered(values, strength * noise.sigma(0.5))
+            done = filtered(values, strength * noise.sigma(0.5), profile)
         else:
             stable = 2 * np.sqrt(np.maximum(values / a + 3 / 8 + b / a**2, 0))
             # BM3D expects values in about [0, 1].
             scale = max(float(stable.max()), 1.0)
-            stable = np.maximum(filtered(stable / scale, strength / scale) * scale, 1.0)
+            stable = np.maximum(filtered(stable / scale, strength / scale, profile) * scale, 1.0)
             inverse = (
                 stable**2 / 4
                 + math.sqrt(3 / 2) / (4 * stable)
@@ -115,5 +120,5 @@ def filters() -> list[Filter]:
     if find_spec("skimage") is not None:
         found.append(Filter("total variation", (0.5, 0.8, 1.2, 1.8, 2.7, 4.0), total_variation))
     if find_spec("bm3d") is not None:
-        found.append(Filter("VST + BM3D", (1.0, 1.6), bm3d))
+        found.append(Filter("VST + BM3D", (1.0, 1.6), bm3d, slow=True))
     return found

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.whole import gather
-from n2n.data.images.pictures import PictureReader, PictureWriter
+from n2n.data.images.pictures import PictureReader, PictureWriter, picture_metadata
 from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
@@ -93,13 +93,17 @@ class FramesReader(FixedReader):
         self._fix_axes((frames, *shape) if frames > 1 else shape, f"T{axes}" if frames > 1 else axes)
         self.channels -= self.extra
         self.dtype, self._block = np.dtype(np.uint8), self.height
-        info = image.info
-        self.metadata = Metadata(info.get("icc_profile") or None, info.get("exif") or None, info.get("dpi"))
+        self.metadata = picture_metadata(image)
 
     @property
     def lossless(self) -> bool:
         """Whether the file keeps all pixel values; WebP says so by the kind of its first picture."""
         return self.kind != "AVIF" and not (self.kind == "WEBP" and b"VP8 " in self._head)
+
+    @property
+    def texts(self) -> bool:
+        """Whether there is text beside the pixels."""
+        return bool(getattr(self._image, "text", None))
 
     def timing(self) -> dict[str, Any]:
         """Return milliseconds of each frame, and how often they are shown (0: for ever)."""
@@ -145,12 +149,19 @@ class FramesWriter(ImageWriter):
             wrong = f"hold {like.width}×{like.height} pixels"
         if wrong:
             raise self._refuse(f"{kind} cannot {wrong}", "a .tif file")
+        metadata = like.metadata
+        if kind == "BMP" and (metadata.icc or metadata.exif or metadata.xmp):
+            self.remarks.append("its colour profile, EXIF and XMP cannot be written to BMP: write PNG")
+        elif kind == "PNG" and isinstance(like, FramesReader) and like.texts:
+            self.remarks.append("the text in an animation is not written")
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, metadata = self.like, self.like.metadata
         pixels = gather(like, strips)
         images = [Image.fromarray(page[..., 0] if page.shape[2] == 1 else page) for page in pixels]
         options: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
+        if self._kind in ("WEBP", "AVIF"):
+            options["xmp"] = metadata.xmp
         options = {key: value for key, value in options.items() if value}
         if self._kind == "WEBP":
             lossy = isinstance(like, FramesReader) and not like.lossless

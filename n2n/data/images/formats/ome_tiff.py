@@ -46,6 +46,13 @@ class OmeTiffWriter(ImageWriter):
     Its keys are those of :meth:`tifffile.OmeXml.addimage`: ``PhysicalSizeX`` and so on.
     """
 
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        if hasattr(like, "ome"):
+            self.remarks.append(
+                "becomes OME-TIFF: axes, pixel size and names of channels are kept, other metadata are not"
+            )
+
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
         several = _several(like) or 0

@@ -52,7 +52,6 @@ class RawReader(FixedReader):
         self.dtype = np.dtype(np.uint16)
         self._fix_axes((len(names), sizes.height // 2, sizes.width // 2), "CYX")
         self._block = self.height
-        self.remarks = ("the planes of the mosaic are denoised, and settings of the camera are not kept",)
         self._mosaic: Array | None = None
 
     def _advice(self, what: str) -> str:
