@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from n2n.errors import InputError
@@ -41,6 +42,7 @@ class Batch(NamedTuple):
         halves: the images from which the pair was taken, for losses that need them; None if the pair is not half-size.
         independent: whether ``noisy`` and ``target`` differ by independent noise alone, as PSNR without clean images needs.
         scene: number of the scene that all images of the batch show; None if each image shows its own.
+        gaps: whether NaN in the images means pixels without data, which do not count.
     """
 
     noisy: Tensor
@@ -49,6 +51,18 @@ class Batch(NamedTuple):
     halves: Halves | None = None
     independent: bool = True
     scene: int | None = None
+    gaps: bool = False
+
+    @property
+    def known(self) -> Tensor:
+        """Where all the images have data: N×1×H×W bool."""
+        images = [image for image in (self.noisy, self.target, self.clean) if image is not None]
+        return torch.stack([image.isfinite().all(1, keepdim=True) for image in images]).all(0)
+
+    def selection(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that takes the pixels where all the images have data: N×C×H×W -> 1×C×1×K."""
+        known = self.known.squeeze(1)
+        return lambda images: images.movedim(1, -1)[known].T[None, :, None]
 
 
 def as_batch(batch: Batch | Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Batch:

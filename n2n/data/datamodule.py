@@ -6,10 +6,13 @@ from typing import Literal
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from n2n.data.augmentation import Augmentation
 from n2n.data.batch import Batch, ImageInfo, RawBatch, WantsImageInfo
+from n2n.data.images.gaps import fill_gaps
 from n2n.data.images.values import to_unit
 from n2n.data.loader import PairLoader, PairSampler
 from n2n.data.sources.base import HasCleanTargets, PairSource
@@ -234,7 +237,12 @@ class PairDataModule(L.LightningDataModule):
         if store.draw is None:
             views = Batch(first, second, clean)
         else:
-            views = store.draw(first, generator, progress(self.trainer) if self.trainer is not None else 1.0)
+            # Random numbers cannot be drawn of NaN.
+            drawn = fill_gaps(first) if store.gaps and store.draw.from_clean else first
+            views = store.draw(drawn, generator, progress(self.trainer) if self.trainer is not None else 1.0)
+            if drawn is not first:
+                views = _with_gaps(views, first)
+        views = views._replace(gaps=store.gaps)
         if not batch.training:
             # The store decides which figures there are, not the batch: all processes must log the same ones.
             return views._replace(
@@ -249,6 +257,19 @@ class PairDataModule(L.LightningDataModule):
         for augmentation in self.augmentations:
             views = augmentation(views, generator)
         return views
+
+
+def _with_gaps(views: Batch, clean: Tensor) -> Batch:
+    """Return views of clean images, of their size or smaller, with NaN where these have it."""
+    lost = clean.isnan().float()
+    if lost.shape != views.noisy.shape:
+        lost = F.adaptive_max_pool2d(lost, views.noisy.shape[-2:])
+    noisy, target, whole = (
+        image if image is None else image.masked_fill(lost > 0, torch.nan)
+        for image in (views.noisy, views.target, views.clean)
+    )
+    assert noisy is not None
+    return views._replace(noisy=noisy, target=target, clean=whole)
 
 
 def _describe(what: str, store: Store) -> None:

@@ -17,12 +17,14 @@ from n2n.checkpoints.rebuild import load_checkpoint, rebuild
 from n2n.checkpoints.trust import packages
 from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
+from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.values import from_unit, to_unit
 from n2n.denoiser.array_planes import Planes
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
 from n2n.denoiser.value_range import TrainedRange, ValueRange
+from n2n.denoiser.watch import Watch
 from n2n.errors import InputError
 
 # Far more than any image has. A damaged checkpoint may name a number that takes all of the memory.
@@ -134,14 +136,20 @@ class Denoiser:
             raise InputError(f"{path}: {error}") from None
         return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes)
 
-    def value_range(self, dtype: np.dtype[Any]) -> ValueRange:
-        """Return the range of images of a dtype; raises as :meth:`TrainedRange.resolve`."""
-        return self.trained.resolve(dtype, self.range)
+    def value_range(self, dtype: np.dtype[Any], white: float | None = None) -> ValueRange:
+        """Return the range of images of a dtype; takes and raises the same as :meth:`TrainedRange.resolve`."""
+        return self.trained.resolve(dtype, self.range, white)
+
+    def watch(self, dtype: np.dtype[Any], white: float | None = None) -> Watch:
+        """Return what watches an image being denoised; takes and raises the same as :meth:`value_range`."""
+        same = dtype == self.trained.dtype or dtype.kind == self.trained.dtype.kind == "f"
+        return Watch(self.value_range(dtype, white), guessed=self.range is None and white is None and not same)
 
     def __call__(self, noisy: Image) -> Image:
         """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.
 
-        Every Y×X plane is denoised. The channels go through the network together if it has as many, else one by one.
+        Every Y×X plane is denoised. The channels go through the network together if it has as many, else one by one. NaN and
+        infinity mean that a value has no data: they stay as they are, and do not change their neighbours.
 
         Args:
             noisy: an array with the denoiser's axes; uint8, int8, uint16, int16 or any float. Remove opacity before: it is no
@@ -151,8 +159,7 @@ class Denoiser:
             The denoised images. Integers are rounded and clipped, floats are not clipped.
 
         Raises:
-            InputError: if the network cannot take this dtype, these axes or channels, if the axes can be read in two ways, or
-                if values are NaN or infinite.
+            InputError: if the network cannot take this dtype, these axes or channels, or if the axes can be read in two ways.
         """
         if isinstance(noisy, Tensor):
             plain = noisy.detach().cpu()
@@ -167,10 +174,16 @@ class Denoiser:
         images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         scale, survey = self.value_range(dtype), Survey.of(array)
         survey.check(scale)
-        if remark := survey.remark(scale, dtype.kind == "f"):
-            warnings.warn(f"the image: {remark}", stacklevel=2)
         unit = self.denoise(to_unit(images, scale.low, scale.high))
         values = from_unit(unit, scale.low, scale.high, images.dtype, survey.limits(scale, dtype))
+        if survey.gaps:
+            values = torch.where(images.isfinite(), values, images)
+        watch = self.watch(dtype)
+        for before, after in zip(images.movedim(1, 3).numpy(), values.movedim(1, 3).numpy(), strict=True):
+            watch.add(before, after, find_gaps(before, None))
+        lines: list[str] = survey.remarks(scale, dtype.kind == "f") + watch.remarks()
+        for line in lines:
+            warnings.warn(f"the image: {line}", stacklevel=2)
         denoised = planes.put_back(values.numpy())
         if isinstance(noisy, Tensor):
             return torch.from_numpy(denoised).to(noisy.device, noisy.dtype)
@@ -205,13 +218,14 @@ class Denoiser:
         """Denoise images, N×C×H×W float in [0, 1]; the result is float32 on the CPU and not clipped.
 
         For a network of several channels, a grey image (C = 1) is repeated and the output averaged. A network of one channel
-        denoises each channel by itself.
+        denoises each channel by itself. In place of NaN and infinity the network sees the mean of their neighbours.
 
         Raises:
             InputError: if the network cannot take this number of channels or this size, or the memory is too small.
         """
         C, H, W = noisy.shape[1:]
         self.network.check_channels(C)
+        gaps = not bool(noisy.isfinite().all())
         denoised = torch.empty(noisy.shape, dtype=torch.float32)
         # A batch of small images has as many pixels as a batch of tiles.
         count = max(1, self.batch * self.tile**2 // (H * W)) if max(H, W) <= self.tile else 1
@@ -223,13 +237,16 @@ class Denoiser:
 
             top = 0
             with self.network.rows_in_memory(W):
-                for rows in self.denoise_rows(read, H, W):
+                for rows in self.denoise_rows(read, H, W, gaps):
                     outputs[:, :, top : top + rows.shape[2]] = rows
                     top += rows.shape[2]
         return denoised
 
-    def denoise_rows(self, read: Callable[[int, int], Tensor], H: int, W: int) -> Iterator[Tensor]:
-        """Yield rows of denoised H×W images, float32 in [0, 1] on the device, as :func:`denoise_bands` does."""
+    def denoise_rows(self, read: Callable[[int, int], Tensor], H: int, W: int, gaps: bool = False) -> Iterator[Tensor]:
+        """Yield rows of denoised H×W images, float32 in [0, 1] on the device, as :func:`denoise_bands` does.
+
+        ``gaps`` says whether NaN and infinity are to be filled in, see :func:`n2n.data.images.gaps.fill_gaps`.
+        """
         field = self.network.field if max(H, W) > self.tile else None
         if field is None:
             # One tile, for a small image or for a network that takes images of one size only.
@@ -239,4 +256,6 @@ class Denoiser:
             larger = min(_OVERLAPS * tiling.overlap, _GPU_TILE)
             if not self._tile_given and larger > tiling.tile:
                 tiling = Tiling.plan(field, larger, self.overlap)
-        return denoise_bands(read, (H, W), tiling, self.network, self.batch, self.network.device)
+        # In each tile, which knows as much of a pixel's neighbours as the network sees.
+        forward: Callable[[Tensor], Tensor] = (lambda x: self.network(fill_gaps(x))) if gaps else self.network
+        return denoise_bands(read, (H, W), tiling, forward, self.batch, self.network.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -31,6 +32,7 @@ from n2n.data.reading import (
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
 from n2n.denoiser.value_range import TrainedRange
+from n2n.denoiser.watch import Watch
 from n2n.errors import InputError
 from n2n.system.threads import WriteBehind
 
@@ -55,11 +57,18 @@ class Prediction:
 
         self.file = batch.file
         self.opened: OpenImage | None = None
+        self._watch: Watch | None = None
         self.strips: Iterator[NDArray[Any]] = iter(())
         self._read = self.strips
         if (found := batch.open(Reading(prepare, denoiser.network.channels))) is not None:
             self.opened, self._read = found
-            self.strips = denoise_image(denoiser, self.opened.image, self.opened.found.survey, self._read)
+            image = self.opened.image
+            self._watch = denoiser.watch(image.dtype, image.white)
+            self.strips = denoise_image(denoiser, image, self.opened.found.survey, self._read, self._watch)
+
+    def remarks(self) -> list[str]:
+        """Return lines on what its denoised rows showed, once all were computed."""
+        return [] if self._watch is None else self._watch.remarks()
 
     def drop(self) -> None:
         """Drop what was read of the file."""
@@ -75,16 +84,25 @@ class FileWriter:
     def __init__(self) -> None:
         self._behind: WriteBehind[Event] = WriteBehind(_write, _WAITING)
 
-    def write(self, prediction: Prediction, progress: Callable[[float], object] | None = None) -> None:
+    def write(
+        self,
+        prediction: Prediction,
+        progress: Callable[[float], object] | None = None,
+        warn: Callable[[Path, str], object] | None = None,
+    ) -> None:
         """Compute a prediction and hand it over to the thread, which says in ``prediction.file`` what became of it.
 
         Args:
             prediction: to write.
             progress: takes the share of the image that was finished, again and again; the shares add up to 1.
+            warn: takes the file and a line on what in the image differs from the training images, or does not suit the network.
         """
+        warn = warn or _warn
         opened = prediction.opened
         if opened is None:
             return
+        for line in opened.found.remarks:
+            warn(prediction.file.source, line)
         self._behind.put(opened)
         end = End()
         try:
@@ -92,6 +110,8 @@ class FileWriter:
                 self._behind.put(strip)
                 if progress is not None:
                     progress(len(strip) / (opened.image.pages * opened.image.height))
+            for line in prediction.remarks():
+                warn(prediction.file.source, line)
         except (InputError, MemoryError) as error:
             prediction.file.fail(error)  # so that the rest is not read
             end = End(error)
@@ -104,6 +124,10 @@ class FileWriter:
 
     def __exit__(self, *exception: Any) -> None:
         self._behind.__exit__(*exception)
+
+
+def _warn(source: Path, line: str) -> None:
+    warnings.warn(f"{source}: {line}", stacklevel=3)
 
 
 # Names of a Trainer's precision, and the denoiser's for them.
@@ -156,9 +180,8 @@ def denoise_files(
     with FileWriter() as writer, FileReader(files) as reader:
         for number, file in enumerate(files):
             prediction = Prediction(denoiser, FileBatch(file, reader))
-            for line in prediction.opened.found.remarks if prediction.opened is not None else ():
-                warn(f"{file.source}: {line}")
-            writer.write(prediction, None if progress is None else partial(progress, number))
+            by = None if progress is None else partial(progress, number)
+            writer.write(prediction, by, lambda source, line: warn(f"{source}: {line}"))
 
 
 def _write(events: Iterator[Event]) -> None:

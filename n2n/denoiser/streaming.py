@@ -12,11 +12,13 @@ from torch import Tensor
 
 from n2n.data.images import ImageReader
 from n2n.data.images.axes import check_named
+from n2n.data.images.gaps import find_gaps, keep_gaps
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.writer import Rows
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
-from n2n.denoiser.value_range import full_range
+from n2n.denoiser.value_range import ValueRange
+from n2n.denoiser.watch import Watch
 from n2n.system.hardware import CUDA
 
 
@@ -36,23 +38,30 @@ def _one_by_one(denoiser: Denoiser, image: ImageReader) -> bool:
     return image.axes[-1] == "C" and denoiser.network.one_by_one(image.channels)
 
 
+def _range(denoiser: Denoiser, image: ImageReader) -> ValueRange:
+    """Return the range of an image; raises as :meth:`Denoiser.value_range`."""
+    return denoiser.value_range(image.dtype, image.white)
+
+
 def survey_image(denoiser: Denoiser, image: ImageReader) -> Survey:
-    """Survey an image's values. Integers are not read if their range is that of their dtype, because none can be outside.
+    """Survey an image's values. Integers are not read if none can be outside their range or without data.
 
     Raises:
         InputError: if the image is damaged, or its range is unknown.
     """
-    if image.dtype.kind != "f" and (scale := denoiser.value_range(image.dtype)) == full_range(image.dtype):
-        return Survey(scale.low, scale.high)
+    if image.dtype.kind != "f" and image.nodata is None:
+        scale, info = _range(denoiser, image), np.iinfo(image.dtype)
+        if scale.low <= info.min and scale.high >= (info.max if image.white is None else image.white):
+            return Survey(scale.low, scale.high)
     found = Survey()
     for strip in image.strips(256):
-        found |= Survey.of(strip[..., : image.channels])
+        found |= Survey.of(strip[..., : image.channels], image.nodata)
     return found
 
 
 def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]:
     """Return a line for each way in which an image's values differ from those of the training images."""
-    scale, trained = denoiser.value_range(image.dtype), denoiser.trained
+    scale, trained = _range(denoiser, image), denoiser.trained
     floats = image.dtype.kind == "f"
     lines = list(image.remarks)
     if _one_by_one(denoiser, image):
@@ -60,23 +69,26 @@ def remarks(denoiser: Denoiser, image: ImageReader, survey: Survey) -> list[str]
             f"it has {image.channels} channels and the network {denoiser.network.channels}: each is denoised by itself, as a "
             "grey image"
         )
-    if denoiser.range is None and image.dtype != trained.dtype and not (floats and trained.dtype.kind == "f"):
+    same = image.dtype == trained.dtype and scale == trained.values
+    if denoiser.range is None and not same and not (floats and trained.dtype.kind == "f"):
+        kind = f"{image.dtype}" if image.white is None else f"{int(image.white).bit_length()}-bit"
         lines.append(
-            f"it has {image.dtype} values and the network was trained on {trained.dtype}: {scale} was taken to mean the same "
+            f"it has {kind} values and the network was trained on {trained.dtype}: {scale} was taken to mean the same "
             f"as {trained.values} there"
         )
-    if line := survey.remark(scale, floats):
-        lines.append(line)
-    return lines
+    return lines + survey.remarks(scale, floats, image.nodata)
 
 
 def denoise_image(
-    denoiser: Denoiser, image: ImageReader, survey: Survey, strips: Iterator[NDArray[Any]]
+    denoiser: Denoiser, image: ImageReader, survey: Survey, strips: Iterator[NDArray[Any]], watch: Watch | None = None
 ) -> Iterator[NDArray[Any]]:
     """Denoise an open image, each page by itself; take ``strips`` from :meth:`ImageReader.strips` as they are needed.
 
+    ``watch`` sees all rows, noisy and denoised.
+
     Yields:
-        Rows of all pages in order, rows×W×(C + extra) in the image's dtype. Extra samples, such as opacity, are copied.
+        Rows of all pages in order, rows×W×(C + extra) in the image's dtype. Extra samples, such as opacity, are copied, and so
+        are values without data.
 
     Raises:
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
@@ -85,10 +97,10 @@ def denoise_image(
     check_image(denoiser, image)
     # One by one, the channels are a batch of grey images.
     axis = 0 if _one_by_one(denoiser, image) else 1
-    scale = denoiser.value_range(image.dtype)
+    scale = _range(denoiser, image)
     survey.check(scale)
     dtype: torch.dtype = getattr(torch, str(image.dtype))
-    limits = survey.limits(scale, image.dtype)
+    limits = survey.limits(scale, image.dtype, image.white)
 
     def to_values(band: Tensor) -> Tensor:
         values = from_unit(band, scale.low, scale.high, dtype, limits)
@@ -96,27 +108,34 @@ def denoise_image(
 
     for _ in range(image.pages):
         rows = Rows(strips)
-        extras: list[NDArray[Any]] = []
+        # Rows that were read and not denoised yet.
+        ahead: list[NDArray[Any]] = []
 
-        def read(start: int, stop: int, rows: Rows = rows, extras: list[NDArray[Any]] = extras) -> Tensor:
+        def read(start: int, stop: int, rows: Rows = rows, ahead: list[NDArray[Any]] = ahead) -> Tensor:
             samples = rows.take(stop - start)
-            if image.extra:
-                extras.append(samples[..., image.channels :])
+            ahead.append(samples)
             values = torch.tensor(samples[..., : image.channels])
+            gaps = None if image.nodata is None else (values == image.nodata).to(device)
             if device.type in CUDA:
                 # File values take fewer bytes. Pinned memory lets the copy run while the GPU computes.
                 values = values.pin_memory().to(device, non_blocking=True)
             # Map on the CPU for other devices, which lack dtypes of files, such as float64 on Apple GPUs.
-            return to_unit(values.movedim(2, 0).unsqueeze(1 - axis), scale.low, scale.high).to(device)
+            unit = to_unit(values.movedim(2, 0).unsqueeze(1 - axis), scale.low, scale.high).to(device)
+            return unit if gaps is None else unit.masked_fill(gaps.movedim(2, 0).unsqueeze(1 - axis), torch.nan)
 
         with denoiser.network.rows_in_memory(image.width):
-            for band in _on_cpu(denoiser.denoise_rows(read, image.height, image.width), to_values):
+            denoised = denoiser.denoise_rows(read, image.height, image.width, survey.gaps > 0)
+            for band in _on_cpu(denoised, to_values):
                 done = band.numpy()
-                if image.extra:
-                    alpha = np.concatenate(extras)
-                    done = np.concatenate([done, alpha[: len(done)]], axis=2)
-                    extras[:] = [alpha[len(done) :]]
-                yield done
+                before = ahead[0] if len(ahead) == 1 else np.concatenate(ahead)
+                before, ahead[:] = before[: len(done)], [before[len(done) :]]
+                noisy = before[..., : image.channels]
+                gaps = find_gaps(noisy, image.nodata) if survey.gaps else None
+                if gaps is not None:
+                    done = keep_gaps(noisy, done, gaps, image.nodata)
+                if watch is not None:
+                    watch.add(noisy, done, gaps)
+                yield np.concatenate([done, before[..., image.channels :]], axis=2) if image.extra else done
 
 
 def _on_cpu(bands: Iterator[Tensor], to_values: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""A survey of an image's values before it is denoised: the smallest, the largest, and how many are not finite."""
+"""A survey of an image's values before it is denoised: the smallest, the largest, and how many pixels have no data."""
 
 from __future__ import annotations
 
@@ -9,54 +9,64 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.data.images.gaps import find_gaps
 from n2n.denoiser.value_range import FLOAT32_SAFE, UNIT, ValueRange
 from n2n.errors import InputError
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The smallest and the largest finite value of an image, and the number of values that are NaN or infinite."""
+    """The smallest and the largest value of an image, and the number of its values without data: NaN, infinite or "nodata"."""
 
     least: float = math.inf
     most: float = -math.inf
-    bad: int = 0
+    gaps: int = 0
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> Survey:
-        """Survey an array."""
-        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-            rest = values[finite]
+    def of(cls, values: NDArray[Any], nodata: float | None = None) -> Survey:
+        """Survey an array, in which ``nodata`` means a value without data."""
+        if (gaps := find_gaps(values, nodata)) is not None:
+            rest = values[~gaps]
             least, most = (float(rest.min()), float(rest.max())) if rest.size else (math.inf, -math.inf)
             return cls(least, most, int(values.size - rest.size))
         return cls(float(values.min()), float(values.max()))
 
     def __or__(self, other: Survey) -> Survey:
         """Return the survey of both images together."""
-        return Survey(min(self.least, other.least), max(self.most, other.most), self.bad + other.bad)
+        return Survey(min(self.least, other.least), max(self.most, other.most), self.gaps + other.gaps)
 
     def check(self, scale: ValueRange) -> None:
-        """Raise InputError for NaN, infinity and values far outside the range, which a network would spread over the image."""
+        """Raise InputError for values far outside the range, which a network would spread over the image."""
         if max(self.most, -self.least) - scale.low > FLOAT32_SAFE * (scale.high - scale.low):
             raise InputError(
                 f"its values go from {self.least:g} to {self.most:g}, too far from the range of {scale}: replace them"
             )
-        if self.bad:
-            raise InputError(f"{self.bad:,} values are NaN or infinite: replace them first")
 
-    def limits(self, scale: ValueRange, dtype: np.dtype[Any]) -> tuple[float, float] | None:
-        """Return the limits for clipping denoised integers: the range, widened to the image's values. None for floats."""
+    def limits(self, scale: ValueRange, dtype: np.dtype[Any], white: float | None = None) -> tuple[float, float] | None:
+        """Return the limits for clipping denoised integers: the range, widened to the image's values. None for floats.
+
+        ``white`` is the largest value of fewer bits than those of the dtype.
+        """
         if dtype.kind == "f":
             return None
         info = np.iinfo(dtype)
-        return max(info.min, min(scale.low, self.least)), min(info.max, max(scale.high, self.most))
+        top = info.max if white is None else white
+        return max(info.min, min(scale.low, self.least)), min(top, max(scale.high, self.most))
 
-    def remark(self, scale: ValueRange, floats: bool) -> str | None:
-        """Return a line that warns of values outside the range; None if there are none."""
+    def remarks(self, scale: ValueRange, floats: bool, nodata: float | None = None) -> list[str]:
+        """Return lines that warn of values outside the range, and of values without data."""
+        lines = []
+        if self.gaps:
+            kinds = [*(["NaN or infinite"] if floats else []), *([f"{nodata:g}"] if nodata is not None else [])]
+            lines.append(f"{self.gaps:,} values are {' or '.join(kinds)}, so without data: they are left as they are")
         # Noise makes floats exceed their range.
         slack = 0.1 * (scale.high - scale.low) if floats else 0.0
         if self.least >= scale.low - slack and self.most <= scale.high + slack:
-            return None
+            return lines
         line = f"its values go from {self.least:g} to {self.most:g}, outside the network's range of {scale}"
         if floats and scale == UNIT and self.least >= 0 and 1 < self.most <= 255:
-            return f"{line}: it looks like 8-bit values, divide by 255 or give --range 0 255 (range= in Python)"
-        return f"{line}: if they mean something else, give --range LOW HIGH (range= in Python)"
+            return [
+                *lines,
+                f"{line}: it looks like 8-bit values, divide by 255 or give --range 0 255 (range= in Python)",
+            ]
+        return [*lines, f"{line}: if they mean something else, give --range LOW HIGH (range= in Python)"]

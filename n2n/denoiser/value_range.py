@@ -65,11 +65,17 @@ class TrainedRange:
             raise InputError(f"the dtype in the checkpoint is none of images: expected one of {', '.join(DTYPES)}")
         return cls(ValueRange(float(values[0]), float(values[1])), np.dtype(dtype))
 
-    def resolve(self, dtype: np.dtype[Any], given: ValueRange | None = None) -> ValueRange:
+    def resolve(self, dtype: np.dtype[Any], given: ValueRange | None = None, white: float | None = None) -> ValueRange:
         """Return the range of images of a dtype.
 
         It is the first of these that applies: ``given``; the training's range, for the training's dtype or if both are
-        floats; 0 to 1, for floats; the full range of the dtype, for integers.
+        floats; 0 to 1, for floats; 0 to ``white``, for integers of fewer bits than their dtype's; the full range of the dtype,
+        for other integers. The training's range does not apply to bits that cannot reach its end.
+
+        Args:
+            dtype: of the images.
+            given: what the user said.
+            white: the largest value that the bits of the image's samples hold, if they are fewer than those of the dtype.
 
         Raises:
             InputError: for integers, if the network was trained on floats in another range than 0 to 1.
@@ -77,7 +83,8 @@ class TrainedRange:
         if given is not None:
             return given
         floats, trained_on_floats = dtype.kind == "f", self.dtype.kind == "f"
-        if dtype == self.dtype or (floats and trained_on_floats):
+        reached = white is None or self.values.high <= white
+        if (dtype == self.dtype and reached) or (floats and trained_on_floats):
             return self.values
         if floats:
             return UNIT
@@ -86,7 +93,7 @@ class TrainedRange:
                 f"{dtype} values for a network trained on {self.dtype} values from {self.values}: say with --range LOW HIGH "
                 "(range= in Python) which of them mean the same"
             )
-        return full_range(dtype)
+        return full_range(dtype) if white is None else ValueRange(0.0, white)
 
 
 def _is_number(value: object) -> bool:

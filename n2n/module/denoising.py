@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from n2n.backbones.spec import build, describe
 from n2n.data.batch import ImageInfo, as_batch
+from n2n.data.images.gaps import fill_gaps
 from n2n.errors import InputError, reason
 from n2n.losses import NetworkLoss
 from n2n.module.divergence import EpochLosses, check_losses, check_validation_loss
@@ -187,9 +188,16 @@ class DenoisingModule(EvaluationModule):
         self.image_channels = self.image_channels or views.noisy.shape[1]
         if hasattr(self.loss, "progress"):
             self.loss.progress = progress(self.trainer)  # type: ignore[assignment]
-        denoised = self(views.noisy).float()
-        more = (self, views.halves) if isinstance(self.loss, NetworkLoss) else ()
-        loss: Tensor = self.loss(denoised, views.target, *more)
+        noisy, target, halves = views.noisy, views.target, views.halves
+        if views.gaps:
+            noisy = fill_gaps(noisy)
+            halves = halves and halves._replace(images=fill_gaps(halves.images))
+        denoised = self(noisy).float()
+        if views.gaps:
+            # Without data there is no error, and no gradient.
+            target = torch.where(views.known, target, denoised)
+        more = (self, halves) if isinstance(self.loss, NetworkLoss) else ()
+        loss: Tensor = self.loss(denoised, target, *more)
         # Kept on the device and logged once an epoch: to log each step would cost more than the rest of Lightning's work.
         if self._losses.add(loss.detach()):
             check_losses(self._losses, self.trainer)

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from n2n.data.batch import Batch, as_batch
+from n2n.data.images.gaps import fill_gaps
 from n2n.data.reading import FileBatch
 from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
 from n2n.module.scores import Scores
+
+
+def _all(images: Tensor) -> Tensor:
+    return images
 
 
 class EvaluationModule(L.LightningModule):
@@ -101,17 +106,21 @@ class EvaluationModule(L.LightningModule):
             raise InputError(
                 "the batches have nothing to compare with: expected (noisy, target) or (noisy, target, clean)"
             )
-        denoised: Tensor = self(noisy).float()
+        fill, count = (fill_gaps, batch.selection()) if batch.gaps else (_all, _all)
+        denoised: Tensor = self(fill(noisy)).float()
+        result, denoised, noisy, reference = denoised, count(denoised), count(noisy), count(reference)
+        if not reference.numel():
+            return result
         self.scores.add_loss(self.loss(denoised, reference), len(noisy))
         if clean is not None:
-            self.scores.add(noisy, denoised, clean)
+            self.scores.add(noisy, denoised, reference)
         if other is not None and batch.independent:
             # The estimate without clean images needs both directions; they also double the images of the other scores.
-            denoised_other = self(other).float()
+            denoised_other, other = count(self(fill(other)).float()), count(other)
             self.scores.add_pair(noisy, other, denoised, denoised_other, batch.scene)
             if clean is not None:
-                self.scores.add(other, denoised_other, clean)
-        return denoised
+                self.scores.add(other, denoised_other, reference)
+        return result
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures as ``val/NAME``."""

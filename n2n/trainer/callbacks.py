@@ -108,10 +108,14 @@ class ImagePanel(Callback):
         columns = [batch.noisy, outputs] + ([batch.clean] if batch.clean is not None else [])
         # From all over the batch: neighbours are often cut from one photograph.
         step = max(1, len(outputs) // room)
+        # With pixels without data, a batch has one image.
+        count = batch.selection() if batch.gaps else torch.Tensor.float
         for i in range(0, len(outputs), step)[:room]:
             psnr = None
             if batch.clean is not None:
-                noisy, denoised = (squared_error_per_image(x[i : i + 1], batch.clean[i : i + 1]) for x in columns[:2])
+                noisy, denoised = (
+                    squared_error_per_image(count(x[i : i + 1]), count(batch.clean[i : i + 1])) for x in columns[:2]
+                )
                 psnr = float(psnr_from_mse(noisy)), float(psnr_from_mse(denoised))
             self._rows.append(PanelRow(tuple(_picture(x[i]) for x in columns), psnr))
 

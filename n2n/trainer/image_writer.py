@@ -56,9 +56,11 @@ class WriteImages(Callback):
             return
         # Files that failed are finished too.
         self._bar.update(max(0.0, batch_idx - self._bar.n))
-        for line in outputs.opened.found.remarks if outputs.opened is not None else ():
-            self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(outputs.file.source)
-        self._writer.write(outputs, self._bar.update)
+
+        def remark(source: Path, line: str) -> None:
+            self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(source)
+
+        self._writer.write(outputs, self._bar.update, remark)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait until all files are written."""

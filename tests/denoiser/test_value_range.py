@@ -69,12 +69,35 @@ def test_hostile_checkpoints_are_refused(values: object, dtype: object) -> None:
     ],
 )
 def test_values_outside_are_remarked_on(values: np.ndarray, scale: ValueRange, remark: str | None) -> None:
-    line = Survey.of(values).remark(scale, values.dtype.kind == "f")
-    assert line is None if remark is None else remark in str(line)
+    lines = Survey.of(values).remarks(scale, values.dtype.kind == "f")
+    assert lines == [] if remark is None else remark in lines[0]
 
 
-def test_bad_values_are_counted() -> None:
+def test_values_without_data_are_counted() -> None:
     survey = Survey.of(np.array([1, np.nan, np.inf])) | Survey.of(np.array([2.0])) | Survey.of(np.array([np.nan]))
     assert survey == Survey(1, 2, 3)
-    with pytest.raises(InputError, match="3 values are NaN or infinite"):
-        survey.check(ValueRange(0, 1))
+    assert survey.remarks(ValueRange(0, 2), floats=True) == [
+        "3 values are NaN or infinite, so without data: they are left as they are"
+    ]
+    survey = Survey.of(np.array([[-9999, 7], [8, -9999]], np.int16), -9999)
+    assert survey == Survey(7, 8, 2)
+    assert "2 values are -9999, so without data" in survey.remarks(ValueRange(0, 9), floats=False, nodata=-9999)[0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "dtype", "white", "expected"),
+    [
+        (TrainedRange(), "uint16", 4095, (0, 4095)),
+        (TrainedRange(), "uint8", 15, (0, 15)),
+        (TWELVE_BITS, "uint16", 4095, (0, 4095)),
+        (TWELVE_BITS, "uint16", 16383, (0, 4095)),
+        (TWELVE_BITS, "uint16", 1023, (0, 1023)),
+        (TWELVE_BITS, "uint8", 15, (0, 15)),
+        (FLOATS, "uint16", 1023, (0, 1023)),
+    ],
+)
+def test_bits_that_a_file_states_are_its_range(
+    trained: TrainedRange, dtype: str, white: float, expected: tuple[float, float]
+) -> None:
+    assert trained.resolve(np.dtype(dtype), white=white) == ValueRange(*expected)
+    assert trained.resolve(np.dtype(dtype), ValueRange(3, 4), white) == ValueRange(3, 4)

@@ -80,6 +80,8 @@ class ImageReader(ABC):
             that is more than 1.
         axes: a letter for each axis of ``shape``, see :mod:`n2n.data.images.axes`.
         named: whether the file, or the caller, named the axes.
+        white: the largest value that the samples' bits can hold, if the file says that it uses fewer than those of its dtype.
+        nodata: the value of samples without data, if the file names one; NaN and infinity always mean that.
         metadata: is copied to other formats.
         remarks: lines for the user on what the file leaves open.
     """
@@ -94,6 +96,8 @@ class ImageReader(ABC):
     shape: tuple[int, ...]
     axes: str
     named: bool = False
+    white: float | None = None
+    nodata: float | None = None
     metadata: Metadata = Metadata()
     remarks: Sequence[str] = ()
     # How many of the pages along an axis S, the last ones, are extra samples.

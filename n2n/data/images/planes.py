@@ -51,6 +51,7 @@ class Together(ImageReader):
         lead = shape[:at] + shape[at + 1 :]
         self._name_axes((*lead, self.height, self.width, self._count), f"{others}YX{self._axis}")
         self.named, self.remarks = inner.named, inner.remarks
+        self.white, self.nodata = inner.white, inner.nodata
         inner._keep = self._count
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
@@ -75,6 +76,7 @@ class Apart(ImageReader):
         self.dtype, self.metadata = inner.dtype, inner.metadata
         self._name_axes((*inner.page_shape, inner.channels, self.height, self.width), f"{inner.page_axes}CYX")
         self.named, self.remarks = inner.named, inner.remarks
+        self.white, self.nodata = inner.white, inner.nodata
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         whole, channel = divmod(page, self.inner.channels)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, refusing_damage
+from n2n.data.images.gaps import nodata_value
 from n2n.data.images.tiff_axes import OTHER_FILES, find_axes
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
@@ -28,6 +29,9 @@ _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
 _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _RGB = 2
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 282, 283, 296, 34675
+_GDAL_NODATA = 42113
+# Bits of samples that are packed, without a gap.
+_PACKED_BITS = (*range(2, 8), *range(9, 16))
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
 _PER_INCH = {2: 1.0, 3: 2.54}
 
@@ -69,7 +73,7 @@ class TiffReader(ImageReader):
         self._images = len(self._pages)
         # Offsets of the pages in the file; None if a page is stored in pieces, which are strips or tiles.
         self._offsets: list[int] | None = None
-        if first.is_memmappable and all(_in_one_piece(page) for page in self._pages):
+        if (first.is_memmappable or _is_in_words(first)) and all(_in_one_piece(page) for page in self._pages):
             self._offsets = self._find_offsets(size)
         else:
             self._find_pieces(size)
@@ -78,6 +82,10 @@ class TiffReader(ImageReader):
         # Whether ``rows`` returns other samples than the stored ones, as with palettes. These need all planes.
         self.converted = self._convert is not None
         self._describe_axes()
+        if not self.converted:
+            if self.dtype.kind == "u" and first.bitspersample in _PACKED_BITS:
+                self.white = float(2**first.bitspersample - 1)
+            self.nodata = nodata_value(first.tags.valueof(_GDAL_NODATA), self.dtype)
         # The colour profile of inks does not fit the RGB that they become.
         icc = None if int(first.photometric) == _INKS else first.tags.valueof(_ICC)
         self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi(), palette)
@@ -227,6 +235,12 @@ class TiffReader(ImageReader):
     def directory(self, image: int) -> int | None:
         """Return the offset of an image's directory; None for those after the first that have none of their own."""
         return self._pages[image].offset if image < len(self._pages) else None
+
+
+def _is_in_words(page: tifffile.TiffPage) -> bool:
+    """Whether samples of 9 to 15 bits take two bytes each. The specification packs them; some cameras do not."""
+    packed = page.bitspersample in _PACKED_BITS and page.bitspersample > 8 and not page.is_tiled
+    return packed and page.compression == 1 and sum(page.databytecounts) == 2 * math.prod(page.shaped)
 
 
 def _in_one_piece(page: Any) -> bool:

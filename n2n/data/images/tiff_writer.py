@@ -49,7 +49,8 @@ class TiffWriter(ImageWriter):
     """Writes TIFF, or BigTIFF if the source file is BigTIFF or the image is too large for TIFF.
 
     From a TIFF file it keeps compression, predictor, strips or tiles, resolution, colour profile and the description of every
-    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side.
+    page, so that ImageJ, OME and GeoTIFF readers see the same image. Samples lie in planes if they do there, else side by side,
+    and those of 2 to 7 or 9 to 15 bits are packed.
     """
 
     def __init__(self, path: Path, like: ImageReader) -> None:
@@ -110,6 +111,10 @@ class TiffWriter(ImageWriter):
         options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": rows}
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
         jpeg = compression == _JPEG and like.dtype == np.uint8 and samples in (1, 3)
+        if like.white is not None:
+            # tifffile compresses whole bytes only.
+            bits = int(like.white).bit_length()
+            return options | {"bitspersample": bits}, lambda piece: _packed(piece, bits), heights, tile
         if compression not in (_NONE, *_ENCODERS) and not jpeg:
             compression = _DEFLATE  # in place of those that n2n reads but does not write
         if compression == _NONE:
@@ -186,6 +191,11 @@ class TiffWriter(ImageWriter):
         file.write(bytes(end % 2) + (pack_tags(tag.inner, at, big) if tag.inner else tag.data))
         # By their numbers, tifffile would refuse directories.
         return {EXIF: "ExifTag", GPS: "GPSTag"}.get(tag.code, tag.code), 16 if big else 4, 1, at, False
+
+
+def _packed(piece: Array, bits: int) -> bytes:
+    """Pack samples of fewer bits than their dtype has; each row starts at a byte."""
+    return bytes(imagecodecs.packints_encode(piece, bits, runlen=piece.shape[-2] * piece.shape[-1]))
 
 
 def _jpeg(piece: Array) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,16 +44,18 @@ class SceneFiles:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """Size (H, W), channels and dtype of an image."""
+    """Size (H, W), channels and dtype of an image, by which it is compared; and what its file says of its values."""
 
     size: tuple[int, int]
     channels: int
     dtype: str
+    white: float | None = field(default=None, compare=False)
+    nodata: float | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, reader: ImageReader) -> Self:
         """Return the format of an open file."""
-        return cls((reader.height, reader.width), reader.channels, reader.dtype.name)
+        return cls((reader.height, reader.width), reader.channels, reader.dtype.name, reader.white, reader.nodata)
 
     def __str__(self) -> str:
         return f"{self.size[0]}×{self.size[1]}×{self.channels} {self.dtype}"

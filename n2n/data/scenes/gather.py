@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from n2n.data.cache import Allocate
+from n2n.data.images.extremes import Extremes
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, survey
 from n2n.data.scenes.inspection import PairReport, compare, mismatch, remarks
 from n2n.data.scenes.opening import Opener
+from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
 from n2n.errors import InputError
 
@@ -25,13 +27,18 @@ _COMPARED = 1024
 _NEIGHBOURS = 4
 
 
-def default_range(dtype: np.dtype[Any], smallest: float, largest: float) -> tuple[float, float]:
+def default_range(
+    dtype: np.dtype[Any], smallest: float, largest: float, white: float | None = None
+) -> tuple[float, float]:
     """Choose the values of the files that become 0 and 1.
 
     For uint8 they are 0 and 255. For other unsigned integers they are 0 and the largest value of the bits in use (4095 for a
-    12-bit camera), at least 255. For floats and signed integers they are 0 and 1 if all values lie between, else the smallest
-    value (0 if none is negative) and the largest. If all of these are one number, InputError is raised.
+    12-bit camera), at least 255. ``white`` takes the place of both: the largest value of the bits that the files state. For
+    floats and signed integers they are 0 and 1 if all values lie between, else the smallest value (0 if none is negative) and
+    the largest. If all of these are one number, InputError is raised.
     """
+    if dtype.kind == "u" and white is not None:
+        return 0.0, white
     if dtype == np.uint8:
         return 0.0, 255.0
     if dtype.kind == "u":
@@ -62,8 +69,9 @@ class _Gathering:
     window: int | None
     file: OpenFile
     end: int = 0
-    smallest: float = np.inf
-    largest: float = -np.inf
+    # The captures, where they lie.
+    places: list[Place] = field(default_factory=list)
+    gaps: int = 0
     scenes: list[list[Any]] = field(default_factory=list)
     repeats: list[tuple[int, int, str]] = field(default_factory=list)
     reports: list[tuple[str, PairReport]] = field(default_factory=list)
@@ -84,8 +92,6 @@ class _Gathering:
             if other != number:
                 self.repeats.append((number, other, " is ".join(_distinct_names(frame, first))))
         starts = [start for start, _ in captures.values()]
-        if self.window != 0:
-            self._compare(scene.name, starts, shape)
         self.scenes.append([scene.name, *shape, starts, clean])
 
     def _copy(self, scene: SceneFiles, shape: tuple[int, int]) -> tuple[dict[bytes, tuple[int, Frame]], int | None]:
@@ -95,25 +101,26 @@ class _Gathering:
         for frame in scene.captures:
             try:
                 reader = self.file.open(frame, self.formats[frame])
-                low, high, digest = copy_page(reader, frame.page, self._image(self.end, shape))
+                copied = copy_page(reader, frame.page, self._image(self.end, shape))
             except InputError as error:
                 self.unusable.append(str(error))
                 continue
-            if digest in captures:
+            if copied.digest in captures:
                 # The next capture takes its place.
-                self.identical.append(" is ".join(_distinct_names(frame, captures[digest][1])))
+                self.identical.append(" is ".join(_distinct_names(frame, captures[copied.digest][1])))
                 continue
-            captures[digest] = self.end, frame
+            captures[copied.digest] = self.end, frame
+            self.places.append(Place(frame, self.end, self.end + prod(shape), copied.extremes))
             self.end += prod(shape)
-            brightest = max(brightest, high)
-            self.smallest, self.largest = min(self.smallest, low), max(self.largest, high)
+            self.gaps += copied.gaps
+            brightest = max(brightest, copied.extremes.most)
         return captures, self._copy_clean(scene.clean, shape, brightest) if captures and scene.clean else None
 
     def _copy_clean(self, frame: Frame, shape: tuple[int, int], brightest: float) -> int | None:
         """Copy a clean image; ``brightest`` is the largest value of its captures."""
         try:
             reader, into = self.file.open(frame, self.formats[frame]), self._image(self.end, shape)
-            _, high, _ = copy_page(reader, frame.page, into)
+            high = copy_page(reader, frame.page, into).extremes.most
             if reader.dtype.kind == "f" and into.dtype.kind != "f" and high <= 1 < brightest:
                 raise InputError(
                     f"{frame.path} holds values of at most {high:g}, its captures go to {brightest:g}: rounded into their "
@@ -128,6 +135,11 @@ class _Gathering:
     def _image(self, start: int, shape: tuple[int, int]) -> NDArray[Any]:
         """Return the image at a place of the array, H×W×C."""
         return self.pixels[start : start + prod(shape)].reshape(*shape, -1)
+
+    def compare(self) -> None:
+        """Inspect the pairs of all scenes."""
+        for name, height, width, starts, _ in self.scenes:
+            self._compare(name, starts, (height, width))
 
     def _compare(self, name: str, starts: Sequence[int], shape: tuple[int, int]) -> None:
         """Inspect the noise of the first two captures of a scene, and the drift between the most distant ones.
@@ -157,11 +169,18 @@ class _Gathering:
         if self.identical:
             names = first_few(self.identical)
             lines.append(f"warning: identical captures, which teach a network to keep the noise, are left out: {names}")
+        if self.gaps:
+            lines.append(f"{self.gaps:,} values are NaN, infinite or no data: the network is not trained on them")
         return lines + remarks(self.reports)
 
 
 def gather(
-    files: Sequence[SceneFiles], channels: int | None, window: int | None, opener: Opener, allocate: Allocate
+    files: Sequence[SceneFiles],
+    channels: int | None,
+    window: int | None,
+    opener: Opener,
+    allocate: Allocate,
+    value_range: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Copy the usable images of scenes into one array, T×C, page after page.
 
@@ -172,9 +191,12 @@ def gather(
             scene needs two captures that differ.
         opener: opens the files.
         allocate: makes the array.
+        value_range: the values that become 0 and 1; None to choose them.
 
     Returns:
-        ``remarks``: lines for the user. ``range``: see :func:`default_range`. ``scenes``: name, height, width, the index of the
+        ``remarks``: lines for the user. ``range``: ``value_range``, or see :func:`default_range`. ``dtype``: that of the files;
+        the array has floats if the files state a value without data. ``gaps``: whether some values are NaN, which mean that.
+        ``scenes``: name, height, width, the index of the
         first pixel of each capture, and that of the clean image or None. ``repeats``: numbers of two scenes that share an
         image, and a text. ``mismatch``: a line if the captures show different scenes, or None.
 
@@ -182,17 +204,30 @@ def gather(
         InputError: if nothing can be used, or all images have one value.
     """
     scenes, formats, (channels, dtype), lines = survey(files, channels, 1 if window == 0 else 2, opener)
-    total = sum(prod(formats[frame].size) for scene in scenes for frame in scene.frames)
+    used = [formats[frame] for scene in scenes for frame in scene.frames]
+    total = sum(prod(image.size) for image in used)
+    # 16 bits fit into float32, which has NaN for values without data.
+    kept = np.dtype(np.float32) if dtype.kind != "f" and any(image.nodata is not None for image in used) else dtype
     with OpenFile(opener) as file:
-        gathering = _Gathering(allocate((total, channels), dtype), formats, window, file)
+        gathering = _Gathering(allocate((total, channels), kept), formats, window, file)
         for scene in tqdm(scenes, desc="Reading images", unit="scene"):
             gathering.add(scene)
-    lines += gathering.remarks()
     if not gathering.scenes:
-        raise InputError(f"nothing is left to train on: {'; '.join(lines)}")
+        raise InputError(f"nothing is left to train on: {'; '.join([*lines, *gathering.remarks()])}")
+    outliers = find_outliers(gathering.pixels, gathering.places) if dtype != np.uint8 else None
+    found = Extremes.joined(place.extremes for place in gathering.places) if outliers is None else outliers.rest
+    whites = [formats[place.frame].white for place in gathering.places]
+    white = None if None in whites else max(white for white in whites if white is not None)
+    low, high = value_range or default_range(dtype, found.least, found.most, white)
+    if outliers is not None:
+        lines += outliers.limit(low, high)
+    if window != 0:
+        gathering.compare()
     return {
-        "remarks": lines,
-        "range": default_range(dtype, float(gathering.smallest), float(gathering.largest)),
+        "remarks": lines + gathering.remarks(),
+        "range": [low, high],
+        "dtype": dtype.name,
+        "gaps": gathering.gaps > 0,
         "scenes": gathering.scenes,
         "repeats": gathering.repeats,
         "mismatch": mismatch([report for _, report in gathering.reports]),

@@ -147,21 +147,32 @@ def _alike_and_smooth(first: NDArray[Any], second: NDArray[Any]) -> tuple[float,
 
 
 def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
-    """Compare two captures of one scene, H×W×C of any dtype and range. All figures are of the mean of the channels."""
+    """Compare two captures of one scene, H×W×C of any dtype and range. All figures are of the mean of the channels.
+
+    Pixels that are NaN in one of them do not count.
+    """
     if np.array_equal(first, second):
         return PairReport(identical=True, pixels=first[..., 0].size)
     a, b = (image.astype(np.float32).mean(axis=2) for image in (first, second))
+    known = np.isfinite(b - a)
+    if not known.any():
+        return PairReport(identical=False)
+    if not known.all():
+        # Constants, whose difference is the drift, so that the noise there is 0.
+        a, b = (np.where(known, image, image[known].mean()) for image in (a, b))
+    pixels = int(known.sum())
     difference = b - a
     drift = float(difference.mean())
     noise = difference - drift
-    # Of the noise of both captures.
-    variance = float((noise**2).mean())
+    # Of the noise of both captures, over the pixels that count.
+    part = pixels / difference.size
+    variance = float((noise**2).mean()) / part
     if variance == 0:
-        return PairReport(identical=False, drift=float("inf"), pixels=difference.size)
+        return PairReport(identical=False, drift=float("inf"), pixels=pixels)
     sigma = (variance / 2) ** 0.5
-    space = _neighbours(noise) / variance
+    space = _neighbours(noise) / part / variance
     shared, alike_smooth = _shared_noise(a, b), _alike_and_smooth(a, b)
-    return PairReport(False, sigma, drift / sigma, space, shared, difference.size, *alike_smooth)
+    return PairReport(False, sigma, drift / sigma, space, shared, pixels, *alike_smooth)
 
 
 def mismatch(reports: Sequence[PairReport]) -> str | None:

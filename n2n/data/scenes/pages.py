@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from n2n.data.images import ImageReader
 from n2n.data.images.base import LUMA
+from n2n.data.images.extremes import Extremes
+from n2n.data.images.gaps import find_gaps
 from n2n.data.scenes.frames import Frame, ImageFormat
 from n2n.data.scenes.opening import Opener
 from n2n.errors import InputError
@@ -42,23 +45,42 @@ def _cast(rows: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
     return rounded.astype(dtype)
 
 
-def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> tuple[float, float, bytes]:
-    """Copy one page into an H×W×C array; returns its smallest and largest value, and a digest of the copied pixels.
+def _without_gaps(rows: NDArray[Any], reader: ImageReader, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+    """Return rows with NaN in place of values without data, and the number of these."""
+    gaps = find_gaps(rows, reader.nodata)
+    if gaps is None:
+        return rows, 0
+    if dtype.kind != "f":
+        raise InputError(f"{reader.path} holds pixels that are not finite numbers, its captures are {dtype}")
+    return np.where(gaps, np.nan, rows.astype(dtype, copy=False)).astype(dtype, copy=False), int(gaps.sum())
 
-    Raises InputError if the page is damaged, or a value is not finite or does not fit into the array's dtype.
+
+@dataclass(frozen=True)
+class Copied:
+    """What was found out about a page while it was copied: its extremes, its values without data, a digest of its pixels."""
+
+    extremes: Extremes
+    gaps: int
+    digest: bytes
+
+
+def copy_page(reader: ImageReader, page: int, into: NDArray[Any]) -> Copied:
+    """Copy one page into an H×W×C array. Values without data become NaN.
+
+    Raises InputError if the page is damaged or holds no data, or a value does not fit into the array's dtype.
     """
-    low, high, digest = np.inf, -np.inf, hashlib.blake2b(digest_size=16)
+    extremes, found, digest = Extremes(), 0, hashlib.blake2b(digest_size=16)
     for top in range(0, into.shape[0], _ROWS):
-        rows = convert(reader.rows(page, top, min(top + _ROWS, into.shape[0])), into.shape[2])
-        smallest, largest = float(rows.min()), float(rows.max())
-        # Checked for each block: Python's min() and max() below would lose a NaN.
-        if not np.isfinite([smallest, largest]).all():
-            raise InputError(f"{reader.path} holds pixels that are not finite numbers")
-        low, high = min(low, smallest), max(high, largest)
+        rows, gaps = _without_gaps(reader.rows(page, top, min(top + _ROWS, into.shape[0])), reader, into.dtype)
+        rows, found = convert(rows, into.shape[2]), found + gaps
         to = into[top : top + _ROWS]
         to[:] = rows if rows.dtype == into.dtype else _cast(rows, into.dtype, reader.path)
+        # With the rows above, for the medians.
+        extremes |= Extremes.of(into[max(0, top - 2) : top + _ROWS])
         digest.update(to.reshape(-1).view(np.uint8).data)
-    return low, high, digest.digest()
+    if extremes.most < extremes.least:
+        raise InputError(f"{reader.path} holds no data: all pixels are NaN, infinite or no data")
+    return Copied(extremes, found, digest.digest())
 
 
 class OpenFile(ExitStack):

@@ -30,8 +30,10 @@ class SceneSource(ABC):
             each channel of an axis C by itself, as a grey image. A number is the number of channels: colour becomes luma for 1,
             and grey is repeated for 3.
         value_range: the values of the files that become 0 and 1. None chooses them by dtype: 0 and 255 for 8 bits; 0 and the
-            largest value of the bits in use for more bits; for floats and signed integers 0 and 1 if all values lie between,
-            else the smallest (0 if none is negative) and the largest value.
+            largest value of the bits that the files state (TIFF's BitsPerSample), or that are in use, for more bits; for floats
+            and signed integers 0 and 1 if all values lie between, else the smallest (0 if none is negative) and the largest
+            value. Outliers, such as hot pixels, do not count (see :class:`n2n.data.images.extremes.Extremes`); those outside
+            the range are limited to it, with a line that names their files.
         patch: side in pixels of the patches to train on.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated at random.
@@ -119,7 +121,7 @@ class SceneSource(ABC):
         if len(usable) < len(train):
             remarks.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
         common = (self._kept.array, usable, self._range, self.window, self.train_draw, self.scale, remarks)
-        return PatchStore(*common, patch=side, patches=self.patches, flips=self.flips)
+        return PatchStore(*common, note["dtype"], note["gaps"], patch=side, patches=self.patches, flips=self.flips)
 
     def val_pairs(self) -> Store:
         """Open the held-out scenes, whole."""
@@ -136,11 +138,12 @@ class SceneSource(ABC):
         if known and len(known) < len(val):
             lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
             val = known
-        return SceneStore(self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
+        common = (self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
+        return SceneStore(*common, self._kept.note["dtype"], self._kept.note["gaps"])
 
     @property
     def _range(self) -> tuple[float, float]:
-        low, high = self.value_range or self._kept.note["range"]
+        low, high = self._kept.note["range"]
         return float(low), float(high)
 
     @cached_property
@@ -154,12 +157,15 @@ class SceneSource(ABC):
             "version": 4,
             "channels": self.channels,
             "opener": [self.opener.axes, self.opener.apart],
+            "value_range": None if self.value_range is None else list(self.value_range),
             "window": self.window,
             "scenes": [[s.name, [_identity(f) for f in s.frames], s.clean is not None] for s in self._found[0]],
         }
         cache = Cache(self.kind, recipe, self.cache_dir)
         channels = self.channels if isinstance(self.channels, int) else None
-        return cache.open(lambda allocate: gather(self._found[0], channels, self.window, self.opener, allocate))
+        return cache.open(
+            lambda allocate: gather(self._found[0], channels, self.window, self.opener, allocate, self.value_range)
+        )
 
     @cached_property
     def _parts(self) -> tuple[list[Scene], list[Scene], list[str]]:

@@ -42,6 +42,7 @@ class Store(Protocol):
         remarks: lines for the user on the origin and the faults of the images.
         range: values of the files that become 0 and 1.
         dtype: name of the files' NumPy dtype.
+        gaps: whether NaN in the images means pixels without data, which do not count.
         draw: makes noisy views of ``RawBatch.first``; None if the store has noisy views.
         one_by_one: whether the images differ in size, so that each is a batch of its own.
         index_device: device of the indices that ``batch`` takes.
@@ -51,6 +52,7 @@ class Store(Protocol):
     remarks: Sequence[str]
     range: tuple[float, float]
     dtype: str
+    gaps: bool = False
     draw: Draw | None = None
     one_by_one: bool = False
     # Stores draw random numbers on the host, even if the images are on a device, so that all devices get the same batches.

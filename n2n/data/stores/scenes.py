@@ -63,6 +63,8 @@ class SceneArray(Store):
         draw: makes noisy views; None if the captures are noisy views of each other.
         scale: factor by which ``draw`` makes images smaller.
         remarks: lines for the user.
+        dtype: name of the files' NumPy dtype; by default that of ``pixels``.
+        gaps: whether NaN means a pixel without data.
     """
 
     pixels: NDArray[Any]
@@ -72,9 +74,11 @@ class SceneArray(Store):
     draw: Draw | None = None
     scale: int = 1
     remarks: Sequence[str] = ()
+    dtype: str = ""
+    gaps: bool = False
 
     def __post_init__(self) -> None:
-        self.dtype = str(self.pixels.dtype)
+        self.dtype = self.dtype or str(self.pixels.dtype)
 
     @property
     def has_clean(self) -> bool:

@@ -18,6 +18,7 @@ from n2n.data.images.arrays import NpyReader
 from n2n.data.scenes import frames as frames_module
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.scenes.gather import default_range, gather
+from n2n.data.scenes.inspection import compare
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.pages import convert
 from n2n.errors import InputError
@@ -44,8 +45,14 @@ def scene(*captures: Path, clean: Path | None = None, name: str = "x") -> SceneF
 class Gathered:
     """What :func:`gather` gives, with the array that it filled."""
 
-    def __init__(self, *scenes: SceneFiles, channels: int | None = None, window: int | None = None) -> None:
-        self.note = gather(scenes, channels, window, Opener(), self._allocate)
+    def __init__(
+        self,
+        *scenes: SceneFiles,
+        channels: int | None = None,
+        window: int | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        self.note = gather(scenes, channels, window, Opener(), self._allocate, value_range)
         self.lines = "\n".join(self.note["remarks"])
         # These images are too small for a word on noise that both captures share.
         self.warnings = [line for line in self.note["remarks"] if line.startswith("warning")]
@@ -246,11 +253,146 @@ def test_what_the_system_refuses_to_open_is_named(monkeypatch: pytest.MonkeyPatc
     assert line in Gathered(scene(*files)).lines
 
 
-def test_a_number_that_is_none_is_seen_in_every_row() -> None:
+def test_values_without_data_are_kept_as_nan_and_counted() -> None:
     images = [RNG.normal(size=(600, 8)).astype(np.float32) for _ in range(3)]
-    images[0][550, 3] = np.nan
+    images[0][550, 3], images[1][2] = np.nan, np.inf
     found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
-    assert "0.npy holds pixels that are not finite numbers" in found.lines
+    assert "9 values are NaN, infinite or no data: the network is not trained on them" in found.lines
+    assert found.note["gaps"]
+    for start, image in zip(found.note["scenes"][0][3], images, strict=True):
+        assert np.array_equal(found.image(start)[..., 0], np.where(np.isfinite(image), image, np.nan), equal_nan=True)
+    assert found.note["range"] == [
+        min(i[np.isfinite(i)].min() for i in images),
+        max(i[np.isfinite(i)].max() for i in images),
+    ]
+
+
+def test_the_value_without_data_of_integers_is_kept_as_nan() -> None:
+    files, images = [], RNG.integers(1, 4000, (2, 40, 30)).astype(np.uint16)
+    for i, image in enumerate(images):
+        image[:, :7] = 0
+        tag = (42113, "s", 0, "0", True)
+        tifffile.imwrite(f"{i}.tif", image, extratags=[tag] if i == 0 else [], metadata=None)
+        files.append(Path(f"{i}.tif"))
+    found = Gathered(scene(*files))
+    assert (found.note["dtype"], found.note["range"], found.pixels.dtype) == ("uint16", [0, 4095], np.float32)
+    first, second = (found.image(start)[..., 0] for start in found.note["scenes"][0][3])
+    # The second file does not say that 0 is no data.
+    assert np.array_equal(first, np.where(images[0] == 0, np.nan, images[0]), equal_nan=True)
+    assert np.array_equal(second, images[1])
+    # Noise is measured where both have data: uniform from 0 to 4000.
+    assert len(found.warnings) == 0
+
+
+def test_gaps_do_not_change_the_inspection() -> None:
+    clean = np.linspace(0, 500, 200)[None, :] + np.zeros((300, 1))
+    images = [(clean + RNG.normal(0, 10, clean.shape)).astype(np.float32) for _ in range(2)]
+    whole = compare(*(image[..., None] for image in images))
+    images[0][:150, 20:], images[1][:, 150:] = np.nan, np.nan
+    part = compare(*(image[..., None] for image in images))
+    assert part.pixels == 150 * 20 + 150 * 150
+    assert part.sigma == pytest.approx(whole.sigma, rel=0.03)
+    assert abs(part.drift) < 0.05
+    assert abs(part.space) < 0.05
+    assert not compare(np.full((9, 9, 1), np.nan), images[1][:9, :9, None]).identical
+
+
+def stars(side: int = 128, width: float = 1.6, peak: float = 60000) -> NDArray[np.float64]:
+    """A dim sky with a few stars, of a width in pixels at half their height."""
+    y, x = np.mgrid[:side, :side]
+    sky = np.full((side, side), 500.0)
+    for i in range(3):
+        cy, cx = RNG.uniform(10, side - 10, 2)
+        sky += peak * (1 + i) / 3 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) * 4 * np.log(2) / width**2)
+    return sky
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int16"])
+@pytest.mark.parametrize(
+    "where", [(40, 50), (0, 0), (127, 3), (slice(None), 9), (60, slice(20, 24)), (-1, -1)], ids=str
+)
+def test_outliers_neither_stretch_the_range_nor_stay_unmentioned(dtype: str, where: Any) -> None:
+    top = 32767 if dtype == "int16" else 65535
+    images = [(RNG.normal(1500, 300, (256, 128))).astype(dtype) for _ in range(2)]
+    plain = Gathered(scene(*(save(f"plain{i}.npy", image) for i, image in enumerate(images))))
+    hot = images[1].copy()
+    hot[where] = top
+    found = Gathered(scene(save("cold.npy", images[0]), save("hot.npy", hot)))
+    # A stuck column of 256 pixels in 65,536 is more than 1 in 1000.
+    if hot[where].size > 0.001 * 2 * hot.size:
+        assert found.note["range"][1] >= top
+        return
+    limit = found.note["range"][1]
+    assert limit <= plain.note["range"][1]
+    number = hot[where].size
+    assert f"{number:,} value" in found.lines
+    assert f"in hot.npy ({number}): from {top} to {top}" in found.lines
+    assert "value_range" in found.lines
+    start = found.note["scenes"][0][3][1]
+    assert (found.image(start)[..., 0][where] == limit).all()
+    rest = np.ones(hot.shape, bool)
+    rest[where] = False
+    assert np.array_equal(found.image(start)[..., 0][rest], hot[rest])
+    # The noise is measured without the outliers.
+    assert found.warnings[1:] == plain.warnings
+
+
+def test_dead_pixels_are_outliers_too() -> None:
+    images = [RNG.normal(1000, 30, (64, 64)).astype(np.float32) for _ in range(2)]
+    images[0][5, 6] = -1e6
+    found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
+    assert found.note["range"][0] == 0
+    assert "1 value is an outlier" in found.lines
+
+
+@pytest.mark.parametrize("width", [1.6, 2, 4])
+def test_stars_are_content(width: float) -> None:
+    sky = stars(width=width)
+    images = [RNG.poisson(sky).clip(0, 65535).astype(np.uint16) for _ in range(2)]
+    found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
+    assert "outlier" not in found.lines
+    for start, image in zip(found.note["scenes"][0][3], images, strict=True):
+        assert np.array_equal(found.image(start)[..., 0], image)
+
+
+@pytest.mark.parametrize("kind", ["photons", "impulses", "heavy noise", "flat", "lines"])
+def test_noise_is_no_outlier(kind: str) -> None:
+    shape = (2, 200, 200)
+    kinds: dict[str, NDArray[Any]] = {
+        "photons": RNG.poisson(0.05, shape).astype(np.uint16),
+        "impulses": np.where(RNG.random(shape) < 0.02, 60000, RNG.integers(900, 1000, shape)).astype(np.uint16),
+        "heavy noise": RNG.normal(0, 1, shape).astype(np.float32),
+        "flat": np.full(shape, 300, np.uint16) + (np.arange(2)[:, None, None] > 0).astype(np.uint16),
+        "lines": np.where(np.arange(200) % 40 == 0, 30000, RNG.integers(90, 100, shape)).astype(np.uint16),
+    }
+    images = kinds[kind]
+    found = Gathered(scene(*(save(f"{i}.npy", image) for i, image in enumerate(images))))
+    assert "outlier" not in found.lines
+    assert np.array_equal(found.pixels.reshape(shape), images)
+
+
+def test_a_range_that_is_given_keeps_what_is_in_it() -> None:
+    images = [RNG.normal(1500, 300, (64, 64)).astype(np.float32) for _ in range(2)]
+    images[1][3, 4], images[1][9, 9] = 1e6, 20000
+    files = [save(f"{i}.npy", image) for i, image in enumerate(images)]
+    for high, kept in ((4000, [4000, 4000]), (65535, [65535, 20000]), (1e6, [1e6, 20000])):
+        found = Gathered(scene(*files), value_range=(0, high))
+        start = found.note["scenes"][0][3][1]
+        assert found.note["range"] == [0, high]
+        assert found.image(start)[[3, 9], [4, 9], 0].tolist() == kept
+
+
+@pytest.mark.parametrize(("bits", "high"), [(12, 4095), (10, 1023), (4, 15)])
+def test_bits_that_files_state_are_the_range(bits: int, high: int) -> None:
+    dtype = "uint8" if bits < 8 else "uint16"
+    images = RNG.integers(0, high // 3, (2, 40, 30)).astype(dtype)
+    for i, image in enumerate(images):
+        tifffile.imwrite(f"{i}.tif", image, bitspersample=bits)
+    found = Gathered(scene(Path("0.tif"), Path("1.tif")))
+    assert found.note["range"] == [0, high]
+    tifffile.imwrite("1.tif", images[1])
+    found = Gathered(scene(Path("0.tif"), Path("1.tif")))
+    assert found.note["range"] == [0, 255 if bits < 8 else max(255, (1 << int(images.max()).bit_length()) - 1)]
 
 
 def test_links_to_nothing_are_named() -> None:

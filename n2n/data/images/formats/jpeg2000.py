@@ -45,6 +45,8 @@ class Jpeg2000Reader(FixedReader):
         if not (0 < height * width <= MAX_PIXELS and height > 0):
             raise self._error(f"has {width}×{height} pixels: expected 1 to {MAX_PIXELS:,}")
         self.dtype = np.dtype(np.uint8 if self.bits <= 8 else np.uint16)
+        if self.bits < 8 * self.dtype.itemsize:
+            self.white = 2**self.bits - 1
         self.extra = 1 - count % 2
         self._fix_axes((height, width, count) if count > 1 else (height, width), "YXS" if count > 1 else "YX")
         self.channels -= self.extra

@@ -35,6 +35,8 @@ class PnmReader(FixedReader):
             raise self._error(f"says that white is {self.most}: expected 1 to 65535")
         stored = np.dtype(">u2" if self.most > 255 else "u1")
         self.dtype = stored.newbyteorder("=")
+        if self.most < np.iinfo(self.dtype).max:
+            self.white = self.most
         self._fix_axes((height, width, 3) if kind == 6 else (height, width), "YXS" if kind == 6 else "YX")
         if (need := found.end() + height * width * self.channels * stored.itemsize) > size:
             raise self._error(f"is cut off: its header says {need:,} bytes, and the file has {size:,}")
