@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from n2n.data.reading import ImageFile
 
 _DESCRIPTION = """\
-Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
+Denoise images with a checkpoint: PNG, JPEG, WebP, AVIF, BMP, JPEG 2000, PNM, TIFF, FITS, MRC, HDF5, OpenEXR,
+npy, npz, zarr and OME-Zarr; GIF is written as PNG, and ND2, CZI and camera RAW as OME-TIFF.
 
 Every output has the name, format, size, dtype and value range of its input. Opacity, axes and metadata
 (resolution, colour profile, EXIF, XMP, makers' tags) are kept, or a warning says what is not. An image may be larger
-than memory (TIFF, .npy, .zarr). Every Y×X plane is denoised. Channels go through the network together if it has as
-many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1 to 4 is its channels."""
+than memory (TIFF, zarr, FITS, MRC, HDF5, CZI, PNM, npy). Every Y×X plane is denoised. Channels go through the network
+together if it has as many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1
+to 4 is its channels."""
 
 _EPILOG = """\
 A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
@@ -58,7 +60,11 @@ def _parser() -> CommandParser:
     files.add_argument("--ckpt_path", dest="model.ckpt_path", metavar="FILE", help=describe_checkpoint())
     files.add_argument("--trust", dest="model.trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
     files.add_argument(
-        "--input", dest="data.input", metavar="PATH", help="an image, or a folder of them (subfolders too)"
+        "--input",
+        dest="data.input",
+        metavar="PATH",
+        help="an image, or a folder of them (subfolders too); FILE:PART for one of several images in a FITS, HDF5 or CZI "
+        "file",
     )
     files.add_argument(
         "--output",
@@ -218,9 +224,15 @@ def main(args: list[str]) -> int:
 
 def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0) -> int:
     """Say what became of the files, and return the exit status."""
+    from n2n.data.image_files import describe_suffixes  # not before: help need not wait for torch
+
     failures = [file.failure for file in files if file.failure is not None]
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
     done = sum(file.done for file in files)
-    print(f"{what} {done} of {len(files)} image{'s' * (len(files) != 1)} to {output}", file=sys.stderr)
+    suffixes = describe_suffixes(files)
+    print(
+        f"{what} {done} of {len(files)} image{'s' * (len(files) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
+        file=sys.stderr,
+    )
     return status or (2 if failures else 0)

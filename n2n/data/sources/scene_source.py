@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from n2n.data.cache import Cache, Kept, stamp
-from n2n.data.images import left_out
+from n2n.data.images import left_out, split_part
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
@@ -198,4 +198,4 @@ def _identity(frame: Frame) -> list[Any]:
         path = str(frame.path.resolve())
     except (OSError, RuntimeError):  # RuntimeError: a loop of links
         path = str(frame.path)
-    return [path, frame.page, stamp(frame.path) if frame.page == 0 else None]
+    return [path, frame.page, stamp(split_part(frame.path)[0]) if frame.page == 0 else None]
