@@ -143,8 +143,8 @@ def test_the_help_names_all_formats() -> None:
             assert line.name in _DESCRIPTION, line.name
 
 
-def test_the_readme_has_the_table() -> None:
-    text = (Path(table.__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+def test_the_guide_has_the_table() -> None:
+    text = Path(table.__file__).with_name("README.md").read_text(encoding="utf-8")
     for name, suffixes, written, package in table.describe():
         quoted = " ".join(f"`{suffix}`" for suffix in suffixes.split())
         kept = written if not written.startswith("as ") else f"as `{written[3:]}`"
