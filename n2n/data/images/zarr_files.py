@@ -39,7 +39,7 @@ def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError:
-        raise InputError(f"{path} is zarr, which needs another package: pip install 'n2n[zarr]'") from None
+        raise InputError(f"{path} is zarr, which needs another package: pip install zarr") from None
     return zarr
 
 
