@@ -17,6 +17,7 @@ from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 class SceneSource(ABC):
@@ -116,10 +117,11 @@ class SceneSource(ABC):
         remarks = [*self._found[1], *others, *note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
         if self.clean is not None:
             known = sum(clean is not None for *_, clean in note["scenes"])
-            remarks.append(f"clean images found for {known} of {len(note['scenes'])} scenes")
-        remarks += [*lines, f"{len(usable)} scenes to train on"]
+            remarks.append(f"clean images found for {known} of {counted(len(note['scenes']), 'scene')}")
+        remarks += [*lines, f"{counted(len(usable), 'scene')} to train on"]
         if len(usable) < len(train):
-            remarks.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
+            small = counted(len(train) - len(usable), "scene")
+            remarks.append(f"left out {small} without room for a patch of {side} px")
         common = (self._kept.array, usable, self._range, self.window, self.train_draw, self.scale, remarks)
         return PatchStore(*common, note["dtype"], note["gaps"], patch=side, patches=self.patches, flips=self.flips)
 
@@ -136,7 +138,7 @@ class SceneSource(ABC):
             raise InputError(f"no held-out image has a clean one in {self.clean}: expected files of the same names")
         # All or none have clean images, so that all figures are of the same images.
         if known and len(known) < len(val):
-            lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
+            lines.append(f"left out {len(val) - len(known)} of them without a clean image")
             val = known
         common = (self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
         return SceneStore(*common, self._kept.note["dtype"], self._kept.note["gaps"])
