@@ -184,9 +184,9 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
         return None
     most, count = max(report.alike for report in found), len(found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in all "
-        f"({counted(count, 'scene')}), captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set "
-        "the source's check to false (--data.source.init_args.check false)"
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of "
+        f"{counted(count, 'scene')}, captures of one scene by {_ALIKE:g} or more; check how the files are named and "
+        "grouped, or set the source's check to false (--data.source.init_args.check false)"
     )
 
 

@@ -12,7 +12,7 @@ from n2n.data.images import left_out
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
-from n2n.data.sources.base import check_seed
+from n2n.data.sources.base import PairSource, check_seed
 from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
@@ -20,7 +20,7 @@ from n2n.errors import InputError
 from n2n.system.text import counted
 
 
-class SceneSource(ABC):
+class SceneSource(PairSource, ABC):
     """Base class of the sources of the user's own images.
 
     The images are copied once into the cache folder, as one memory-mapped array, so they may be larger than memory. They are
