@@ -26,11 +26,13 @@ from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.scene_source import noisy_images
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.module.probe import is_constant
 from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
+from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
 from n2n.trainer.advice import advise
 from n2n.trainer.baselines import compare_best
@@ -41,8 +43,9 @@ from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
 from n2n.trainer.parser import OneLineParser, refusal
+from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand
-from n2n.trainer.speed import EpochBar, NoProfiler, Speed
+from n2n.trainer.speed import NoProfiler, Speed
 
 
 def _is_of_restored_state(error: Exception) -> bool:
@@ -188,6 +191,8 @@ class TrainingCLI(LightningCLI):
             own["logger"] = self._logger(Path(config.default_root_dir or "."))
         if config.profiler is None:
             own["profiler"] = NoProfiler()
+        # In place of Lightning's table of all layers.
+        own["enable_model_summary"] = bool(config.enable_model_summary)
         plugins = _as_list(config.plugins)
         if not any(isinstance(one, CheckpointIO) for one in plugins):
             own["plugins"] = [*plugins, WholeCheckpoints()]
@@ -218,6 +223,8 @@ class TrainingCLI(LightningCLI):
         bars = any(isinstance(one, ProgressBar) for one in _as_list(config.callbacks))
         if config.enable_progress_bar is not False and not bars:
             callbacks += [EpochBar()]
+        if config.enable_model_summary is None and self.command == "fit":
+            callbacks += [NetworkSize()]
         return callbacks
 
     def run(self) -> None:
@@ -268,7 +275,8 @@ class TrainingCLI(LightningCLI):
         # The best checkpoint may have been deleted since.
         kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
         self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
-        rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
+        epochs = counted(self.trainer.current_epoch, "epoch")
+        rank_zero_info(f"\n{epochs} in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
         if kept is None:
             return
         best = Path(path)
@@ -283,6 +291,7 @@ class TrainingCLI(LightningCLI):
                 f"check the pairs and their value_range (above). Checkpoint: {best}"
             )
             return
-        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", "noisy/", "--output", "denoised/"]
+        noisy = noisy_images(self.datamodule.source) or "noisy/"
+        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
         command += [word for package in self.config.trust or () for word in ("--trust", package)]
         rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")

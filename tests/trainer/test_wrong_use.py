@@ -259,8 +259,31 @@ TABLE = {
     f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots [{{}}/a,{{}}/others]": "no file name is in two of "
     "the folders .*: expected matching names, such as a/x.png and b/x.png",
     f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots {{}}/a": '"data.source": Parser key "roots": '
-    "Expected a <class 'list'>. Got value: {}/a (n2n fit --help lists the options)",
-    f"{OWN_IMAGES}.Folders {SMALL}": '"data.source": the following arguments are required: roots',
+    "Expected a <class 'list'>. Got value: {}/a (n2n fit --data.source.help n2n.data.Folders describes its arguments)",
+    f"{OWN_IMAGES}.Folders {SMALL}": "--data.source.roots is missing, which Folders needs: add --root FOLDER once for each",
+    "fit --data.source Captures": "--data.source.root is missing, which Captures needs: add --root FOLDER",
+    "fit --data.source Captures --root x --data.source.patern y": "--data.source.patern is no argument of Captures (did you "
+    "mean --data.source.pattern?): expected one of root, pattern, clean, .*; n2n fit --data.source.help Captures describes",
+    "fit --data.source CleanImages --root x": "--data.source.corruption is missing, which CleanImages needs: expected one of "
+    "Bernoulli, Camera, Gaussian",
+    "fit --data.source CleanImages --root x --data.source.corruption Gausian": "--data.source.corruption: there is no class "
+    "Gausian (did you mean Gaussian?)",
+    "fit --data.source CleanImages --root x --data.source.corruption Gaussian --data.source.corruption.sgma 3": "sgma is no "
+    "argument of Gaussian (did you mean --data.source.corruption.sigma?): expected one of sigma",
+    "fit --model.backbone unet": "--model.backbone: there is no class unet (did you mean UNet?): expected one of DnCNN, Model1",
+    "fit --model.backbone.help Unett": "--model.backbone: there is no class Unett (did you mean UNet?)",
+    "fit --model.optimizer Adamm": "there is no class Adamm (did you mean Adam?): expected one of Muon, or the import path of "
+    "another, such as torch.optim.Adam",
+    "fit --data.augmentations [FlipAndRotate]": "there is no class FlipAndRotate (did you mean FlipsAndRotations?)",
+    "fit --data.augmentations [{class_path:\\ Contrast,init_args:\\ {x:\\ 1}}]": "x is no argument of the class (n2n fit "
+    "--data.augmentations.help CLASS describes its arguments)",
+    "fit --data.source n2n.data.Captues": "'n2n.data' has no attribute 'Captues' (did you mean Captures?)",
+    "fit --config data/photo": "there is no config 'data/photo' (did you mean data/photos.yaml?)",
+    "fit --config phots": "there is no config 'phots' (did you mean data/photos.yaml?)",
+    "fit --epoch 3": "unrecognized arguments: --epoch 3 (did you mean --epochs?)",
+    "fit --nonsense 3": "unrecognized arguments: --nonsense 3 (n2n fit --help-all lists the options)",
+    "fit --root {}/a": "the source DeadLeaves takes no images: choose one that does with --config data/photos,",
+    "fit --config data/photos --root": "--root has no value: expected a folder of images",
     f"{OWN_IMAGES}.Captures {SMALL} --data.source.root {{}}/a": "no two files in {}/a are captures of one "
     "scene by the pattern '{scene}_{capture}' .*: set the source's pattern",
     f"{OWN_IMAGES}.Stack {SMALL} --data.source.root {{}}/one.tif": "there is no stack of two pages or more in {}/one.tif",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate, Cache, stamp
 from n2n.data.images import find_images, left_out, read_photograph

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling

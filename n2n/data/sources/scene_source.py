@@ -20,6 +20,17 @@ from n2n.errors import InputError
 from n2n.system.text import counted
 
 
+def noisy_images(source: PairSource) -> str | None:
+    """Return the path of the user's own noisy images that a source trains on, as it was given; None if there is none."""
+    if (
+        not isinstance(source, SceneSource)
+        or not source.searched
+        or (source.train_draw and source.train_draw.from_clean)
+    ):
+        return None
+    return source.searched[0]
+
+
 class SceneSource(PairSource, ABC):
     """Base class of the sources of the user's own images.
 
