@@ -30,10 +30,10 @@ def test_a_denoiser_says_what_it_takes(images: object) -> None:
 
 def test_a_backbone_is_a_module() -> None:
     with pytest.raises(
-        InputError, match="the backbone is a str: expected a torch.nn.Module; from_checkpoint reads a file"
+        InputError, match=r"the backbone is a str: expected a torch.nn.Module; from_checkpoint reads a file"
     ):
         Denoiser("best.ckpt")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="the backbone is a str: expected a torch.nn.Module"):
+    with pytest.raises(InputError, match=r"the backbone is a str: expected a torch.nn.Module"):
         DenoisingModule("UNet")  # type: ignore[arg-type]
 
 

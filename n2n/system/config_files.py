@@ -42,8 +42,12 @@ def _expected() -> str:
     return f"the path of a YAML file, or one of the bundled {', '.join(names)}, table1/*.yaml"
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, option: str = "--config") -> Path:
     """Find a configuration: a path first, then the bundled ones, with or without ``.yaml``.
+
+    Args:
+        name: the path or the name.
+        option: the one that names it, for the message.
 
     Raises:
         InputError: if there is none, with those that may have been meant, or if the file is not YAML in UTF-8.
@@ -55,12 +59,12 @@ def find_config(name: str) -> Path:
     for candidate in (name, f"{name}.yaml"):
         if candidate in names:
             return bundled_folder() / candidate
+    stems = [full.removesuffix(".yaml") for full in names]
     # The folder may have been left out.
-    known = {short: full for full in names for short in (full.rpartition("/")[2], full)}
-    written = name if name.endswith(".yaml") else f"{name}.yaml"
-    close = difflib.get_close_matches(written, known, n=1, cutoff=0.75)
+    known = {short: full for full in stems for short in (full.rpartition("/")[2], full)}
+    close = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1, cutoff=0.7)
     hint = f" (did you mean {known[close[0]]}?)" if close else ""
-    raise InputError(f"there is no config {name!r}{hint}: give {_expected()}")
+    raise InputError(f"{option}: there is no config {name!r}{hint}: give {_expected()}")
 
 
 def matching(names: Iterable[str]) -> Iterator[str]:

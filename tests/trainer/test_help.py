@@ -52,7 +52,7 @@ def test_every_option_of_the_screen_is_one(command: str) -> None:
     source += ["--data.source.val_fraction", "0.5"]
     given = source if command == "fit" else [*source, "--ckpt_path", "quick"]
     parsed = ParsingOnly([command, *given])
-    known = set(parsed.parser._option_string_actions) | {f"--{key}" for key in parsed.config.keys()}
+    known = set(parsed.parser._option_string_actions) | {f"--{key}" for key, _ in parsed.config.items()}
     known |= {key.replace(".init_args", "") for key in known} | {"--root", "--epochs", "--help-all"}
     assert named - known == {"--model.optimizer.lr"} & named
 
