@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 
-from n2n.data.images import SUFFIXES, find_images, is_image, left_out
+from n2n.data.images import (
+    EXPECTED,
+    find_format,
+    find_images,
+    find_suffix,
+    is_image,
+    left_out,
+    split_part,
+    written_name,
+)
 from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
 
 
-def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
-    """Return each input with the output that belongs to it.
+def match_files(source: Path, output: Path, overwrite: bool, spread: bool = False) -> list[ImageFile]:
+    """Return each input with the output that belongs to it, and a map of the spread before it if asked.
 
     Args:
-        source: an image, or a folder of images.
+        source: an image, one of several in a file (``FILE:PART``), or a folder of images.
         output: the folder to write to; for one image also a file.
         overwrite: whether outputs that exist are replaced.
+        spread: whether to write a map of the spread of each image too, ``NAME.spread.ome.tif`` beside the output.
 
     Raises:
         InputError: if there is nothing to denoise, an output would replace a file, or an output cannot be written there.
     """
-    if not source.exists():
+    if not split_part(source)[0].exists():
         raise InputError(f"--input {source} is not there: expected an image or a folder of images")
     if source.is_dir() and not is_image(source):
         if output.is_file():
@@ -37,11 +48,14 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
         ]
         if not found:
             others = f" ({line})" if (line := left_out([source], output)) else ""
-            raise InputError(f"there is no image in {source}{others}: expected {', '.join(SUFFIXES)} files")
-        files = [ImageFile(file, output / file.relative_to(source)) for file in found]
+            raise InputError(f"there is no image in {source}{others}: expected {EXPECTED}")
+        files = [ImageFile(file, output / file.relative_to(source).with_name(written_name(file))) for file in found]
+        _check_distinct(files)
     else:
-        as_file = output.suffix.lower() in SUFFIXES and (not output.is_dir() or is_image(output))
-        files = [ImageFile(source, output if as_file else output / source.name)]
+        as_file = find_format(output) is not None and (not output.is_dir() or is_image(output))
+        files = [ImageFile(source, output if as_file else output / written_name(source))]
+    if spread:
+        files = [both for file in files for both in (_map_of(file), file)]
     if not overwrite:
         _check_free(files)
     for folder in {file.target.parent for file in files}:
@@ -53,10 +67,36 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
     return files
 
 
+def _map_of(file: ImageFile) -> ImageFile:
+    """Return the map of the spread of an image, which is read before the image may be replaced."""
+    if file.target.exists() and file.target.samefile(file.source):
+        raise InputError(f"--spread needs {file.source} unchanged: name another --output")
+    name = file.target.name.removesuffix(find_suffix(file.target.name) or "")
+    return ImageFile(file.source, file.target.with_name(f"{name}.spread.ome.tif"), spread=True)
+
+
+def describe_suffixes(files: Sequence[ImageFile]) -> str:
+    """Say which of the files that were written have another suffix than their inputs, because n2n does not write that one."""
+    changed = Counter(
+        f"{find_suffix(file.source.name)} as {find_suffix(file.target.name)}"
+        for file in files
+        if file.done and file.target.name == written_name(file.source) != split_part(file.source)[0].name
+    )
+    return ", ".join(f"{count} {pair}" for pair, count in sorted(changed.items()))
+
+
+def _check_distinct(files: Sequence[ImageFile]) -> None:
+    """Refuse inputs that would get one output, because they differ only in a suffix that is not written."""
+    first: dict[Path, Path] = {}
+    for file in files:
+        if (other := first.setdefault(file.target, file.source)) != file.source:
+            raise InputError(f"{other} and {file.source} would both be written as {file.target}: rename one of them")
+
+
 def _check_free(files: Sequence[ImageFile]) -> None:
     there = [file for file in files if file.target.exists()]
     for file in there:
-        if file.target.samefile(file.source):
+        if file.target.samefile(split_part(file.source)[0]):
             raise InputError(f"--output would replace the input {file.source}: name another folder, or add --overwrite")
     if there:
         found = f"{there[0].target} exists" if len(there) == 1 else f"{there[0].target} and {len(there) - 1} more exist"
@@ -73,6 +113,8 @@ class ImageFiles(L.LightningDataModule):
         output: the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another
             format.
         overwrite: whether to replace outputs that exist, and inputs that ``output`` names.
+        spread: whether to write a map of the spread beside each result too, ``NAME.spread.ome.tif``; see
+            :meth:`n2n.Denoiser.spread`.
         axes: the letters of the axes of all files, such as TCYX; by default those that each file names. See
             :mod:`n2n.data.images.axes`.
     """
@@ -85,9 +127,11 @@ class ImageFiles(L.LightningDataModule):
         input: str,  # noqa: A002  # the name of the option
         output: str,
         overwrite: bool = False,
+        spread: bool = False,
         axes: str | None = None,
     ) -> None:
         super().__init__()
+        self.spread = spread
         self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.
         self.files: list[ImageFile] = []
@@ -105,7 +149,7 @@ class ImageFiles(L.LightningDataModule):
         found: list[ImageFile] | InputError = []
         if self.trainer.is_global_zero:
             try:
-                found = match_files(self.input, self.output, self.overwrite)
+                found = match_files(self.input, self.output, self.overwrite, self.spread)
                 self.left_out = left_out([self.input], self.output)
             except InputError as error:
                 found = error

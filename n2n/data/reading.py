@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from numpy.typing import NDArray
 
 from n2n.data.images import ImageReader, ImageWriter, create_image, open_image
-from n2n.data.images.planes import channels_together
+from n2n.data.images.planes import Floats, channels_together
 from n2n.errors import InputError, one_line
 from n2n.system.threads import Prefetch
 
@@ -28,12 +28,15 @@ class ImageFile:
         target: where to write it, in the format of the suffix; a file that exists is replaced.
         failure: why it was not denoised; the message names the file.
         done: whether the target is written.
+        spread: whether the target is a map of how much the results of the flips and rotations differ, float32 in the units of
+            the image.
     """
 
     source: Path
     target: Path
     failure: InputError | None = None
     done: bool = False
+    spread: bool = False
 
     def fail(self, error: BaseException) -> None:
         """Keep the first failure; later ones follow from it.
@@ -186,7 +189,8 @@ def _read(files: Sequence[ImageFile], axes: str | None, reading: Reading) -> Ite
         try:
             with opened(file) as image, ExitStack() as others:
                 # Tags are read while strips are: from a file of its own.
-                writer = create_image(file.target, others.enter_context(opened(file)))
+                like = others.enter_context(opened(file))
+                writer = create_image(file.target, Floats(like) if file.spread else like)
                 found = reading.prepare(image)
                 found.remarks.extend(writer.remarks)
                 yield OpenImage(file, image, writer, found, others.pop_all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -192,6 +193,40 @@ class Denoiser:
         if isinstance(noisy, Tensor):
             return torch.from_numpy(denoised).to(noisy.device, noisy.dtype)
         return denoised.astype(noisy.dtype, copy=False)
+
+    def spreading(self) -> Denoiser:
+        """Return a denoiser of the same network that gives the spread of the results, not their mean; see :meth:`spread`."""
+        other = copy(self)
+        other.network = copy(self.network)
+        other.network.spread = True
+        return other
+
+    def spread(self, noisy: Image) -> Image:
+        """Return how much the results of the eight flips and rotations of images differ, pixel by pixel.
+
+        A network that has learnt nothing about a place in the image often answers differently there when the image is turned,
+        so the spread is a cheap map of what not to trust. It does not show errors that all eight share.
+
+        Args:
+            noisy: as for a call.
+
+        Returns:
+            The standard deviation over the eight results, float32, in the units of the images; of the kind and the shape of
+            ``noisy``.
+
+        Raises:
+            InputError: as a call.
+        """
+        array, tensor = (
+            np.asarray(noisy.detach().cpu().float() if isinstance(noisy, Tensor) else noisy),
+            isinstance(noisy, Tensor),
+        )
+        dtype = np.dtype(str(noisy.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
+        planes, scale = self._planes(array.shape, tensor), self.value_range(dtype)
+        images = torch.from_numpy(np.require(planes.take(array), np.float32, ["C", "W"]))
+        found = self.spreading().denoise(to_unit(images, scale.low, scale.high)) * (scale.high - scale.low)
+        back = planes.put_back(found.numpy())
+        return torch.from_numpy(back).to(noisy.device) if isinstance(noisy, Tensor) else back
 
     def _planes(self, shape: tuple[int, ...], tensor: bool) -> Planes:
         """Find out which axes of an array go through the network."""

@@ -37,10 +37,11 @@ class TrainedNetwork:
         device: str | torch.device | None,
         precision: str | None,
         ensemble: bool,
+        spread: bool = False,
     ) -> None:
         if str(precision or "32") not in PRECISIONS:
             raise InputError(f"precision is {precision}: expected one of {', '.join(PRECISIONS)}")
-        self.channels, self.ensemble = channels, ensemble
+        self.channels, self.ensemble, self.spread = channels, ensemble, spread
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
         backbone = backbone.eval().requires_grad_(False)
         # Convolutions run faster in this memory format. Training uses it, too.
@@ -58,7 +59,7 @@ class TrainedNetwork:
         if self._most is not None and N > 1 and N * h * w > self._most:
             return torch.cat([self(half) for half in noisy.chunk(2)])
         try:
-            return self._any_channels(noisy)
+            return self._oriented(noisy)
         except RuntimeError as error:
             out_of_memory, message = is_out_of_memory(error), reason(error)
         # Not inside the except clause, where the error's traceback keeps the layers' outputs in memory.
@@ -117,30 +118,36 @@ class TrainedNetwork:
                 ) from None
             return None
 
-    def _any_channels(self, noisy: Tensor) -> Tensor:
-        N, C, h, w = noisy.shape
-        channels = self.channels or C
-        if channels == C:
-            return self._oriented(noisy)
-        if C == 1:
-            return self._oriented(noisy.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
-        return self._oriented(noisy.reshape(N * C, 1, h, w)).reshape(N, C, h, w)
-
     def _oriented(self, noisy: Tensor) -> Tensor:
-        if not self.ensemble:
-            return self._apply(noisy)
-        h, w = noisy.shape[-2:]
+        """Denoise; average over the flips and rotations if asked, or return the standard deviation of their results."""
+        if not self.ensemble and not self.spread:
+            return self._any_channels(noisy)
+        h, w = noisy.shape[2:]
         # If the sides are multiples of the stride, the rotated image lies on the network's grid as the image itself does.
         stride = self.field.stride if self.field is not None else 1
         if h % stride or w % stride:
             noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
-        total = torch.zeros_like(noisy)
+        total, results = torch.zeros_like(noisy), []
         for turns in range(4):
             for mirrored in (False, True):
                 turned = torch.rot90(noisy.flip(-1) if mirrored else noisy, turns, (-2, -1))
-                back = torch.rot90(self._apply(turned), -turns, (-2, -1))
-                total += back.flip(-1) if mirrored else back
-        return total[..., :h, :w] / 8
+                back = torch.rot90(self._any_channels(turned), -turns, (-2, -1))
+                back = back.flip(-1) if mirrored else back
+                if self.spread:
+                    results.append(back)
+                else:
+                    total += back
+        found = torch.stack(results).std(0, correction=0) if self.spread else total / 8
+        return found[..., :h, :w]
+
+    def _any_channels(self, noisy: Tensor) -> Tensor:
+        N, C, h, w = noisy.shape
+        channels = self.channels or C
+        if channels == C:
+            return self._apply(noisy)
+        if C == 1:
+            return self._apply(noisy.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
+        return self._apply(noisy.reshape(N * C, 1, h, w)).reshape(N, C, h, w)
 
     def _apply(self, noisy: Tensor) -> Tensor:
         autocast: AbstractContextManager[object] = nullcontext()

@@ -50,10 +50,15 @@ class Prediction:
     """
 
     def __init__(self, denoiser: Denoiser, batch: FileBatch) -> None:
+        spread = batch.file.spread
+        if spread:
+            denoiser = denoiser.spreading()
+
         def prepare(image: ImageReader) -> Preparation:
             check_image(denoiser, image)
             survey = survey_image(denoiser, image)
-            return Preparation(denoiser.tile, survey, remarks(denoiser, image, survey))
+            # What there is to say of the image is said with its denoised one.
+            return Preparation(denoiser.tile, survey, [] if spread else remarks(denoiser, image, survey))
 
         self.file = batch.file
         self.opened: OpenImage | None = None
@@ -63,7 +68,7 @@ class Prediction:
         if (found := batch.open(Reading(prepare, denoiser.network.channels))) is not None:
             self.opened, self._read = found
             image = self.opened.image
-            self._watch = denoiser.watch(image.dtype, image.white)
+            self._watch = None if spread else denoiser.watch(image.dtype, image.white)
             self.strips = denoise_image(denoiser, image, self.opened.found.survey, self._read, self._watch)
 
     def remarks(self) -> list[str]:

@@ -88,7 +88,7 @@ def denoise_image(
 
     Yields:
         Rows of all pages in order, rows×W×(C + extra) in the image's dtype. Extra samples, such as opacity, are copied, and so
-        are values without data.
+        are values without data. Of a denoiser that gives the spread, rows×W×C float32 in the units of the image.
 
     Raises:
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
@@ -102,7 +102,11 @@ def denoise_image(
     dtype: torch.dtype = getattr(torch, str(image.dtype))
     limits = survey.limits(scale, image.dtype, image.white)
 
+    spread = denoiser.network.spread
+
     def to_values(band: Tensor) -> Tensor:
+        if spread:
+            return (band * (scale.high - scale.low)).squeeze(1 - axis).movedim(0, 2)
         values = from_unit(band, scale.low, scale.high, dtype, limits)
         return values.squeeze(1 - axis).movedim(0, 2)
 
@@ -129,6 +133,9 @@ def denoise_image(
                 done = band.numpy()
                 before = ahead[0] if len(ahead) == 1 else np.concatenate(ahead)
                 before, ahead[:] = before[: len(done)], [before[len(done) :]]
+                if spread:
+                    yield done
+                    continue
                 noisy = before[..., : image.channels]
                 gaps = find_gaps(noisy, image.nodata) if survey.gaps else None
                 if gaps is not None:

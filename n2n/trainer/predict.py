@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from n2n.checkpoints.bundled import describe_checkpoint
+from n2n.checkpoints.bundled import describe_checkpoint, list_checkpoints
 from n2n.errors import InputError, Interrupted, one_line
 from n2n.system.options import TRUST_HELP, CommandParser
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from n2n.data.reading import ImageFile
 
 _DESCRIPTION = """\
-Denoise images with a checkpoint: PNG, JPEG, TIFF (also of many pages, and BigTIFF), .npy, .npz and .zarr.
+Denoise images with a checkpoint: PNG, JPEG, WebP, AVIF, BMP, JPEG 2000, PNM, TIFF, FITS, MRC, HDF5, OpenEXR,
+npy, npz, zarr and OME-Zarr; GIF is written as PNG, and ND2, CZI and camera RAW as OME-TIFF.
 
 Every output has the name, format, size, dtype and value range of its input. Opacity, axes and metadata
 (resolution, colour profile, EXIF, XMP, makers' tags) are kept, or a warning says what is not. An image may be larger
-than memory (TIFF, .npy, .zarr). Every Y×X plane is denoised. Channels go through the network together if it has as
-many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1 to 4 is its channels."""
+than memory (TIFF, zarr, FITS, MRC, HDF5, CZI, PNM, npy). Every Y×X plane is denoised. Channels go through the network
+together if it has as many, else one by one. An array without names for its axes is H×W, or ...×H×W; a last axis of 1
+to 4 is its channels."""
 
 _EPILOG = """\
 A file that cannot be denoised is named at the end, does not stop the others, and makes the exit status 2.
@@ -40,12 +42,17 @@ _PASSED = ("--trainer.", "--model.", "--data.", "--seed_everything")
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
+def _checkpoints() -> str:
+    """List the checkpoints that come with n2n."""
+    return "\n  ".join(["checkpoints that come with n2n, for --ckpt_path:", *list_checkpoints()])
+
+
 def _parser() -> CommandParser:
     """Return the parser of the command's own options; their destinations are LightningCLI's names."""
     parser = CommandParser(
         "predict",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=f"{_checkpoints()}\n\n{_EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -53,7 +60,11 @@ def _parser() -> CommandParser:
     files.add_argument("--ckpt_path", dest="model.ckpt_path", metavar="FILE", help=describe_checkpoint())
     files.add_argument("--trust", dest="model.trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
     files.add_argument(
-        "--input", dest="data.input", metavar="PATH", help="an image, or a folder of them (subfolders too)"
+        "--input",
+        dest="data.input",
+        metavar="PATH",
+        help="an image, or a folder of them (subfolders too); FILE:PART for one of several images in a FITS, HDF5 or CZI "
+        "file",
     )
     files.add_argument(
         "--output",
@@ -90,6 +101,13 @@ def _parser() -> CommandParser:
         dest="model.ensemble",
         action="store_true",
         help="average over the 8 flips and rotations: better, and 8 times as long",
+    )
+    result.add_argument(
+        "--spread",
+        dest="data.spread",
+        action="store_true",
+        help="write beside each result how much the 8 flips and rotations differ, pixel by pixel (NAME.spread.ome.tif): a "
+        "cheap map of what not to trust, which takes 8 times as long",
     )
     speed = parser.add_argument_group("speed and memory (the defaults suit the machine)")
     speed.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a CUDA GPU if there is one, else the CPU")
@@ -156,6 +174,8 @@ def _lightning_arguments(args: list[str]) -> list[str]:
     required = {"model.ckpt_path": "--ckpt_path", "data.input": "--input", "data.output": "--output"}
     missing = [name for key, name in required.items() if key not in options]
     if missing and not (configs or rest or shown):
+        if "--ckpt_path" in missing:
+            print(_checkpoints(), file=sys.stderr)
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if (device := options.pop("device", None)) is not None:
         options = _device(device) | options
@@ -211,9 +231,16 @@ def main(args: list[str]) -> int:
 
 def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0) -> int:
     """Say what became of the files, and return the exit status."""
+    from n2n.data.image_files import describe_suffixes  # not before: help need not wait for torch
+
     failures = [file.failure for file in files if file.failure is not None]
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
-    done = sum(file.done for file in files)
-    print(f"{what} {done} of {len(files)} image{'s' * (len(files) != 1)} to {output}", file=sys.stderr)
+    images = [file for file in files if not file.spread]
+    done = sum(file.done for file in images)
+    suffixes = describe_suffixes(images)
+    print(
+        f"{what} {done} of {len(images)} image{'s' * (len(images) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
+        file=sys.stderr,
+    )
     return status or (2 if failures else 0)

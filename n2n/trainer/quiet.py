@@ -19,6 +19,10 @@ _IRRELEVANT = (
 )
 
 
+# Packages whose warnings about a damaged file say what n2n's one line on it says.
+_READERS = ("astropy", "mrcfile", "nd2", "zarr")
+
+
 class _Quiet(logging.Filter):
     """Drops Lightning's advertising from its log, and lines on what a machine does not have."""
 
@@ -36,6 +40,8 @@ def drop_irrelevant() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
     for message in _IRRELEVANT:
         warnings.filterwarnings("ignore", message)
+    for module in _READERS:
+        warnings.filterwarnings("ignore", module=module)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from n2n import Denoiser
-from n2n.checkpoints.bundled import find_checkpoint, pretrained
+from n2n.checkpoints.bundled import find_checkpoint, list_checkpoints, pretrained
 from n2n.cli import main
 from tests.conftest import write_course
 
@@ -50,6 +50,22 @@ def test_a_file_of_that_name_comes_first(tmp_path: Path) -> None:
     assert find_checkpoint("quick") == pretrained()["quick"]
     shutil.copy(pretrained()["quick"], "quick")
     assert find_checkpoint("quick") == Path("quick")
+
+
+def test_an_old_name_still_works_and_says_the_new_one() -> None:
+    with pytest.warns(UserWarning, match="the checkpoint best is called course now: name that"):
+        assert find_checkpoint("best") == pretrained()["course"]
+    # A file of that name comes first.
+    Path("best").touch()
+    assert find_checkpoint("best") == Path("best")
+
+
+def test_predict_without_a_checkpoint_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--input", "x.png", "--output", "out"]) == 2
+    error = capsys.readouterr().err
+    assert all(line in error for line in list_checkpoints())
+    assert "required: --ckpt_path" in error
+    assert all(name in line and "  " in line for name, line in zip(pretrained(), list_checkpoints(), strict=True))
 
 
 def test_validate_and_export_take_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from n2n.checkpoints.config import checkpoint_config
 from n2n.commands.runs import Run
 from n2n.data.cache import Cache
 from n2n.data.datamodule import PairDataModule
-from n2n.data.images import create_image, open_image, read_photograph
+from n2n.data.images import create_image, open_image, read_photograph, written_name
 from n2n.data.sources.course import load_pairs
 from n2n.denoiser import Denoiser
 from n2n.module import DenoisingModule
 from n2n.trainer.panels import last_panel
-from tests.fuzz import mutate, seeds
+from tests.fuzz import mutate, seeds, seeds_formats
 from tests.fuzz.mutate import Mutator, Rng, one
 
 # Pixels of an image that is written again; of larger ones the ends are read.
@@ -71,7 +72,9 @@ def read_image_file(path: Path) -> None:
     """Read an image as ``n2n predict`` does; write it again if it is small, and take it as a photograph."""
     with open_image(path) as image:
         if image.pages * image.height * image.width <= _FEW:
-            writer = create_image(path.with_name(f"written{path.suffix}"), image)
+            writer = create_image(
+                path.with_name(f"written{written_name(path).removeprefix(path.name.partition('.')[0])}"), image
+            )
             writer.write(image.strips(_ROWS))
         else:
             for page, start in ((0, 0), (image.pages - 1, max(0, image.height - _ROWS))):
@@ -161,4 +164,29 @@ FORMATS: dict[str, Format] = {
     "run": Format("x", seeds.runs, (mutate.csv_cell, mutate.csv_cell, mutate.png, mutate.yaml_text), read_run),
     "config (YAML)": Format("x.yaml", seeds.configs, (mutate.yaml_text,) * 4, read_config, 3),
     "cache": Format("x", seeds.caches, (mutate.npy, mutate.json_value), read_cache, 5),
+}
+
+# Formats that need a package of their own: its name as it is imported, the suffix and the whole files.
+_OF_PACKAGES: dict[str, tuple[str, str, Callable[[], list[bytes]], *tuple[Mutator, ...]]] = {
+    "FITS": ("astropy", "fits", seeds_formats.fits_files),
+    "FITS, gzipped": ("astropy", "fits.gz", seeds_formats.gzipped_fits),
+    "FITS, compressed": ("astropy", "fits.fz", seeds_formats.compressed_fits),
+    "MRC": ("mrcfile", "mrc", seeds_formats.mrcs),
+    "HDF5": ("h5py", "h5", seeds_formats.hdf5s),
+    "OpenEXR": ("OpenEXR", "exr", seeds_formats.exrs),
+    "ND2": ("nd2", "nd2", seeds_formats.nd2s),
+    "CZI": ("pylibCZIrw", "czi", seeds_formats.czis),
+    "camera RAW": ("rawpy", "dng", seeds_formats.dngs),
+    "WebP": ("PIL", "webp", seeds_formats.animated("WEBP")),
+    "AVIF": ("PIL", "avif", seeds_formats.pictures("AVIF")),
+    "BMP": ("PIL", "bmp", seeds_formats.pictures("BMP")),
+    "GIF": ("PIL", "gif", seeds_formats.animated("GIF")),
+    "animated PNG": ("PIL", "png", seeds_formats.animated("PNG"), mutate.png, mutate.png),
+    "JPEG 2000": ("imagecodecs", "jp2", seeds_formats.jpeg2000s),
+    "PNM": ("numpy", "pnm", seeds_formats.pnms),
+}
+FORMATS |= {
+    name: Format(f"x.{suffix}", whole, tuple(ways), read_image_file, 4)
+    for name, (package, suffix, whole, *ways) in _OF_PACKAGES.items()
+    if find_spec(package) is not None
 }

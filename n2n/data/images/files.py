@@ -11,30 +11,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from n2n.data.images.arrays import NpyReader, NpyWriter, NpzReader, NpzWriter
 from n2n.data.images.base import MAX_PIXELS, ImageReader
-from n2n.data.images.pictures import PictureReader, PictureWriter, exif_block, orientation
+from n2n.data.images.formats.table import EXPECTED, find_format, split_part
+from n2n.data.images.pictures import exif_block, orientation
 from n2n.data.images.planes import PartingWriter, Together
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.writer import ImageWriter
-from n2n.data.images.zarr_files import ZarrReader, ZarrWriter, is_zarr
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
-_PICTURES = (".png", ".jpg", ".jpeg")
-_TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 _ZARR = ".zarr"
-SUFFIXES = (*_PICTURES, *_TIFFS, ".npy", ".npz", _ZARR)
-EXPECTED = "PNG, JPEG, TIFF, .npy, .npz or .zarr"
 
 
 def open_image(path: Path, axes: str | None = None) -> ImageReader:
-    """Open an image in the format of its suffix; a folder is a zarr array.
+    """Open an image in the format of its suffix (:mod:`n2n.data.images.formats.table`); a folder is a zarr array or group.
 
     The samples of a pixel (axis S) are its channels, also where the file keeps them in planes.
 
     Args:
-        path: of the image.
+        path: of the image; ``FILE:PART`` for one of several in a FITS, HDF5 or CZI file.
         axes: a letter for each axis of the file's array (see :mod:`n2n.data.images.axes`); by default those that the file
             names.
 
@@ -46,27 +41,31 @@ def open_image(path: Path, axes: str | None = None) -> ImageReader:
 
 
 def _open(path: Path, axes: str | None) -> ImageReader:
-    suffix = path.suffix.lower()
     try:
         if is_zarr(path):
-            return ZarrReader(path, axes)
-        file_size(path)
-        if suffix in _TIFFS:
-            from n2n.data.images.tiff_reader import TiffReader  # tifffile takes long to import
-
-            return TiffReader(path, axes)
-        if suffix in (".npy", ".npz"):
-            return NpyReader(path, axes) if suffix == ".npy" else NpzReader(path, axes)
-        if suffix in _PICTURES:
-            return PictureReader(path, axes)
+            line = find_format(Path(f"x{_ZARR}"))
+        else:
+            file, _ = split_part(path)
+            file_size(file)
+            line = find_format(file)
+        if line is not None:
+            image: ImageReader = line.load(path)(path, axes)
+            return image
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
     raise InputError(f"{path} is not an image that n2n reads: expected {EXPECTED}")
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a zarr array or group."""
+    marks = (".zarray", ".zgroup", "zarr.json")
+    return path.is_dir() and (path.suffix.lower() == _ZARR or any((path / mark).is_file() for mark in marks))
+
+
 def is_image(path: Path) -> bool:
-    """Whether a path is one image: a file with an image's suffix, or a zarr array or group."""
-    return is_zarr(path) or (path.suffix.lower() in SUFFIXES and path.is_file())
+    """Whether a path is one image: a file with an image's suffix, one of several in a file, or a zarr array or group."""
+    file, _ = split_part(path)
+    return is_zarr(path) or (find_format(file) is not None and file.is_file())
 
 
 def create_image(path: Path, like: ImageReader) -> ImageWriter:
@@ -75,20 +74,15 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
     Raises:
         InputError: if the format cannot hold such an image.
     """
-    suffix = path.suffix.lower()
-    if isinstance(like, Together) and suffix not in _PICTURES:
+    line = find_format(path)
+    if line is None and is_zarr(like.path):
+        line = find_format(Path(f"x{_ZARR}"))  # an array in a group has any name
+    if line is None:
+        raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
+    if isinstance(like, Together) and not line.packed:
         return PartingWriter(create_image(path, like.inner), like)
-    if suffix in _TIFFS:
-        from n2n.data.images.tiff_writer import TiffWriter
-
-        return TiffWriter(path, like)
-    if suffix in (".npy", ".npz"):
-        return NpyWriter(path, like) if suffix == ".npy" else NpzWriter(path, like)
-    if suffix in _PICTURES:
-        return PictureWriter(path, like)
-    if suffix == _ZARR or isinstance(like, ZarrReader):
-        return ZarrWriter(path, like)
-    raise InputError(f"{path} is not a name of an image that n2n writes: expected {EXPECTED}")
+    writer: ImageWriter = line.load(path, writing=True)(path, like)
+    return writer
 
 
 def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
@@ -144,7 +138,7 @@ def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
         found: list[Path] = []
         for at, folders, files in os.walk(folder):
             shown = [Path(at, name) for name in files if not name.startswith(".")]
-            found += (path for path in shown if path.suffix.lower() in SUFFIXES and path.suffix.lower() != _ZARR)
+            found += (path for path in shown if find_format(path) is not None and path.suffix.lower() != _ZARR)
             folders[:] = [name for name in folders if not name.startswith(".")]
             found += (Path(at, name) for name in folders if name.lower().endswith(_ZARR))
             folders[:] = [name for name in folders if not name.lower().endswith(_ZARR)]

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from n2n.data.images.files import EXPECTED, SUFFIXES, is_image
+from n2n.data.images.files import is_image
+from n2n.data.images.formats.table import EXPECTED, find_suffix
 
 # Kinds of files that a line names.
 _NAMED = 8
@@ -31,12 +32,12 @@ def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = Non
             continue
         for at, folders, files in os.walk(folder):
             shown = (Path(name) for name in files if not name.startswith("."))
-            kinds.update(name.suffix.lower() for name in shown if name.suffix.lower() not in SUFFIXES)
+            kinds.update(name.suffix.lower() for name in shown if find_suffix(name.name) is None)
             folders[:] = [
                 name
                 for name in folders
                 if not name.startswith(".")
-                and Path(name).suffix.lower() not in SUFFIXES
+                and find_suffix(name) is None
                 and os.path.realpath(Path(at, name)) != skipped
             ]
     if not kinds:

@@ -83,6 +83,31 @@ class Apart(ImageReader):
         return self.inner.samples(whole, start, stop)[..., channel : channel + 1]
 
 
+class Floats(ImageReader):
+    """Another open image as float32 without extra samples, which is what a map of its pixels is written like.
+
+    Args:
+        inner: the image; it is closed with this one.
+    """
+
+    def __init__(self, inner: ImageReader) -> None:
+        self.inner = inner
+        super().__init__(inner.path)
+
+    def _open(self) -> None:
+        inner = self.inner
+        self._files.callback(inner.close)
+        self.pages, self.height, self.width, self.channels = inner.pages, inner.height, inner.width, inner.channels
+        self.dtype, self.metadata = np.dtype(np.float32), inner.metadata
+        last = (inner.channels,) if inner.channels > 1 else ()
+        letter = (inner.axes[-1] if inner.axes[-1] in "CS" else "C") if last else ""
+        self._name_axes((*inner.page_shape, self.height, self.width, *last), f"{inner.page_axes}YX{letter}")
+        self.named = inner.named
+
+    def _decode(self, page: int, start: int, stop: int) -> Array:
+        return self.inner.rows(page, start, stop).astype(np.float32)
+
+
 def channels_together(image: ImageReader) -> ImageReader:
     """Return an image with its pages along C as channels; the image itself if it has none."""
     return Together(image, "C") if "C" in image.page_axes and image.channels + image.extra == 1 else image

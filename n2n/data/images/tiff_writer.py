@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.formats.table import split_part
 from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
 from n2n.data.images.png_chunks import lost
 from n2n.data.images.tags import EXIF, GPS, Tag, extratag, pack_tags
@@ -55,7 +56,7 @@ class TiffWriter(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         # Bytes of tags that may still be written.
-        self._left = max(ALWAYS, PER_BYTE * like.path.stat().st_size)
+        self._left = max(ALWAYS, PER_BYTE * split_part(like.path)[0].stat().st_size)
         if isinstance(like, TiffReader):
             self.remarks += unmovable(like.tiff)
         elif isinstance(like, PictureReader) and like.png is not None and (names := lost(like.png.chunks)):

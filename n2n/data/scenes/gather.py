@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, survey
-from n2n.data.scenes.inspection import PairReport, compare, mismatch, remarks
+from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch, remarks
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
@@ -199,7 +199,8 @@ def gather(
         ``remarks``: lines for the user. ``range``: ``value_range``, or see :func:`default_range`. ``dtype``: that of the files;
         the array has floats if the files state a value without data. ``gaps``: whether some values are NaN, which mean that.
         ``scenes``: name, height, width, the index of the
-        first pixel of each capture, and that of the clean image or None. ``repeats``: numbers of two scenes that share an
+        first pixel of each capture, and that of the clean image or None. ``correlated``: for each scene whether its noise is
+        correlated between neighbouring pixels; empty for single captures. ``repeats``: numbers of two scenes that share an
         image, and a text. ``mismatch``: a line if the captures show different scenes, or None.
 
     Raises:
@@ -231,6 +232,7 @@ def gather(
         "dtype": dtype.name,
         "gaps": gathering.gaps > 0,
         "scenes": gathering.scenes,
+        "correlated": [report.space > CORRELATED for _, report in gathering.reports],
         "repeats": gathering.repeats,
         "mismatch": mismatch([report for _, report in gathering.reports]),
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from n2n.data.images import find_images, is_image
+from n2n.data.images import find_images, is_image, split_part
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
@@ -27,7 +27,7 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
         InputError: if the folder is missing, or two names differ only in the suffix.
     """
     path = Path(root).expanduser()
-    if not path.exists():
+    if not split_part(path)[0].exists():
         raise InputError(f"{path} is not there: expected an image, or a folder of images")
     # A zarr array is a folder, and one image.
     if path.is_file() or is_image(path):

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from n2n.data.cache import Cache, Kept, stamp
-from n2n.data.images import left_out
+from n2n.data.images import left_out, split_part
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
@@ -167,7 +167,7 @@ class SceneSource(PairSource, ABC):
     def _kept(self) -> Kept:
         recipe = {
             "source": self.kind,
-            "version": 4,
+            "version": 5,
             "channels": self.channels,
             "opener": [self.opener.axes, self.opener.apart],
             "value_range": None if self.value_range is None else list(self.value_range),
@@ -188,9 +188,10 @@ class SceneSource(PairSource, ABC):
             raise InputError(note["mismatch"])
         if self.clean is not None and all(clean is None for *_, clean in note["scenes"]):
             raise InputError(f"no image in {self.clean} belongs to a scene: expected files named like the scenes")
+        correlated = note["correlated"] or [False] * len(note["scenes"])
         scenes = [
-            Scene(name, height, width, tuple(starts), clean, (0, height))
-            for name, height, width, starts, clean in note["scenes"]
+            Scene(name, height, width, tuple(starts), clean, (0, height), kind)
+            for (name, height, width, starts, clean), kind in zip(note["scenes"], correlated, strict=True)
         ]
         train, val, line = split_scenes(scenes, self.val_fraction, self.seed)
         held = set(val)
@@ -210,4 +211,4 @@ def _identity(frame: Frame) -> list[Any]:
         path = str(frame.path.resolve())
     except (OSError, RuntimeError):  # RuntimeError: a loop of links
         path = str(frame.path)
-    return [path, frame.page, stamp(frame.path) if frame.page == 0 else None]
+    return [path, frame.page, stamp(split_part(frame.path)[0]) if frame.page == 0 else None]

@@ -31,6 +31,7 @@ class Scene:
         starts: index of the first pixel of each capture.
         clean: index of the first pixel of the clean image, or None.
         rows: the rows used, as (first, end): all of them, unless the scene is split into training and validation.
+        correlated: whether its noise is correlated between neighbouring pixels, if that is known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Scene:
     starts: tuple[int, ...]
     clean: int | None
     rows: tuple[int, int]
+    correlated: bool = False
 
     @property
     def group(self) -> str:
@@ -163,7 +165,8 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     """Hold whole scenes out; returns those to train on, those to validate on, and a line for the user or "".
 
     All pages of a file stay together. A single scene is split by rows: the last ones are held out. A fraction of 0 holds out
-    nothing, and 1 everything. Otherwise each part has at least one scene.
+    nothing, and 1 everything. Otherwise each part has at least one scene, and each kind of noise, white or correlated, that two
+    files or more have is held out too.
     """
     if fraction in (0, 1):
         return (list(scenes), [], "") if fraction == 0 else ([], list(scenes), "")
@@ -181,5 +184,17 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     # Those with clean images first: PSNR needs them.
     known = {scene.group for scene in scenes if scene.clean is not None}
     order = sorted(np.random.default_rng([seed, 3]).permutation(len(groups)), key=lambda i: groups[i] not in known)
-    chosen = {groups[i] for i in order[:held]}
-    return [s for s in scenes if s.group not in chosen], [s for s in scenes if s.group in chosen], ""
+    shuffled = [groups[i] for i in order]
+    kind = {scene.group: scene.correlated for scene in scenes}
+    of_kind = [[group for group in shuffled if kind[group] == correlated] for correlated in (False, True)]
+    # One of each kind, then the others.
+    first = [some[0] for some in of_kind if len(some) > 1]
+    chosen = set([*first, *(group for group in shuffled if group not in first)][: max(held, len(first))])
+    line = ""
+    for some, text in zip(of_kind, ("white", "correlated between neighbouring pixels"), strict=True):
+        if some and not chosen & set(some):
+            line = (
+                f"warning: the noise of {some[0]} alone is {text}, and it is trained on: no held-out scene shows what the "
+                "network does to such noise"
+            )
+    return [s for s in scenes if s.group not in chosen], [s for s in scenes if s.group in chosen], line

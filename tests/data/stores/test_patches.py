@@ -161,3 +161,18 @@ def test_patches_cut_on_a_device_are_those_of_the_host(dtype: type[np.generic]) 
     for here, there in zip(everything(store), everything(moved), strict=True):
         assert here.dtype == there.dtype
         assert here.numpy().tolist() == there.numpy().tolist()
+
+
+def test_each_kind_of_noise_is_held_out_if_two_files_have_it() -> None:
+    def scenes(correlated: int) -> list[Scene]:
+        return [Scene(str(i), 9, 9, (0, 81), None, (0, 9), i < correlated) for i in range(12)]
+
+    for seed in range(8):
+        _, val, line = split_scenes(scenes(2), 0.1, seed)
+        assert sorted(scene.correlated for scene in val) == [False, True]
+        assert line == ""
+        train, val, line = split_scenes(scenes(1), 0.1, seed)
+        if scenes(1)[0] in train:
+            assert line.startswith("warning: the noise of 0 alone is correlated between neighbouring pixels, and it is")
+        else:
+            assert line == ""

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.data.images.formats.helpers import copy, look, predict, refusal, values
+
+h5py = pytest.importorskip("h5py")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "int16", "float16", "float32", "float64"])
+def test_come_back_with_path_chunks_compression_and_attributes(dtype: str) -> None:
+    pixels = values((3, 20, 30), dtype)
+    options: list[dict[str, Any]] = [{}, {"chunks": (1, 8, 30), "compression": "gzip", "shuffle": True}]
+    for at, chosen in enumerate(options):
+        with h5py.File(f"in{at}.h5", "w") as file:
+            data = file.create_dataset("entry/data/image", data=pixels, **chosen)
+            data.attrs["units"], data.attrs["gain"] = "counts", np.float32(1.5)
+            data.attrs["refers"] = file["entry"].ref
+            file["entry"].attrs["NX_class"] = "NXentry"
+            file["entry/count"] = 3
+        found, axes, shape = look(f"in{at}.h5")
+        assert (axes, shape) == ("QYX", pixels.shape)
+        assert np.array_equal(found[..., 0], pixels)
+        copy(f"in{at}.h5", "out.h5")
+        with h5py.File("out.h5") as file:
+            data = file["entry/data/image"]
+            assert np.array_equal(data[:], pixels)
+            assert data.dtype == pixels.dtype
+            assert (data.chunks, data.compression, data.shuffle) == (
+                chosen.get("chunks"), chosen.get("compression"), bool(chosen),
+            )  # fmt: skip
+            assert (data.attrs["units"], data.attrs["gain"]) == ("counts", np.float32(1.5))
+            assert file["entry"].attrs["NX_class"] == "NXentry"
+
+
+def test_one_of_several_is_named() -> None:
+    first, second = values((20, 30), "uint16"), values((2, 20, 30), "uint16")
+    with h5py.File("in.h5", "w") as file:
+        file["a"], file["b/c"] = first, second
+        file["link"] = h5py.SoftLink("/b/c")
+        for label, dimension in zip("zyx", file["b/c"].dims, strict=True):
+            dimension.label = label
+    line = refusal(lambda: look("in.h5"))
+    assert "/a (20×30), /b/c (2×20×30)" in line
+    assert "in.h5:/path/to/dataset" in line
+    for part in ("/b/c", "b/c", "link"):
+        found, axes, _ = look(f"in.h5:{part}")
+        assert axes == "ZYX"
+        assert np.array_equal(found[..., 0], second)
+    assert "d is not in /b" in refusal(lambda: look("in.h5:/b/d"))
+    assert "is a group" in refusal(lambda: look("in.h5:/b"))
+    predict("in.h5:/b/c", "out")
+    assert np.array_equal(h5py.File("out/in.h5")["b/c"], second)
+    assert look("out/in.h5")[1] == "ZYX"
+    predict("in.h5:/a", "out.tif")
+    assert np.array_equal(look("out.tif")[0][0, ..., 0], first)
+
+
+def test_other_files_stay_closed() -> None:
+    with h5py.File("secret.h5", "w") as file:
+        file["data"] = values((20, 30), "uint8")
+    with h5py.File("in.h5", "w") as file:
+        file["link"] = h5py.ExternalLink("secret.h5", "/data")
+        file["soft"] = h5py.SoftLink("/link")
+        file["loop"] = h5py.SoftLink("/loop")
+    assert "holds 0 data sets" in refusal(lambda: look("in.h5"))
+    assert "link to another file" in refusal(lambda: look("in.h5:/link"))
+    assert "link to another file" in refusal(lambda: look("in.h5:/soft"))
+    assert "is not in /" in refusal(lambda: look("in.h5:/loop"))
+    layout = h5py.VirtualLayout((20, 30), "u1")
+    layout[:] = h5py.VirtualSource("secret.h5", "data", (20, 30))
+    with h5py.File("virtual.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    assert "keeps its values in other files" in refusal(lambda: look("virtual.h5"))
+    Path("raw").write_bytes(bytes(600))
+    with h5py.File("external.h5", "w") as file:
+        file.create_dataset("data", (20, 30), "u1", external=[("raw", 0, 600)])
+    assert "keeps its values in other files" in refusal(lambda: look("external.h5"))
+
+
+def test_from_and_to_other_formats() -> None:
+    np.save("in.npy", values((20, 30, 3), "uint8"))
+    copy("in.npy", "out.h5")
+    with h5py.File("out.h5") as file:
+        assert np.array_equal(file["image"], np.load("in.npy"))
+    copy("out.h5", "back.npy")
+    assert np.array_equal(np.load("back.npy"), np.load("in.npy"))
+
+
+def test_claims_and_damage() -> None:
+    with h5py.File("huge.h5", "w") as file:
+        file.create_dataset("a", (2**20, 2**18), "u1", chunks=(64, 64))
+    assert "claims 274,877,906,944 bytes" in refusal(lambda: look("huge.h5"))
+    with h5py.File("pieces.h5", "w") as file:
+        file.create_dataset("a", (2**16, 2**16), "u1", chunks=(2**15, 2**16 - 1), compression="gzip")
+        file["a"][0, 0] = 1
+    assert "stored in pieces" in refusal(lambda: look("pieces.h5"))
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("a", data=values((40, 50), "uint16"), chunks=(8, 8), compression="gzip")
