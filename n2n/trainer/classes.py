@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from n2n.data.augmentation import Augmentation
 from n2n.data.corruption import Corruption
+from n2n.data.sources.arrays import Arrays
 from n2n.data.sources.base import PairSource
 from n2n.errors import InputError
 from n2n.losses import NetworkLoss
@@ -31,12 +32,14 @@ PARTS: dict[str, tuple[str, type]] = {
     "corruption": ("n2n.data.corruption", Corruption),
     "augmentations": ("n2n.data.augmentation", Augmentation),
 }
+# A base class; and what only Python can give its arguments.
+_NOT_BY_NAME = (NetworkLoss, Arrays)
 
 
 def _is_choice(one: object, base: type) -> bool:
     return (
         inspect.isclass(one) and one is not base and issubclass(one, base) and not inspect.isabstract(one)
-    ) and not (one.__name__.startswith("_") or one is NetworkLoss)
+    ) and not (one.__name__.startswith("_") or one in _NOT_BY_NAME)
 
 
 def own_classes(part: str) -> dict[str, type]:

@@ -11,7 +11,7 @@ from n2n.system.config_files import bundled_names, describe_config
 HELP_ALL = "--help-all"
 # Columns of a terminal, and those of the names.
 _COLUMNS, _NAMES = 80, 26
-_FIRST = ("quick.yaml", "final.yaml", "best.yaml", "speedrun.yaml")
+_FIRST = ("quick.yaml", "own.yaml", "final.yaml", "best.yaml", "speedrun.yaml")
 # Folders of configurations that are not listed one by one.
 _FOLDERS = {
     "table1/*": "the ten networks of the paper's Table I",
@@ -57,9 +57,9 @@ _VALIDATE = {
 _EXAMPLES = {
     "fit": (
         "n2n fit --config quick",
-        "n2n fit --config unet --config data/folders --root first/ --root second/",
+        "n2n fit --config own --config data/folders --root first/ --root second/",
         "n2n fit --config final --config data/photos --root photos/ --epochs 10",
-        "n2n fit --config unet --config data/stack --root stack.tif --name cells",
+        "n2n fit --config own --config data/stack --root stack.tif --name cells",
         "n2n fit --config lightning_logs/cells/version_0/config.yaml --ckpt_path last",
     ),
     "validate": (
@@ -81,7 +81,7 @@ def asks_for_help(args: Sequence[str]) -> bool:
 
 def _rows(rows: dict[str, str], width: int = _NAMES) -> Iterator[str]:
     for name, text in rows.items():
-        yield f"  {name:<{width}} {textwrap.shorten(text, _COLUMNS - width - 3, placeholder=' ...')}"
+        yield f"  {name:<{width}} {textwrap.shorten(text, _COLUMNS - width - 3, placeholder='…')}"
 
 
 def help_screen(command: str) -> str:

@@ -26,7 +26,7 @@ def test_help_fits_a_screen(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 80
     # quick.yaml alone says more of itself than fits.
-    assert sum(line.endswith(" ...") for line in lines) == (command == "fit")
+    assert sum(line.endswith("…") for line in lines) == (command == "fit")
 
 
 def test_help_needs_no_torch() -> None:
@@ -54,7 +54,7 @@ def test_every_option_of_the_screen_is_one(command: str) -> None:
     parsed = ParsingOnly([command, *given])
     known = set(parsed.parser._option_string_actions) | {f"--{key}" for key, _ in parsed.config.items()}
     known |= {key.replace(".init_args", "") for key in known} | {"--root", "--epochs", "--help-all"}
-    assert named - known == {"--model.optimizer.lr"} & named
+    assert named <= known
 
 
 def test_the_examples_can_be_parsed() -> None:
@@ -119,7 +119,7 @@ def test_images_may_stand_before_the_network() -> None:
         for names in (("unet", "data/folders"), ("data/folders", "unet"))
     )
     assert one == other
-    assert one["data"]["batch_size"] == 25
+    assert one["data"]["batch_size"] == 8
 
 
 def test_what_a_later_config_overrides_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
