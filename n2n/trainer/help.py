@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from n2n.checkpoints.bundled import pretrained
 from n2n.system.config_files import bundled_names, describe_config
 
 # Asks for all options.
@@ -19,6 +20,8 @@ _FOLDERS = {
     "search/*": "spaces of values, for n2n search",
 }
 
+_PRETRAINED = " or ".join(pretrained())
+
 _FIT = {
     "-c, --config NAME": "a config (below), or your file; the later one wins",
     "--root PATH": "the images, a folder or file; --root A --root B",
@@ -31,7 +34,7 @@ _FIT = {
     "--data.batch_size N": "pairs a step",
     "--model.backbone CLASS": "the network: UNet, DnCNN, NAFNet, ModelFinal, ...",
     "--model.optimizer.lr RATE": "the learning rate",
-    "--model.start_from FILE": "weights to start from: a checkpoint, best or quick",
+    "--model.start_from FILE": f"first weights: a checkpoint, or {_PRETRAINED}",
     "--trainer.accelerator NAME": "cpu, cuda or mps (a GPU if there is one)",
     "--trainer.devices N": "GPUs, or CPU processes",
     "--print_config": "print all options as YAML, and stop",
@@ -39,7 +42,7 @@ _FIT = {
     "--data.source.help CLASS": "its arguments; as well --model.backbone.help, ...",
 }
 _VALIDATE = {
-    "--ckpt_path FILE": "the checkpoint: best.ckpt of a run, or best, quick",
+    "--ckpt_path FILE": f"best.ckpt of a run, or {_PRETRAINED}",
     "--root PATH": "the images, a folder or file; --root A --root B",
     "-c, --config NAME": "other images: a config (below), or your file",
     "--data.source CLASS": "the kind of images: Folders, Captures, Stack, ...",
@@ -64,7 +67,7 @@ _EXAMPLES = {
     ),
     "validate": (
         "n2n validate --ckpt_path lightning_logs/cells/version_0/checkpoints/best.ckpt",
-        "n2n validate --ckpt_path best --config data/folders --root a/ --root b/",
+        "n2n validate --ckpt_path course --config data/folders --root a/ --root b/",
         "n2n validate --ckpt_path quick --config data/gaussian --root clean/",
     ),
 }
