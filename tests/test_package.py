@@ -65,4 +65,4 @@ def test_a_trainer_says_what_batches_it_takes(data: object, message: str) -> Non
         accelerator="cpu",
     )
     with pytest.raises(InputError, match=message):
-        trainer.fit(DenoisingModule(backbones.Model2(hidden=1)), data)  # type: ignore[arg-type]
+        trainer.fit(DenoisingModule(backbones.Model2(hidden=1)), data)

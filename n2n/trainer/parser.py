@@ -65,7 +65,7 @@ def _changed() -> Iterator[None]:
     """
     before = _typehints.discard_init_args_on_class_path_change, _typehints.resolve_class_path_by_name
     _typehints.discard_init_args_on_class_path_change = _forget_other_class
-    _typehints.resolve_class_path_by_name = _own_class_first(before[1])
+    _typehints.resolve_class_path_by_name = _own_class_first(before[1])  # type: ignore[assignment]  # other argument names
     try:
         yield
     finally:
@@ -87,9 +87,9 @@ class OneLineParser(LightningArgumentParser):
         with _changed():
             return super().parse_args(*args, **kwargs)
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the help, n2n's own options first. Of known classes it names n2n's, not every layer of torch.nn."""
-        sections = _KNOWN.sub(_own_classes, super().format_help()).rstrip().split("\n\n")
+        sections = _KNOWN.sub(_own_classes, super().format_help(*args, **kwargs)).rstrip().split("\n\n")
         return "\n\n".join(sorted(sections, key=lambda section: section.startswith(_TRAINER))) + "\n"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
