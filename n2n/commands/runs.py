@@ -54,7 +54,7 @@ class Run:
         return cls(folder, _read_config(folder / "config.yaml"), tuple(rows), finished, parameters, macs, device)
 
     def curve(self, tag: str) -> dict[int, float]:
-        """Return the values of a figure by epoch: ``train/loss``, ``val/loss``, ``val/psnr``, ... (lightning_logs/README.md)."""
+        """Return the values of a figure by epoch: ``train/loss``, ``val/psnr``, ... (lightning_logs/README.md)."""
         return {int(row["epoch"]): row[tag] for row in self.rows if tag in row}
 
     @property
