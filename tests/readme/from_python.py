@@ -29,7 +29,8 @@ class Residual(torch.nn.Module):
         )
 
     def forward(self, noisy: torch.Tensor) -> torch.Tensor:
-        return noisy - self.layers(noisy)
+        denoised: torch.Tensor = noisy - self.layers(noisy)
+        return denoised
 
 
 # %%
