@@ -20,6 +20,7 @@ from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
 from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.values import from_unit, to_unit
+from n2n.data.noise import TrainedNoise
 from n2n.denoiser.array_planes import Planes
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
@@ -58,6 +59,7 @@ class Denoiser:
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
         range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
         trained: the range and the dtype of the training images; by default 8-bit images.
+        noise: the noise of the training images; images with another noise cause a warning. None if unknown.
         axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default a
             NumPy array is ...×H×W, with a last axis of channels if that has 1 to 4 entries, and a torch tensor is H×W, C×H×W or
             N×C×H×W.
@@ -82,6 +84,7 @@ class Denoiser:
         range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
         trained: TrainedRange | None = None,
         axes: str | None = None,
+        noise: TrainedNoise | None = None,
     ) -> None:
         for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
             if size is not None and (size < least or size % GRID):
@@ -91,7 +94,7 @@ class Denoiser:
         if range is not None and len(range) != 2:
             raise InputError(f"range is {range}: expected two numbers, low and high")
         self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
-        self.trained, self.axes = trained or TrainedRange(), axes
+        self.trained, self.axes, self.noise = trained or TrainedRange(), axes, noise
         self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
         self.backbone = self.network.backbone
         on_gpu = self.network.device.type != "cpu"
@@ -132,10 +135,11 @@ class Denoiser:
             )
         try:
             trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
+            noise = TrainedNoise.from_plain(images.get("noise"))
             backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes)
+        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes, noise)
 
     def value_range(self, dtype: np.dtype[Any], white: float | None = None) -> ValueRange:
         """Return the range of images of a dtype; takes and raises the same as :meth:`TrainedRange.resolve`."""
@@ -144,7 +148,7 @@ class Denoiser:
     def watch(self, dtype: np.dtype[Any], white: float | None = None) -> Watch:
         """Return what watches an image being denoised; takes and raises the same as :meth:`value_range`."""
         same = dtype == self.trained.dtype or dtype.kind == self.trained.dtype.kind == "f"
-        return Watch(self.value_range(dtype, white), guessed=self.range is None and white is None and not same)
+        return Watch(self.value_range(dtype, white), guessed=self.range is None and white is None and not same, noise=self.noise)
 
     def __call__(self, noisy: Image) -> Image:
         """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.

@@ -29,6 +29,7 @@ from n2n.data.reading import (
     skip,
     until_end,
 )
+from n2n.data.noise import TrainedNoise
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
 from n2n.denoiser.value_range import TrainedRange
@@ -146,6 +147,7 @@ def trainer_denoiser(
     precision: str,
     image_format: Mapping[str, Any],
     options: Mapping[str, Any],
+    noise: TrainedNoise | None = None,
 ) -> Denoiser:
     """Return the denoiser for a Trainer's device and precision.
 
@@ -156,6 +158,7 @@ def trainer_denoiser(
         precision: the Trainer's, such as "bf16-mixed".
         image_format: ``range`` and ``dtype`` of the training images.
         options: further arguments of :class:`Denoiser`.
+        noise: of the training images; None if unknown.
 
     Raises:
         InputError: if the precision or an option cannot be used.
@@ -163,7 +166,7 @@ def trainer_denoiser(
     if precision not in _PRECISIONS:
         raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
     values = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
-    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, **options)
+    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, noise=noise, **options)
 
 
 def denoise_files(

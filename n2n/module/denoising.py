@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from n2n.backbones.spec import build, describe
 from n2n.data.batch import ImageInfo, as_batch
 from n2n.data.images.gaps import fill_gaps
+from n2n.data.noise import PairNoise, TrainedNoise
 from n2n.errors import InputError, reason
 from n2n.losses import NetworkLoss
 from n2n.module.divergence import EpochLosses, check_losses, check_validation_loss
@@ -80,6 +81,7 @@ class DenoisingModule(EvaluationModule):
         self._losses = EpochLosses()
         self._lowest_val_loss = math.inf
         self._resume = Resume()
+        self._pair_noise = PairNoise()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DenoisingModule:
         """Copy all but the makers of optimiser and scheduler: built by a command line, they hold the Trainer and all data."""
@@ -189,6 +191,9 @@ class DenoisingModule(EvaluationModule):
         if hasattr(self.loss, "progress"):
             self.loss.progress = progress(self.trainer)  # type: ignore[assignment]
         noisy, target, halves = views.noisy, views.target, views.halves
+        if self.noise is None and views.independent and not self._pair_noise.complete:
+            # Of the first few hundred pairs alone, because the device waits.
+            self._pair_noise.add(*(view.float().cpu().numpy() for view in (noisy, target)))
         if views.gaps:
             noisy = fill_gaps(noisy)
             halves = halves and halves._replace(images=fill_gaps(halves.images))
@@ -205,6 +210,7 @@ class DenoisingModule(EvaluationModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss."""
+        self.noise = self.noise or (self._pair_noise.describe() if self._pair_noise.complete else None)
         check_losses(self._losses, self.trainer)
         if self._losses.steps:
             self.log("train/loss", self._losses.total / self._losses.steps, prog_bar=True, sync_dist=True)
@@ -242,9 +248,11 @@ class DenoisingModule(EvaluationModule):
         if self.blind_estimate is not None:
             figures |= {f"val/{name}": value for name, value in self.blind_estimate.figures().items()}
         self._losses.read()
+        noise = self.noise or self._pair_noise.describe()
         checkpoint["n2n"] = {
             "image_channels": self.image_channels,
             **self.image_format,
+            **({} if noise is None else {"noise": noise.plain()}),
             "figures": figures,
             "psnr_blind": str(self.blind_estimate) if self.blind_estimate is not None else None,
             "training": {
@@ -274,7 +282,7 @@ class DenoisingModule(EvaluationModule):
                 f"the checkpoint was trained on images of {channels} channels, and those of this source have "
                 f"{self.images.shape[0]}: set the source's channels, or choose another checkpoint"
             )
-        self.image_channels = channels
+        self.image_channels, self.noise = channels, TrainedNoise.from_plain(kept.get("noise"))
         before = {name: kept[name] for name in ("range", "dtype") if name in kept}
         if before and now and before["dtype"] == now["dtype"] and before["range"] != now["range"]:
             (low, high), (other_low, other_high) = before["range"], now["range"]
