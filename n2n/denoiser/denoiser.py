@@ -148,7 +148,9 @@ class Denoiser:
     def watch(self, dtype: np.dtype[Any], white: float | None = None) -> Watch:
         """Return what watches an image being denoised; takes and raises the same as :meth:`value_range`."""
         same = dtype == self.trained.dtype or dtype.kind == self.trained.dtype.kind == "f"
-        return Watch(self.value_range(dtype, white), guessed=self.range is None and white is None and not same, noise=self.noise)
+        return Watch(
+            self.value_range(dtype, white), guessed=self.range is None and white is None and not same, noise=self.noise
+        )
 
     def __call__(self, noisy: Image) -> Image:
         """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, TrainedNoise, blocks, correlations
+from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, TrainedNoise, correlations
 from n2n.denoiser.value_range import ValueRange
 
 # Blocks that are kept: so many or twice as many of a large image; and the channels of each.
@@ -30,6 +30,7 @@ _WEAK = 4 / 255
 # so many times the largest, or the least. All limits of this file were chosen on crops of 40 photographs with noise of 17 kinds
 # and on 48 micrographs, so that no remark is wrong there.
 _MORE, _LESS, _STRONGER, _WEAKER = 0.3, 0.1, 1.15, 0.5
+_TRAINED = "this checkpoint was trained on"
 
 
 class Noise(NamedTuple):
@@ -118,53 +119,51 @@ def _measure(place: int, pixels: NDArray[np.float32]) -> Noise | None:
 
 def misfit(noise: list[Noise], trained: TrainedNoise, scale: ValueRange) -> str | None:
     """Return a line if an image's noise is none that the network was trained on; None if it fits, or cannot be judged."""
-    counts = np.array([one.count for one in noise])
-    sigmas = np.array([one.sigma for one in noise])
     if not noise:
         return None
+    counts, sigmas = np.array([one.count for one in noise]), np.array([one.sigma for one in noise])
     span = scale.high - scale.low
-    sigma = float(np.sqrt(np.average(sigmas**2, weights=counts)))
-    if sigma >= _WEAK:
-        correlation = _correlation(noise, trained, counts * sigmas**2)
-        if correlation is not None:
-            return f"{correlation}: {_ADVICE}"
-        if trained.at_edges:
-            return (
-                f"the noise here lies in flat parts too (sigma {sigma * span:.3g} of {span:g}), and this checkpoint learnt noise "
-                f"at edges alone: {_ADVICE}"
-            )
-    if trained.at_edges:
-        return None
-    known = [trained.sigma[one.place] or (0.0, np.inf) for one in noise]
-    low, high = np.array(known).T
-    limits = f"{trained.weakest * span:.3g} to {trained.strongest * span:.3g}"
-    for word, wrong in (("stronger", sigmas > _STRONGER * high), ("weaker", sigmas < _WEAKER * low)):
-        # Most of the flat blocks, because texture may pass for noise in some.
-        if counts[wrong].sum() > counts.sum() / 2 and (word == "stronger" or low[wrong].min() > 2 * _WEAK):
-            there = float(np.sqrt(np.average(sigmas[wrong] ** 2, weights=counts[wrong])))
-            return (
-                f"the noise here is {word} (sigma {there * span:.3g} of {span:g}) than any that this checkpoint learnt at this "
-                f"brightness (sigma {limits} at all): {_ADVICE}"
-            )
-    return None
+    sigma = _mean(sigmas, counts)
+    line = _correlation(noise, trained, counts * sigmas**2) if sigma >= _WEAK else None
+    if line is None and trained.at_edges and sigma >= _WEAK:
+        line = f"lies in flat parts too (sigma {sigma * span:.3g} of {span:g}), and {_TRAINED} noise that lies mostly at edges"
+    if line is None and not trained.at_edges:
+        line = _level(noise, trained, span)
+    return None if line is None else f"the noise here {line}: choose another checkpoint, or train on your own pairs"
 
 
-_ADVICE = "choose another checkpoint, or train on your own pairs"
+def _mean(sigmas: NDArray[Any], counts: NDArray[Any]) -> float:
+    return float(np.sqrt(np.average(sigmas**2, weights=counts)))
 
 
 def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any]) -> str | None:
     """Say that the correlation of neighbouring pixels differs from that of the training."""
     low, high = trained.neighbours
     here = float(np.average([one.neighbours for one in noise], weights=weights))
-    # Texture that passes for noise is correlated.
+    # At each brightness, because texture that passes for noise is correlated.
     if min(one.neighbours for one in noise) > high + _MORE:
-        learnt = "white noise" if high < _LESS else f"noise whose correlation is {high:.2g} at most"
-        return (
-            f"the noise here is correlated between neighbouring pixels ({here:.2g}), and this checkpoint was trained on {learnt}"
-        )
+        learnt = "white noise" if high < _LESS else f"noise that is less so ({high:.2g} at most)"
+        return f"is correlated between neighbouring pixels ({here:.2g}), and {_TRAINED} {learnt}"
     if here < low - _LESS:
-        return (
-            f"the noise here is {'white' if here < _LESS else f'correlated by {here:.2g} only'}, and this checkpoint was trained "
-            f"on noise that is correlated between neighbouring pixels ({low:.2g} to {high:.2g})"
-        )
+        is_so = "is white" if here < _LESS else f"is correlated between neighbouring pixels by {here:.2g} only"
+        return f"{is_so}, and {_TRAINED} noise that is correlated between neighbouring pixels ({low:.2g} to {high:.2g})"
+    return None
+
+
+def _level(noise: list[Noise], trained: TrainedNoise, span: float) -> str | None:
+    """Say that the sigma differs from that of the training at the same brightness."""
+    # What was not trained on at a brightness is not judged there.
+    both = [(one.count, one.sigma, *learnt) for one in noise if (learnt := trained.sigma[one.place]) is not None]
+    if not both:
+        return None
+    counts, sigmas, low, high = np.array(both).T
+    stronger, weaker = sigmas > _STRONGER * high, (sigmas < _WEAKER * low) & (low > 2 * _WEAK)
+    for word, wrong in (("stronger", stronger), ("weaker", weaker)):
+        # In most of the flat blocks, because texture may pass for noise in some.
+        if counts[wrong].sum() > counts.sum() / 2:
+            here, least, most = (span * one for one in (_mean(sigmas[wrong], counts[wrong]), low.min(), high.max()))
+            return (
+                f"is {word} (sigma {here:.3g} of {span:g}) than any that this checkpoint learnt at this brightness "
+                f"({least:.3g} to {most:.3g})"
+            )
     return None

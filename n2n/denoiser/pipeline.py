@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from n2n.data.images import ImageReader
+from n2n.data.noise import TrainedNoise
 from n2n.data.reading import (
     End,
     Event,
@@ -29,7 +30,6 @@ from n2n.data.reading import (
     skip,
     until_end,
 )
-from n2n.data.noise import TrainedNoise
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
 from n2n.denoiser.value_range import TrainedRange
