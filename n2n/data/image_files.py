@@ -23,13 +23,14 @@ from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
 
 
-def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
-    """Return each input with the output that belongs to it.
+def match_files(source: Path, output: Path, overwrite: bool, spread: bool = False) -> list[ImageFile]:
+    """Return each input with the output that belongs to it, and a map of the spread before it if asked.
 
     Args:
         source: an image, one of several in a file (``FILE:PART``), or a folder of images.
         output: the folder to write to; for one image also a file.
         overwrite: whether outputs that exist are replaced.
+        spread: whether to write a map of the spread of each image too, ``NAME.spread.ome.tif`` beside the output.
 
     Raises:
         InputError: if there is nothing to denoise, an output would replace a file, or an output cannot be written there.
@@ -53,6 +54,8 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
     else:
         as_file = find_format(output) is not None and (not output.is_dir() or is_image(output))
         files = [ImageFile(source, output if as_file else output / written_name(source))]
+    if spread:
+        files = [both for file in files for both in (_map_of(file), file)]
     if not overwrite:
         _check_free(files)
     for folder in {file.target.parent for file in files}:
@@ -62,6 +65,14 @@ def match_files(source: Path, output: Path, overwrite: bool) -> list[ImageFile]:
         if not os.access(existing, os.W_OK):
             raise InputError(f"--output cannot be in {folder}: {existing} may not be written to; name another folder")
     return files
+
+
+def _map_of(file: ImageFile) -> ImageFile:
+    """Return the map of the spread of an image, which is read before the image may be replaced."""
+    if file.target.exists() and file.target.samefile(file.source):
+        raise InputError(f"--spread needs {file.source} unchanged: name another --output")
+    name = file.target.name.removesuffix(find_suffix(file.target.name) or "")
+    return ImageFile(file.source, file.target.with_name(f"{name}.spread.ome.tif"), spread=True)
 
 
 def describe_suffixes(files: Sequence[ImageFile]) -> str:
@@ -102,7 +113,7 @@ class ImageFiles(L.LightningDataModule):
         output: the folder to write to, under the names of the inputs; for one image also a file, whose suffix may name another
             format.
         overwrite: whether to replace outputs that exist, and inputs that ``output`` names.
-        spread: whether to write a map of the spread beside each result too, ``NAME.spread.tif``; see
+        spread: whether to write a map of the spread beside each result too, ``NAME.spread.ome.tif``; see
             :meth:`n2n.Denoiser.spread`.
         axes: the letters of the axes of all files, such as TCYX; by default those that each file names. See
             :mod:`n2n.data.images.axes`.

@@ -102,6 +102,13 @@ def _parser() -> CommandParser:
         action="store_true",
         help="average over the 8 flips and rotations: better, and 8 times as long",
     )
+    result.add_argument(
+        "--spread",
+        dest="data.spread",
+        action="store_true",
+        help="write beside each result how much the 8 flips and rotations differ, pixel by pixel (NAME.spread.ome.tif): a "
+        "cheap map of what not to trust, which takes 8 times as long",
+    )
     speed = parser.add_argument_group("speed and memory (the defaults suit the machine)")
     speed.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a CUDA GPU if there is one, else the CPU")
     speed.add_argument(
@@ -229,10 +236,11 @@ def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0
     failures = [file.failure for file in files if file.failure is not None]
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
-    done = sum(file.done for file in files)
-    suffixes = describe_suffixes(files)
+    images = [file for file in files if not file.spread]
+    done = sum(file.done for file in images)
+    suffixes = describe_suffixes(images)
     print(
-        f"{what} {done} of {len(files)} image{'s' * (len(files) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
+        f"{what} {done} of {len(images)} image{'s' * (len(images) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
         file=sys.stderr,
     )
     return status or (2 if failures else 0)

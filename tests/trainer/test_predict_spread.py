@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from n2n import Denoiser
+from n2n.backbones import ModelFinal
+from n2n.cli import main
+from tests.write_checkpoints import mean, write_checkpoint
+
+
+def predict(*options: str, ckpt: str) -> int:
+    return main(
+        ["predict", "--ckpt_path", ckpt, "--input", "in", "--output", "out", "--device", "cpu", "--spread", *options]
+    )
+
+
+@pytest.fixture
+def shifting() -> str:
+    """Write a network that shifts the image by one pixel, so that each orientation gives another result."""
+    network = ModelFinal(1, widths=(), bias=False, negative_slope=1.0)
+    weight = torch.zeros(1, 1, 3, 3)
+    weight[0, 0, 1, 0] = 1.0
+    network.load_state_dict({"layers.0.weight": weight})
+    return str(write_checkpoint("shift.ckpt", network, 1))
+
+
+def test_the_spread_is_the_standard_deviation_over_the_orientations(shifting: str) -> None:
+    noisy = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 50), dtype=np.uint8)
+    Path("in").mkdir()
+    tifffile.imwrite("in/x.tif", noisy, photometric="minisblack", metadata={"axes": "TZYX"})
+    assert predict("--tile", "32", ckpt=shifting) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["x.spread.ome.tif", "x.tif"]
+    with tifffile.TiffFile("out/x.spread.ome.tif") as tiff:
+        found, axes = tiff.asarray(), tiff.series[0].axes
+    assert (found.dtype.name, axes) == ("float32", "TZYX")
+    # Turned back, the eight results are the four neighbours, each twice.
+    inside = noisy[..., 1:-1, 1:-1].shape
+    neighbours = [np.roll(noisy, shift, axis)[..., 1:-1, 1:-1] for axis in (-1, -2) for shift in (1, -1)]
+    assert np.allclose(found[..., 1:-1, 1:-1], np.std(neighbours, axis=0).reshape(inside), atol=1e-3)
+    denoiser = Denoiser.from_checkpoint(shifting, "cpu", axes="TZYX")
+    assert np.allclose(denoiser.spread(noisy), found, atol=1e-3)
+    # The denoiser itself still gives the image.
+    assert np.array_equal(denoiser(noisy), tifffile.imread("out/x.tif"))
+
+
+def test_a_network_that_answers_alike_has_no_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("mean.ckpt", mean)
+    Path("in").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save("in/x.png")
+    assert predict(ckpt="mean.ckpt") == 0
+    assert np.abs(tifffile.imread("out/x.spread.ome.tif")).max() < 1e-3
+    assert "Denoised 1 of 1 image to out" in capsys.readouterr().err
+
+
+def test_an_image_that_its_result_replaces_has_no_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("mean.ckpt", mean)
+    Path("in").mkdir()
+    Image.new("RGB", (40, 50)).save("in/x.png")
+    options = ["--input", "in", "--output", "in", "--overwrite", "--spread"]
+    assert main(["predict", "--ckpt_path", "mean.ckpt", *options]) == 2
+    assert "--spread needs in/x.png unchanged: name another --output" in capsys.readouterr().err
