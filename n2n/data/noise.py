@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from n2n.errors import InputError
 
@@ -163,11 +164,14 @@ class PairNoise:
         """Whether enough pairs were measured."""
         return self._count >= _MOST
 
-    def add(self, noisy: Pixels, target: Pixels) -> None:
-        """Add pairs, N×C×H×W each, 0 black and 1 white. Those with values without data (NaN) or without noise are left out."""
+    def add(self, noisy: Tensor, target: Tensor) -> None:
+        """Add pairs, N×C×H×W each, 0 black and 1 white. Those with values without data (NaN) or without noise are left out.
+
+        A GPU waits here.
+        """
         if min(noisy.shape[2:]) < 2 * BLOCK:
             return
-        for first, second in zip(noisy, target, strict=True):
+        for first, second in zip(*(view.detach().float().cpu().numpy() for view in (noisy, target)), strict=True):
             found = _measure(first, second)
             if found is not None:
                 self._pairs.append(found)

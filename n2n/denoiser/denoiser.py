@@ -59,10 +59,9 @@ class Denoiser:
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
         range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
         trained: the range and the dtype of the training images; by default 8-bit images.
+        axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default an
+            array is ...×H×W, or ...×H×W×C with up to 4 channels, and a torch tensor is H×W, C×H×W or N×C×H×W.
         noise: the noise of the training images; images with another noise cause a warning. None if unknown.
-        axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default a
-            NumPy array is ...×H×W, with a last axis of channels if that has 1 to 4 entries, and a torch tensor is H×W, C×H×W or
-            N×C×H×W.
 
     Attributes:
         backbone: on its device and frozen.
@@ -118,9 +117,8 @@ class Denoiser:
     ) -> Denoiser:
         """Build the denoiser from a checkpoint of ``n2n fit``.
 
-        ``path`` is the checkpoint, or the name of one that comes with n2n, such as "quick". ``trust`` names packages whose
-        classes the checkpoint may name beside ``n2n.backbones``. Their code is imported and run; no other code is. The other
-        arguments are those of the class.
+        ``path`` is the checkpoint, or the name of one that comes with n2n. ``trust`` names packages whose classes it may name
+        beside ``n2n.backbones``; their code is imported and run, and no other is. The other arguments are those of the class.
 
         Raises:
             InputError: if the file is missing, damaged or no checkpoint of n2n, or the backbone cannot be built.

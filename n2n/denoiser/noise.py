@@ -97,8 +97,8 @@ class BlockSample:
 
 def _grid(rows: NDArray[Any]) -> NDArray[Any]:
     """Return the blocks of H×W×C, (H/8)×(W/8)×8×8×C."""
-    H, W = (side // BLOCK for side in rows.shape[:2])
-    return rows[: H * BLOCK, : W * BLOCK].reshape(H, BLOCK, W, BLOCK, -1).swapaxes(1, 2)
+    H, W, C = rows.shape[0] // BLOCK, rows.shape[1] // BLOCK, rows.shape[2]
+    return rows[: H * BLOCK, : W * BLOCK].reshape(H, BLOCK, W, BLOCK, C).swapaxes(1, 2)
 
 
 def _measure(place: int, pixels: NDArray[np.float32]) -> Noise | None:

@@ -192,8 +192,7 @@ class DenoisingModule(EvaluationModule):
             self.loss.progress = progress(self.trainer)  # type: ignore[assignment]
         noisy, target, halves = views.noisy, views.target, views.halves
         if self.noise is None and views.independent and not self._pair_noise.complete:
-            # Of the first few hundred pairs alone, because the device waits.
-            self._pair_noise.add(*(view.float().cpu().numpy() for view in (noisy, target)))
+            self._pair_noise.add(noisy, target)
         if views.gaps:
             noisy = fill_gaps(noisy)
             halves = halves and halves._replace(images=fill_gaps(halves.images))
@@ -248,11 +247,10 @@ class DenoisingModule(EvaluationModule):
         if self.blind_estimate is not None:
             figures |= {f"val/{name}": value for name, value in self.blind_estimate.figures().items()}
         self._losses.read()
-        noise = self.noise or self._pair_noise.describe()
         checkpoint["n2n"] = {
             "image_channels": self.image_channels,
             **self.image_format,
-            **({} if noise is None else {"noise": noise.plain()}),
+            **({"noise": noise.plain()} if (noise := self.noise or self._pair_noise.describe()) else {}),
             "figures": figures,
             "psnr_blind": str(self.blind_estimate) if self.blind_estimate is not None else None,
             "training": {
@@ -271,10 +269,8 @@ class DenoisingModule(EvaluationModule):
         kept = checkpoint.get("n2n", {})
         if (training := kept.get("training")) is not None:
             total, steps = training["losses"]
-            self._losses, self._lowest_val_loss = (
-                EpochLosses(float(total), int(steps)),
-                float(training["least_val_loss"]),
-            )
+            self._losses = EpochLosses(float(total), int(steps))
+            self._lowest_val_loss = float(training["least_val_loss"])
             self._resume.load(training)
         channels, now = kept.get("image_channels"), self.image_format
         if self.images is not None and channels not in (None, self.images.shape[0]):

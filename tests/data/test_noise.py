@@ -26,13 +26,13 @@ def scenes(side: int, count: int = 64) -> Tensor:
     texture = torch.rand((count, 3, side, side), generator=generator)
     level = 0.3 + 0.4 * torch.rand((count, 1, 1, 1), generator=generator)
     right = torch.arange(side) >= side // 2
-    return torch.where(right, level + 0.5 * (texture - 0.5), level).clamp(0, 1)
+    return torch.where(right, level + 0.3 * (texture - 0.5), level)
 
 
 def described(corruption: Corruption, side: int = 64) -> TrainedNoise:
     generator, noise = torch.Generator().manual_seed(1), PairNoise()
     clean = scenes(side)
-    noise.add(*(view.numpy() for view in corruption.views(clean, generator)))
+    noise.add(*corruption.views(clean, generator))
     found = noise.describe()
     assert found is not None
     assert TrainedNoise.from_plain(found.plain()) == found
@@ -58,7 +58,7 @@ def test_photon_noise_grows_with_brightness() -> None:
 
 
 def test_noise_of_cameras_is_correlated() -> None:
-    found = described(Camera())
+    found = described(Camera(quality=95.0))
     assert found.neighbours[1] > 0.5
     assert not found.at_edges
 
@@ -72,11 +72,11 @@ def test_pixel_sampling_makes_noise_at_edges() -> None:
 def test_few_or_small_pairs_are_not_described() -> None:
     noise = PairNoise()
     clean = scenes(64)
-    noise.add(clean[:31].numpy(), clean[:31].flip(0).numpy())
+    noise.add(clean[:31], clean[:31].flip(0))
     assert noise.describe() is None
-    noise.add(clean[..., :15].numpy(), clean[..., :15].numpy())
-    noise.add(clean.numpy(), clean.numpy())
-    noise.add(clean.numpy(), torch.full_like(clean, torch.nan).numpy())
+    noise.add(clean[..., :15], clean[..., :15])
+    noise.add(clean, clean)
+    noise.add(clean, torch.full_like(clean, torch.nan))
     assert noise.describe() is None
 
 
