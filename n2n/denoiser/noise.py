@@ -38,13 +38,13 @@ class Noise(NamedTuple):
 
     Attributes:
         place: which brightness, from 0 (dark) on.
-        count: number of flat blocks.
+        flat: number of flat blocks.
         sigma: standard deviation, 1 for the range from black to white.
         neighbours: correlation of neighbouring pixels, -1 to 1.
     """
 
     place: int
-    count: int
+    flat: int
     sigma: float
     neighbours: float
 
@@ -92,7 +92,7 @@ class BlockSample:
                 flattest = at[np.argsort(roughness[at])]
                 one = _measure(place, pixels[flattest[: 4 * max(_LEAST, int(_PART * len(at)))]])
                 found += [] if one is None else [one]
-        return found if sum(one.count for one in found) >= _FLAT else []
+        return found if sum(one.flat for one in found) >= _FLAT else []
 
 
 def _grid(rows: NDArray[Any]) -> NDArray[Any]:
@@ -121,7 +121,7 @@ def misfit(noise: list[Noise], trained: TrainedNoise, scale: ValueRange) -> str 
     """Return a line if an image's noise is none that the network was trained on; None if it fits, or cannot be judged."""
     if not noise:
         return None
-    counts, sigmas = np.array([one.count for one in noise]), np.array([one.sigma for one in noise])
+    counts, sigmas = np.array([one.flat for one in noise]), np.array([one.sigma for one in noise])
     span = scale.high - scale.low
     sigma = _mean(sigmas, counts)
     line = _correlation(noise, trained, counts * sigmas**2) if sigma >= _WEAK else None
@@ -153,7 +153,7 @@ def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any
 def _level(noise: list[Noise], trained: TrainedNoise, span: float) -> str | None:
     """Say that the sigma differs from that of the training at the same brightness."""
     # What was not trained on at a brightness is not judged there.
-    both = [(one.count, one.sigma, *learnt) for one in noise if (learnt := trained.sigma[one.place]) is not None]
+    both = [(one.flat, one.sigma, *learnt) for one in noise if (learnt := trained.sigma[one.place]) is not None]
     if not both:
         return None
     counts, sigmas, low, high = np.array(both).T

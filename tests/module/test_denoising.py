@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -147,10 +147,11 @@ def test_checkpoint_describes_the_noise_of_the_pairs(tmp_path: Path) -> None:
 
 def test_clean_targets_have_no_noise_to_describe(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", 4, (96, 96))
-    for target, described in (("noisy", True), ("clean", False)):
+    targets: list[Literal["noisy", "clean"]] = ["noisy", "clean"]
+    for target in targets:
         data = CleanImages(str(root), patch=32, patches=40, corruption=Gaussian(25))
         module = DenoisingModule(backbones.ModelFinal(widths=(8,)))
         trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False)
         trainer.fit(module, PairDataModule(data, batch_size=20, target=target))
         trainer.save_checkpoint("own.ckpt")
-        assert ("noise" in torch.load("own.ckpt", weights_only=True)["n2n"]) == described
+        assert ("noise" in torch.load("own.ckpt", weights_only=True)["n2n"]) == (target == "noisy")
