@@ -21,7 +21,7 @@ from n2n.data.images.base import DTYPES
 from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.noise import TrainedNoise
-from n2n.denoiser.array_planes import Planes
+from n2n.denoiser.array_planes import Planes, as_array
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
@@ -52,9 +52,8 @@ class Denoiser:
             arithmetic. bf16 may change an 8-bit value by one or two.
         tile: side, in pixels, of the tiles that a large image is divided into, which bounds the memory; a multiple of 16. By
             default 512 on GPUs, and on CPUs 256, or up to 512 where the overlap is more than 64.
-        overlap: pixels that a tile extends beyond its edge, where tiles are blended; a multiple of 16. By default the measured
-            receptive field of the backbone, so that the result is that of the undivided image; 64 for backbones that see the
-            whole image.
+        overlap: pixels that a tile extends beyond its edge, where tiles are blended; a multiple of 16. By default the
+            backbone's measured receptive field, so that tiling changes nothing; 64 for backbones that see the whole image.
         batch: tiles at once. By default 1 on CPUs; on GPUs 8, or as many as fit into the memory.
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
         range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
@@ -85,6 +84,9 @@ class Denoiser:
         axes: str | None = None,
         noise: TrainedNoise | None = None,
     ) -> None:
+        if not isinstance(backbone, nn.Module):
+            kind = type(backbone).__name__
+            raise InputError(f"the backbone is a {kind}: expected a torch.nn.Module; from_checkpoint reads a file")
         for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
             if size is not None and (size < least or size % GRID):
                 raise InputError(f"{name} is {size}: expected a multiple of {GRID}, at least {least}")
@@ -170,7 +172,7 @@ class Denoiser:
             plain = noisy.detach().cpu()
             array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
         else:
-            array = np.asarray(noisy)
+            array = as_array(noisy)
         dtype = array.dtype.newbyteorder("=")
         if str(dtype) not in DTYPES:
             raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
@@ -246,11 +248,8 @@ class Denoiser:
         planes = Planes.of(axes, shape, self.network.channels)
         self.network.check_channels(planes.channels)
         if "C" in axes and not planes.has_channels:
-            warnings.warn(
-                f"the image has {shape[axes.index('C')]} channels and the network {self.network.channels}: each is denoised by "
-                "itself, as a grey image",
-                stacklevel=3,
-            )
+            count = f"{shape[axes.index('C')]} channels and the network {self.network.channels}"
+            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=3)
         return planes
 
     def denoise(self, noisy: Tensor) -> Tensor:

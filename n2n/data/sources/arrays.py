@@ -20,6 +20,7 @@ from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 # An array N×H×W or N×H×W×C, a tensor N×C×H×W, or a list of images H×W or H×W×C (tensors C×H×W).
 Images = NDArray[Any] | Tensor | Sequence[NDArray[Any]] | Sequence[Tensor]
@@ -128,7 +129,7 @@ class Arrays(SceneSource):
             for page in range(pages):
                 name = f"{number}[{page}]" if pages > 1 else str(number)
                 scenes.append(SceneFiles.of(name, (Frame(path, page) for path in paths), clean, page))
-        return scenes, [f"{len(scenes)} pairs in memory"]
+        return scenes, [f"{counted(len(scenes), 'pair')} in memory"]
 
     @cached_property
     def _kept(self) -> Kept:
