@@ -29,12 +29,12 @@ def pretrained() -> dict[str, Path]:
 
 
 def find_checkpoint(name: str | os.PathLike[str]) -> Path:
-    """Find a checkpoint: a path first, then one that comes with n2n; what is neither is returned as it is.
+    """Find a checkpoint: a file first, then one that comes with n2n; what is neither is returned as it is.
 
     An old name of a checkpoint still works, with a warning.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     wanted = os.fspath(name)
     if wanted in _ALIASES:
