@@ -37,7 +37,14 @@ from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
+from n2n.trainer.logger import (
+    RunLogger,
+    SaveConfig,
+    describe_figures,
+    is_worse_than_noisy,
+    log_hyperparameters,
+    write_facts,
+)
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.speed import EpochBar, NoProfiler, Speed
 
@@ -240,7 +247,7 @@ class TrainingCLI(LightningCLI):
         cost = network_cost(self.model, self.datamodule.image_shape)
         count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
-        logger.log_hyperparams(hyperparameters(self.config) | cost | device, best, self.trainer.global_step)
+        log_hyperparameters(logger, hyperparameters(self.config) | cost | device | best, self.trainer.global_step)
         logger.save()
         write_facts(Path(logger.log_dir), finished=True, **cost, **device)
 

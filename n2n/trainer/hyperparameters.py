@@ -15,8 +15,6 @@ from n2n.module.probe import evaluating
 def hyperparameters(config: Namespace) -> dict[str, Any]:
     """Return what tells one run from another: network, loss, optimiser, schedule, data, budget and seed.
 
-    The logger flattens it: ``model/optimizer/init_args/lr`` and so on.
-
     Args:
         config: of ``n2n fit``, as it ran.
     """

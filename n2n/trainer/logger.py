@@ -6,7 +6,7 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,30 @@ def write_facts(folder: Path, **facts: Any) -> None:
         part.write_text(
             yaml.safe_dump(read_facts(folder) | facts, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
+
+
+def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], step: int) -> None:
+    """Show hyper-parameters in TensorBoard's HParams tab, one column each.
+
+    The figures of the best epoch belong to ``params`` too. HParams can show them as metrics, but reads those from scalars, each
+    of which would get a chart of its own in the other tabs.
+
+    Args:
+        logger: of the run.
+        params: may be nested; the columns are named ``model/optimizer/init_args/lr`` and so on.
+        step: of the training.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+        for name, value in content.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{above}{name}/")
+            else:
+                yield above + name, value if isinstance(value, bool | int | float | str) else str(value)
+
+    for summary in hparams(dict(flat(params)), {}):
+        logger.experiment.file_writer.add_summary(summary, step)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -175,9 +199,14 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures. Lightning adds the epoch to those that the module logs; only they go to ``metrics.csv``."""
+        """Log figures. Lightning adds the epoch to those that the module logs; only they go to ``metrics.csv``.
+
+        TensorBoard sorts charts by name and opens on the first, so all are below ``train`` and ``val``.
+        """
         self._told = self._told or bool(metrics)
-        super().log_metrics(metrics, step)
+        shown = {f"train/{name}" if name.startswith("lr-") else name: value for name, value in metrics.items()}
+        shown.pop("epoch", None)
+        super().log_metrics(shown, step)
         if self._metrics is not None and "epoch" in metrics:
             row = {**metrics, "step": step or 0}
             # Checkpoints are saved before the loss of the epoch is logged.
