@@ -248,7 +248,6 @@ class TrainingCLI(LightningCLI):
         count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
         log_hyperparameters(logger, hyperparameters(self.config) | cost | device | best, self.trainer.global_step)
-        logger.save()
         write_facts(Path(logger.log_dir), finished=True, **cost, **device)
 
     def _report(self, seconds: float) -> None:

@@ -78,6 +78,7 @@ def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], st
         params: may be nested; the columns are named ``model/optimizer/init_args/lr`` and so on.
         step: of the training.
     """
+    from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
     def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -87,8 +88,10 @@ def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], st
             else:
                 yield above + name, value if isinstance(value, bool | int | float | str) else str(value)
 
-    for summary in hparams(dict(flat(params)), {}):
-        logger.experiment.file_writer.add_summary(summary, step)
+    # The logger has closed its own writer by the end of the training.
+    with SummaryWriter(logger.log_dir) as writer:
+        for summary in hparams(dict(flat(params)), {}):
+            writer.file_writer.add_summary(summary, step)
 
 
 class SaveConfig(SaveConfigCallback):

@@ -176,4 +176,6 @@ def _cut(panel: Picture, lines: Sequence[dict[str, str]]) -> list[PanelRow]:
         note = "".join(letter if letter.isprintable() else "?" for letter in line["note"][:_MOST_LETTERS])
         rows.append(PanelRow(tuple(pictures), psnr, note))
         below = place.bottom + _GAP + bool(note) * _LINE
+    if below != len(panel):
+        raise ValueError(f"its rows have {below} lines of pixels, and the panel {len(panel)}")
     return rows

@@ -21,9 +21,13 @@ body { margin: 2rem auto; max-width: 78rem; padding: 0 1rem; font: 16px/1.4 syst
 svg { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 """
+
+# Far above the filters of any training; a run's file may come from anybody.
+_MOST_FILTERS = 20
 
 
 def _allowed() -> str:
@@ -120,7 +124,7 @@ def _figures(run: Run) -> list[str]:
 
 def _filters(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return the table of classical filters that trainings measured; empty if none did."""
-    filters = list(dict.fromkeys(name for run in runs for name in run.baselines))
+    filters = list(dict.fromkeys(name for run in runs for name in run.baselines))[:_MOST_FILTERS]
     if not filters:
         return ""
     lines = []

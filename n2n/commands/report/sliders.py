@@ -16,7 +16,7 @@ _MOST_BYTES = 3_000_000
 _ENLARGED = 2
 
 STYLE = """
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; margin: 1.5rem 0; }
+.row { display: flex; flex-wrap: wrap; align-items: end; gap: 1rem; margin: .5rem 0 2rem; }
 figure { margin: 0; }
 figcaption { display: flex; justify-content: space-between; gap: 1rem; font-size: .9rem; }
 .view { position: relative; min-width: 2rem; max-width: 100%; }
@@ -117,6 +117,6 @@ def _figure(picture: Picture, name: str, captions: Sequence[str], view: str) -> 
     spans = "".join(f"<span>{escape(caption)}</span>" for caption in captions)
     size = f"width: {W * factor}px; aspect-ratio: {W} / {H};"
     return (
-        f"<figure><strong>{escape(name) or '&nbsp;'}</strong><figcaption>{spans}</figcaption>"
+        f"<figure><strong>{escape(name)}</strong><figcaption>{spans}</figcaption>"
         f'<div class="view" style="{size}">{view}</div></figure>\n'
     )
