@@ -22,9 +22,9 @@ Picture = NDArray[np.uint8]
 COLUMNS = ("noisy", "denoised", "clean")
 # The largest side of a picture; of larger images the centre is shown.
 MOST_SIDE = 256
-# In pixels: the height of a line of text and the size of its letters; the least width of a column, so that a label fits; the gap
-# beside a picture.
-_LINE, _LETTERS, _LEAST_WIDTH, _GAP = 20, 14, 160, 8
+# In pixels: the height of a line of text and the size of its letters, which TensorBoard shows at less than half their size; the
+# least width of a column, so that a label fits; the gap beside a picture.
+_LINE, _LETTERS, _LEAST_WIDTH, _GAP = 36, 26, 256, 8
 # Far above the pixels of any panel. Larger ones are refused before they take the memory.
 _MOST_PIXELS = 2**25
 # Longest note that is read, in characters.
@@ -48,7 +48,9 @@ class PanelRow:
     def captions(self) -> list[str]:
         """Return the name of each picture, with its PSNR if that is known."""
         psnr = [f" {value:.2f} dB" for value in self.psnr or ()]
-        return [f"{name}{score}" for name, score in zip(COLUMNS, [*psnr, "", "", ""], strict=False)][: len(self.pictures)]
+        return [f"{name}{score}" for name, score in zip(COLUMNS, [*psnr, "", "", ""], strict=False)][
+            : len(self.pictures)
+        ]
 
 
 class _Place(NamedTuple):
@@ -106,10 +108,10 @@ def write_panel(folder: Path, epoch: int, rows: Sequence[PanelRow]) -> Picture:
     for row, place in zip(rows, places, strict=True):
         H, W = place.size
         for left, caption, picture in zip(place.lefts, row.captions(), row.pictures, strict=True):
-            pen.text((left, place.top - 4), caption, fill="black", font=font, anchor="ls")
+            pen.text((left, place.top - 8), caption, fill="black", font=font, anchor="ls")
             large = Image.fromarray(picture).resize((W * place.factor, H * place.factor), Image.Resampling.NEAREST)
             panel.paste(large, (left, place.top))
-        pen.text((_GAP, place.bottom + _LINE - 4), row.note, fill="dimgray", font=font, anchor="ls")
+        pen.text((_GAP, place.bottom + _LINE - 8), row.note, fill="dimgray", font=font, anchor="ls")
     path = folder / PANELS / f"epoch_{epoch:03}.png"
     with replacing(path) as part:
         panel.save(part)

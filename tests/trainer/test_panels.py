@@ -32,20 +32,20 @@ def test_every_pixel_is_read_back(columns: int, tmp_path: Path) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(one.pictures, other.pictures, strict=True))
     assert np.array_equal(shown, np.asarray(Image.open(tmp_path / "panels" / "epoch_007.png")))
     # The first picture is enlarged so that its pixels can be seen, below its caption.
-    assert np.array_equal(shown[20 : 20 + 256, 8 : 8 + 256], rows[0].pictures[0].repeat(32, 0).repeat(32, 1))
-    assert (shown[:20, 8:264] < 128).any()
+    assert np.array_equal(shown[36 : 36 + 256, 8 : 8 + 256], rows[0].pictures[0].repeat(32, 0).repeat(32, 1))
+    assert (shown[:36, 8:264] < 128).any()
 
 
 @pytest.mark.parametrize(
     ("shape", "size", "note"),
     [
-        ((1, 40, 5000), (88, 800), "centre 40x256 of 40x5000"),
-        ((3, 5000, 30), (304, 512), "centre 256x30 of 5000x30"),
-        ((3, 32, 32), (284, 800), ""),
-        ((1, 4096, 4096), (304, 800), "centre 256x256 of 4096x4096"),
-        ((2, 100, 130), (148, 512), "channel 1 of 2"),
-        ((5, 64, 64), (304, 800), "channel 1 of 5"),
-        ((1, 1, 300), (49, 800), "centre 1x256 of 1x300"),
+        ((1, 40, 5000), (120, 800), "centre 40x256 of 40x5000"),
+        ((3, 5000, 30), (336, 800), "centre 256x30 of 5000x30"),
+        ((3, 32, 32), (300, 800), ""),
+        ((1, 4096, 4096), (336, 800), "centre 256x256 of 4096x4096"),
+        ((2, 100, 130), (180, 800), "channel 1 of 2"),
+        ((5, 64, 64), (336, 800), "channel 1 of 5"),
+        ((1, 1, 300), (81, 800), "centre 1x256 of 1x300"),
     ],
 )
 def test_images_of_any_shape_give_a_panel_of_a_sensible_size(

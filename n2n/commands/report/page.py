@@ -51,7 +51,9 @@ def page(
     """
     shown = sliders(panels, images)
     left_out = f"<p>{shown.left_out} more are left out, to keep the page small.</p>" if shown.left_out else ""
-    pictures = "<h2>Pictures</h2><p>Move the line to compare. PSNRs are those of whole images.</p>" if shown.body else ""
+    pictures = (
+        "<h2>Pictures</h2><p>Move the line to compare. PSNRs are those of whole images.</p>" if shown.body else ""
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

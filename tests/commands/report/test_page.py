@@ -143,7 +143,9 @@ def test_the_page_stays_small(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def row() -> PanelRow:
-        return PanelRow((rng.integers(0, 256, (256, 256, 3), np.uint8), rng.integers(0, 256, (256, 256, 3), np.uint8)), None)
+        return PanelRow(
+            (rng.integers(0, 256, (256, 256, 3), np.uint8), rng.integers(0, 256, (256, 256, 3), np.uint8)), None
+        )
 
     shown = sliders({f"{i}": [row() for _ in range(2)] for i in range(10)}, 4)
     count = shown.body.count("<input")
