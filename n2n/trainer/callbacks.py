@@ -18,7 +18,6 @@ from n2n.errors import InputError
 from n2n.metrics import better, psnr_from_mse, squared_error_per_image
 from n2n.trainer.panels import COLUMNS, MOST_SIDE, PanelRow, Picture, write_panel
 
-
 # Part of the pixels that may become white when a dark image is shown brighter, and the largest factor.
 _MAY_CLIP, _MOST_BRIGHTNESS = 0.005, 1000
 

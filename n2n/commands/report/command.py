@@ -26,8 +26,8 @@ strip if they show the same images."""
 
 _EPILOG = """\
 A strip shows the last panel of its run. It shows the centre of large images, and dark images brighter, as the line below them
-says; the PSNRs are those of the whole images. The page needs no network and no other file. Files of an earlier report in the same
-folder are replaced.
+says; the PSNRs are those of the whole images. The page needs no network and no other file. Files of an earlier report in the
+same folder are replaced.
 
 examples:
   n2n report lightning_logs/quick/version_0

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -50,6 +50,7 @@ def page(
         images: at most so many of each run.
     """
     shown = sliders(panels, images)
+    figures = [_figures(run) for run in runs]
     left_out = f"<p>{shown.left_out} more are left out, to keep the page small.</p>" if shown.left_out else ""
     pictures = (
         "<h2>Pictures</h2><p>Move the line to compare. PSNRs are those of whole images.</p>" if shown.body else ""
@@ -69,7 +70,7 @@ def page(
 <div class="wide">{_inline(curves)}</div>
 <h2>Figures</h2>
 <p>Figures of the best checkpoint on the validation set. PSNRs are in dB.</p>
-{_table(["run", *_FIGURES], [[name, *_figures(run)] for run, name in zip(runs, names, strict=True)])}
+{_table(["run", *figures[0]], [[name, *line.values()] for name, line in zip(names, figures, strict=True)])}
 {_filters(runs, names)}
 {pictures}
 {shown.body}{left_out}
@@ -95,33 +96,27 @@ def _network(run: Run) -> str:
     return shortened([value.rpartition(".")[2]])[0] if isinstance(value, str) else ""
 
 
-def _gain(best: Mapping[str, float]) -> float:
-    return best.get("val/psnr_per_image", math.nan) - best.get("val/psnr_noisy_per_image", math.nan)
-
-
-# Columns of the table; those without a value are left out. Each gets the run, and the figures of its best checkpoint.
-_FIGURES: dict[str, Callable[[Run, Mapping[str, float]], str]] = {
-    "network": lambda run, best: _network(run),
-    "parameters": lambda run, best: _number(run.parameters, 0),
-    "multiplications per pixel": lambda run, best: _number(run.macs_per_pixel, 0),
-    "epochs": lambda run, best: f"{run.epochs}",
-    "minutes": lambda run, best: _number(run.minutes, 1),
-    "best epoch": lambda run, best: _number(best.get("epoch"), 0),
-    "PSNR, mean over images": lambda run, best: _number(best.get("val/psnr_per_image")),
-    "noisy input": lambda run, best: _number(best.get("val/psnr_noisy_per_image")),
-    "gain": lambda run, best: _number(_gain(best)),
-    "PSNR over all pixels": lambda run, best: _number(best.get("val/psnr")),
-    "estimated without clean images": lambda run, best: _number(best.get("val/psnr_blind")),
-    "SSIM": lambda run, best: _number(best.get("val/ssim"), 3),
-}
-
-
-def _figures(run: Run) -> list[str]:
+def _figures(run: Run) -> dict[str, str]:
+    """Return the columns of the table for a run."""
     try:
         epoch, best = run.best()
     except InputError:  # none was chosen yet
-        epoch, best = 0, {}
-    return [figure(run, best | ({"epoch": epoch} if epoch else {})) for figure in _FIGURES.values()]
+        epoch, best = None, {}
+    psnr, noisy = best.get("val/psnr_per_image"), best.get("val/psnr_noisy_per_image")
+    return {
+        "network": _network(run),
+        "parameters": _number(run.parameters, 0),
+        "multiplications per pixel": _number(run.macs_per_pixel, 0),
+        "epochs": f"{run.epochs}",
+        "minutes": _number(run.minutes, 1),
+        "best epoch": _number(epoch, 0),
+        "PSNR, mean over images": _number(psnr),
+        "noisy input": _number(noisy),
+        "gain": "" if psnr is None or noisy is None else _number(psnr - noisy),
+        "PSNR over all pixels": _number(best.get("val/psnr")),
+        "estimated without clean images": _number(best.get("val/psnr_blind")),
+        "SSIM": _number(best.get("val/ssim"), 3),
+    }
 
 
 def _filters(runs: Sequence[Run], names: Sequence[str]) -> str:
