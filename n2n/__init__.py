@@ -19,6 +19,11 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    """Return the public names, for tab completion."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that ``n2n --help`` and ``n2n predict`` do not wait for Lightning."""
     if name in _HOME:

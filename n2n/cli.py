@@ -51,6 +51,11 @@ def _run(args: list[str]) -> int:
         raise InputError(f"there is no command {args[0]}: expected one of {', '.join(COMMANDS)} ({hint})")
     # Each command imports only what it needs: help does not wait for torch.
     if args[0] in ("fit", "validate"):
+        from n2n.trainer.help import asks_for_help, help_screen
+
+        if asks_for_help(args[1:]):
+            print(help_screen(args[0]))
+            return 0
         from n2n.trainer.run import train
 
         train(args)

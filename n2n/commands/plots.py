@@ -32,7 +32,7 @@ def require_matplotlib(what: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError(f'{what} needs matplotlib: pip install "n2n[experiments]"') from None
+        raise InputError(f"{what} needs matplotlib: pip install matplotlib") from None
 
 
 def style(number: int) -> tuple[str, Any]:

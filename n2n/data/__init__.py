@@ -3,6 +3,7 @@
 from n2n.data.batch import Batch
 from n2n.data.corruption import PixelSampling
 from n2n.data.loader import PairLoader
+from n2n.data.sources.arrays import Arrays
 from n2n.data.sources.base import PairSource
 from n2n.data.sources.course import CourseFiles
 from n2n.data.sources.dead_leaves import DeadLeaves
@@ -13,6 +14,7 @@ from n2n.data.sources.stacks import Stack
 from n2n.data.stores.pairs import PairStore
 
 __all__ = [
+    "Arrays",
     "Batch",
     "Captures",
     "CleanImages",

@@ -77,15 +77,32 @@ def as_batch(batch: Batch | Tensor | Sequence[Tensor] | Mapping[str, Tensor]) ->
     if isinstance(batch, Batch):
         return batch
     if isinstance(batch, Tensor):
-        return Batch(batch)
+        return _checked(Batch(batch))
     if isinstance(batch, Mapping) and "noisy" in batch and batch.keys() <= {"noisy", "target", "clean"}:
-        return Batch(batch["noisy"], batch.get("target"), batch.get("clean"))
+        return _checked(Batch(batch["noisy"], batch.get("target"), batch.get("clean")))
     if isinstance(batch, list | tuple) and 1 <= len(batch) <= 3:
-        return Batch(*batch)
+        return _checked(Batch(*batch))
     raise InputError(
         f"the DataLoader yields a {type(batch).__name__}: expected noisy images, (noisy, target), (noisy, target, clean), or a "
         "dict with these names"
     )
+
+
+def _checked(batch: Batch) -> Batch:
+    for name, images in zip(("noisy", "target", "clean"), batch, strict=False):
+        if images is None and name != "noisy":
+            continue
+        if not isinstance(images, Tensor):
+            raise InputError(
+                f"the DataLoader yields {name} images as {type(images).__name__}: expected a tensor N×C×H×W"
+            )
+        if images.ndim != 4 or not images.is_floating_point():
+            # A data set that is given in place of a DataLoader yields single images.
+            raise InputError(
+                f"the DataLoader yields {name} images of shape {tuple(images.shape)} and {images.dtype}: expected a batch "
+                "N×C×H×W of floats in [0, 1], as torch.utils.data.DataLoader makes it of a data set"
+            )
+    return batch
 
 
 class ImageInfo(NamedTuple):

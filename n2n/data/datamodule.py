@@ -59,6 +59,12 @@ class PairDataModule(L.LightningDataModule):
         on_device: bool | None = None,
     ) -> None:
         super().__init__()
+        for one in (source, val_source):
+            if one is not None and not isinstance(one, PairSource):
+                raise InputError(
+                    f"the source is a {type(one).__name__}: expected a source of pairs, such as n2n.data.Folders; DataLoaders "
+                    "go to Trainer.fit"
+                )
         if min(batch_size, val_batch_size) < 1:
             raise InputError(f"batch_size is {batch_size} and val_batch_size {val_batch_size}: expected at least 1")
         self.augmentations = augmentations or []

@@ -20,7 +20,7 @@ from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
 from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.values import from_unit, to_unit
-from n2n.denoiser.array_planes import Planes
+from n2n.denoiser.array_planes import Planes, as_array
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
@@ -83,6 +83,10 @@ class Denoiser:
         trained: TrainedRange | None = None,
         axes: str | None = None,
     ) -> None:
+        if not isinstance(backbone, nn.Module):
+            raise InputError(
+                f"the backbone is a {type(backbone).__name__}: expected a torch.nn.Module; from_checkpoint reads a file"
+            )
         for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
             if size is not None and (size < least or size % GRID):
                 raise InputError(f"{name} is {size}: expected a multiple of {GRID}, at least {least}")
@@ -166,7 +170,7 @@ class Denoiser:
             plain = noisy.detach().cpu()
             array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
         else:
-            array = np.asarray(noisy)
+            array = as_array(noisy)
         dtype = array.dtype.newbyteorder("=")
         if str(dtype) not in DTYPES:
             raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")

@@ -39,6 +39,10 @@ class EvaluationModule(L.LightningModule):
 
     def __init__(self, backbone: nn.Module, loss: nn.Module) -> None:
         super().__init__()
+        if not isinstance(backbone, nn.Module):
+            raise InputError(
+                f"the backbone is a {type(backbone).__name__}: expected a torch.nn.Module, such as n2n.backbones.UNet()"
+            )
         # In channels_last order, convolutions are 1.5 times as fast on CPUs, and faster on GPUs in half precision.
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from n2n.errors import InputError
 from n2n.system.yaml_files import load_yaml
+
+# The bundled folder of configurations that choose the images.
+_DATA = "data"
 
 
 def bundled_folder() -> Path:
@@ -22,21 +29,42 @@ def bundled_names() -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
-def find_config(name: str) -> Path:
+def describe_config(name: str) -> str:
+    """Return what a bundled configuration says of itself: the start of the comment in its first line."""
+    with (bundled_folder() / name).open(encoding="utf-8") as file:
+        comment = file.readline().strip("# \n")
+    return re.split(r"[:.;] | \(", comment)[0].rstrip(".:;")
+
+
+def _expected() -> str:
+    # Not those of other commands.
+    names = [name for name in bundled_names() if name.startswith(f"{_DATA}/") or "/" not in name]
+    return f"the path of a YAML file, or one of the bundled {', '.join(names)}, table1/*.yaml"
+
+
+def find_config(name: str, option: str = "--config") -> Path:
     """Find a configuration: a path first, then the bundled ones, with or without ``.yaml``.
 
+    Args:
+        name: the path or the name.
+        option: the one that names it, for the message.
+
     Raises:
-        InputError: if there is none, with a list of the bundled ones, or if the file is not YAML in UTF-8.
+        InputError: if there is none, with those that may have been meant, or if the file is not YAML in UTF-8.
     """
     if Path(name).is_file():
         load_yaml(Path(name), "a YAML file in UTF-8")
         return Path(name)
+    names = bundled_names()
     for candidate in (name, f"{name}.yaml"):
-        if candidate in bundled_names():
+        if candidate in names:
             return bundled_folder() / candidate
-    raise InputError(
-        f"there is no config {name!r}: give the path of a YAML file, or one of the bundled {', '.join(bundled_names())}"
-    )
+    stems = [full.removesuffix(".yaml") for full in names]
+    # The folder may have been left out.
+    known = {short: full for full in stems for short in (full.rpartition("/")[2], full)}
+    close = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1, cutoff=0.7)
+    hint = f" (did you mean {known[close[0]]}?)" if close else ""
+    raise InputError(f"{option}: there is no config {name!r}{hint}: give {_expected()}")
 
 
 def matching(names: Iterable[str]) -> Iterator[str]:
@@ -46,18 +74,78 @@ def matching(names: Iterable[str]) -> Iterator[str]:
 
 
 def resolve_configs(args: list[str]) -> list[str]:
-    """Replace the names after ``--config`` and ``-c`` in command line arguments by paths."""
+    """Replace the names after ``--config`` and ``-c`` in command line arguments by paths.
+
+    A bundled configuration of images moves behind the bundled ones of networks that follow it, so that both orders mean the
+    same: the images decide, for instance, the size of the batches.
+
+    Raises:
+        InputError: if there is no such configuration.
+    """
     resolved: list[str] = []
+    found: list[tuple[int, Path]] = []
     expected = False
     for argument in args:
         name, equals, value = argument.partition("=")
-        if expected:
-            resolved.append(str(find_config(argument)))
-        elif name in ("--config", "-c") and equals:
-            resolved.append(f"{name}={find_config(value)}")
+        is_option = not expected and name in ("--config", "-c")
+        if expected or (is_option and equals):
+            given = argument if expected else value
+            found.append((len(resolved), find_config(given)))
+            resolved.append(given if expected else f"{name}={given}")
         else:
             resolved.append(argument)
-        expected = not expected and argument in ("--config", "-c")
+        expected = is_option and not equals
     if expected:
-        raise InputError(f"--config needs a name: a YAML file, or one of the bundled {', '.join(bundled_names())}")
+        raise InputError(f"--config needs a name: {_expected()}")
+    for (at, _), path in zip(found, _data_last([path for _, path in found]), strict=True):
+        option, equals, _ = resolved[at].partition("=")
+        resolved[at] = f"{option}={path}" if equals and option in ("--config", "-c") else str(path)
     return resolved
+
+
+def _is_data(path: Path) -> bool:
+    return path.parent == bundled_folder() / _DATA
+
+
+def _data_last(paths: list[Path]) -> list[Path]:
+    """Move the bundled configurations of images behind the other bundled ones that directly follow them."""
+    ordered: list[Path] = []
+    for path in paths:
+        at = len(ordered)
+        if path.is_relative_to(bundled_folder()) and not _is_data(path):
+            while at and _is_data(ordered[at - 1]):
+                at -= 1
+        ordered.insert(at, path)
+    return ordered
+
+
+def overridden(args: Sequence[str]) -> list[str]:
+    """Return a line for each configuration that changes what a bundled configuration of images before it has set.
+
+    Args:
+        args: from :func:`resolve_configs`.
+    """
+    given = ((args[at - 1], argument) if at else ("", "") for at, argument in enumerate(args))
+    paths = [Path(value) for name, value in given if name in ("--config", "-c")]
+    paths = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113  # Path.is_file fails for long texts
+    lines = []
+    for number, later in enumerate(paths):
+        for earlier in paths[:number]:
+            if not _is_data(earlier) or _is_data(later):
+                continue
+            before, content = (_flat(load_yaml(path, "a configuration")) for path in (earlier, later))
+            if names := [key for key in before if key in content and _short(content[key]) != _short(before[key])]:
+                name = earlier.relative_to(bundled_folder())
+                lines.append(f"{later} comes after {name} and changes {', '.join(names)}: the later config wins")
+    return lines
+
+
+def _short(value: Any) -> Any:
+    """Return a class without its module: its name alone means the same."""
+    return value.removeprefix("n2n.data.") if isinstance(value, str) else value
+
+
+def _flat(content: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {name: content}
+    return {key: value for part in content for key, value in _flat(content[part], f"{name}.{part}".lstrip(".")).items()}

@@ -64,18 +64,18 @@ def option_names(parser: argparse.ArgumentParser) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?\w[\w.-]*\+?", parser.format_help()))
 
 
-def with_suggestion(message: str, known: Iterable[str], command: str) -> str:
+def with_suggestion(message: str, known: Iterable[str], listing: str) -> str:
     """Add the option that was probably meant to a message about one that does not exist.
 
     Args:
         message: from argparse or jsonargparse.
         known: the options that exist.
-        command: after ``n2n``.
+        listing: what lists the options, after ``n2n``.
     """
     found = _UNKNOWN.match(message)
     wrong = "--" + ".".join(filter(None, found.groups())) if found else ""
     close = difflib.get_close_matches(wrong, list(known), n=1) if wrong else []
-    hint = f"did you mean {close[0]}?" if close else f"n2n {command} --help lists the options"
+    hint = f"did you mean {close[0]}?" if close else f"n2n {listing} lists the options"
     return f"{message} ({hint})"
 
 
@@ -123,4 +123,4 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
-        raise InputError(with_suggestion(shorten(message), option_names(self), self.command))
+        raise InputError(with_suggestion(shorten(message), option_names(self), f"{self.command} --help"))

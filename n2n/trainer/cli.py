@@ -26,14 +26,18 @@ from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.scene_source import noisy_images
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.module.probe import is_constant
 from n2n.system.hardware import default_accelerator, default_precision, device_name
-from n2n.system.options import TRUST_HELP, option, option_names, options, with_suggestion
+from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
+from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
+from n2n.trainer.advice import advise
 from n2n.trainer.baselines import compare_best
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
+from n2n.trainer.help import HELP_ALL
 from n2n.trainer.hyperparameters import hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
@@ -46,7 +50,9 @@ from n2n.trainer.logger import (
     write_facts,
 )
 from n2n.trainer.parser import OneLineParser, refusal
-from n2n.trainer.speed import EpochBar, NoProfiler, Speed
+from n2n.trainer.progress import EpochBar, NetworkSize
+from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand
+from n2n.trainer.speed import NoProfiler, Speed
 
 
 def _is_of_restored_state(error: Exception) -> bool:
@@ -107,6 +113,7 @@ class TrainingCLI(LightningCLI):
         trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
         parts = {"model": DenoisingModule, "data": PairDataModule}
         self._checkpoint = {} if self._ckpt_path is None else checkpoint_config(self._ckpt_path, parts, trust)
+        args = expand(args, self._checkpoint)
         super().__init__(
             DenoisingModule,
             PairDataModule,
@@ -117,7 +124,11 @@ class TrainingCLI(LightningCLI):
             # The paper's number of epochs; Lightning's own default is 1000.
             trainer_defaults={"max_epochs": 30},
             parser_class=OneLineParser,
-            parser_kwargs={"prog": f"n2n {self.command}"},
+            parser_kwargs={
+                "prog": f"n2n {self.command}",
+                "usage": f"n2n {self.command} [--config NAME ...] [options]",
+                "description": f"All options; n2n {self.command} --help shows those that are needed most.",
+            },
             auto_configure_optimizers=False,
             args=args,
             run=False,
@@ -128,7 +139,7 @@ class TrainingCLI(LightningCLI):
         parser.set_defaults(
             {
                 "model.backbone": {"class_path": "n2n.backbones.ModelFinal"},
-                "data.source": {"class_path": "n2n.data.DeadLeaves"},
+                "data.source": {"class_path": DEFAULT_SOURCE},
             }
         )
         parser.add_argument("--ckpt_path", type=str | None, help=f"{describe_checkpoint()}; fit resumes its training.")
@@ -145,6 +156,9 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line; the network and data of the checkpoint, if one is given, are its defaults."""
         assert isinstance(args, list)
+        if HELP_ALL in args:
+            parser.print_help()
+            raise SystemExit(0)
         if self._ckpt_path is None and self.command == "validate":
             raise InputError("validate needs a checkpoint: add --ckpt_path, such as the best.ckpt of a run")
         try:
@@ -152,8 +166,12 @@ class TrainingCLI(LightningCLI):
         except InputError as error:
             if "'search" in str(error):
                 raise InputError("a config with a section search is for n2n search") from None
-            known = [*option_names(parser), *self.further_options]
-            raise InputError(with_suggestion(str(error), known, self.asked_by or self.command)) from None
+            advice = advise(str(error), args, self.command)
+            if advice is not None:
+                raise InputError(shorten(advice)) from None
+            known = [*option_names(parser), "--root", "--epochs", *self.further_options]
+            listing = f"{self.asked_by} --help" if self.asked_by else f"{self.command} {HELP_ALL}"
+            raise InputError(with_suggestion(str(error), known, listing)) from None
         check_numbers(dict(self.config.items()))
 
     def before_instantiate_classes(self) -> None:
@@ -180,6 +198,8 @@ class TrainingCLI(LightningCLI):
             own["logger"] = self._logger(Path(config.default_root_dir or "."))
         if config.profiler is None:
             own["profiler"] = NoProfiler()
+        # In place of Lightning's table of all layers.
+        own["enable_model_summary"] = bool(config.enable_model_summary)
         plugins = _as_list(config.plugins)
         if not any(isinstance(one, CheckpointIO) for one in plugins):
             own["plugins"] = [*plugins, WholeCheckpoints()]
@@ -210,6 +230,8 @@ class TrainingCLI(LightningCLI):
         bars = any(isinstance(one, ProgressBar) for one in _as_list(config.callbacks))
         if config.enable_progress_bar is not False and not bars:
             callbacks += [EpochBar()]
+        if config.enable_model_summary is None and self.command == "fit":
+            callbacks += [NetworkSize()]
         return callbacks
 
     def run(self) -> None:
@@ -259,7 +281,8 @@ class TrainingCLI(LightningCLI):
         # The best checkpoint may have been deleted since.
         kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
         self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
-        rank_zero_info(f"\n{self.trainer.current_epoch} epochs in {seconds / 60:.0f} min {seconds % 60:.0f} s.")
+        epochs = counted(self.trainer.current_epoch, "epoch")
+        rank_zero_info(f"\n{epochs} in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
         if kept is None:
             return
         best = Path(path)
@@ -274,6 +297,7 @@ class TrainingCLI(LightningCLI):
                 f"check the pairs and their value_range (above). Checkpoint: {best}"
             )
             return
-        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", "noisy/", "--output", "denoised/"]
+        noisy = noisy_images(self.datamodule.source) or "noisy/"
+        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
         command += [word for package in self.config.trust or () for word in ("--trust", package)]
         rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.denoiser.pipeline import FileWriter, Prediction
 

@@ -1,11 +1,13 @@
 """The parser of ``n2n fit`` and ``n2n validate``: jsonargparse with one-line errors.
 
-The one private function of a library that n2n replaces is replaced here.
+The two private functions of a library that n2n replaces are replaced here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -14,6 +16,22 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from n2n.errors import InputError
 from n2n.system.options import shorten
+from n2n.trainer.classes import PARTS, own_classes
+
+# The section of the Trainer's options, and the list of classes in an option's text.
+_TRAINER = "Customize every aspect"
+_KNOWN = re.compile(r",\s+known\s+subclasses:([^)]*)\)")
+
+
+def _own_classes(found: re.Match[str]) -> str:
+    """Return the end of an option's text, with n2n's classes for it in place of all that are known."""
+    option = found.string[: found.start()].rpartition("\n  --")[2].split()[0]
+    if (part := option.rpartition(".")[2]) not in PARTS:
+        return ")"
+    # As argparse indents the text of an option.
+    indent = " " * 24
+    names = ", ".join(own_classes(part))
+    return ",\n" + textwrap.fill(f"n2n's: {names})", 78, initial_indent=indent, subsequent_indent=indent)
 
 
 def _forget_other_class(_: Any, before: Any, now: Any) -> None:
@@ -21,20 +39,37 @@ def _forget_other_class(_: Any, before: Any, now: Any) -> None:
         before["init_args"] = Namespace()  # type: ignore[no-untyped-call]
 
 
+def _own_class_first(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
+    """Return what finds a class by its name, and takes n2n's where several have it: Muon is also one of torch.optim."""
+
+    def resolve_own_first(base: Any, name: str) -> str:
+        try:
+            return resolve(base, name)
+        except ValueError as error:
+            own = re.findall(r"\bn2n(?:\.\w+)+", str(error))
+            if len(own) != 1:
+                raise
+            return str(own[0])
+
+    return resolve_own_first
+
+
 @contextmanager
-def _resetting_arguments() -> Iterator[None]:
-    """Let the choice of another class reset the class's arguments to their defaults.
+def _changed() -> Iterator[None]:
+    """Let the choice of another class reset its arguments to their defaults, and a name mean n2n's class.
 
     jsonargparse keeps the arguments that the new class has too, and with them the defaults of the old class: Model2 in place of
     ModelFinal would get a slope of -0.1, and AdamW in place of Adam a weight decay of 0. There is no setting for it, and an
-    argument that was given cannot be told from a default. Tried with jsonargparse 4.49 and 4.53.
+    argument that was given cannot be told from a default. Where a name is that of several classes, it refuses to choose. Tried
+    with jsonargparse 4.49 and 4.53.
     """
-    before = _typehints.discard_init_args_on_class_path_change
+    before = _typehints.discard_init_args_on_class_path_change, _typehints.resolve_class_path_by_name
     _typehints.discard_init_args_on_class_path_change = _forget_other_class
+    _typehints.resolve_class_path_by_name = _own_class_first(before[1])  # type: ignore[assignment]  # other argument names
     try:
         yield
     finally:
-        _typehints.discard_init_args_on_class_path_change = before
+        _typehints.discard_init_args_on_class_path_change, _typehints.resolve_class_path_by_name = before
 
 
 class OneLineParser(LightningArgumentParser):
@@ -49,8 +84,13 @@ class OneLineParser(LightningArgumentParser):
         Raises:
             InputError: if an argument is wrong.
         """
-        with _resetting_arguments():
+        with _changed():
             return super().parse_args(*args, **kwargs)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the help, n2n's own options first. Of known classes it names n2n's, not every layer of torch.nn."""
+        sections = _KNOWN.sub(_own_classes, super().format_help(*args, **kwargs)).rstrip().split("\n\n")
+        return "\n\n".join(sorted(sections, key=lambda section: section.startswith(_TRAINER))) + "\n"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""

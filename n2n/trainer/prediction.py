@@ -100,7 +100,7 @@ class PredictionCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except InputError as error:
-            raise InputError(with_suggestion(str(error), option_names(parser), "predict")) from None
+            raise InputError(with_suggestion(str(error), option_names(parser), "predict --help")) from None
 
     def before_instantiate_classes(self) -> None:
         """Choose the device as :class:`n2n.Denoiser` does."""

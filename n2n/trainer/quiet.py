@@ -24,10 +24,11 @@ _READERS = ("astropy", "mrcfile", "nd2", "zarr")
 
 
 class _Quiet(logging.Filter):
-    """Drops Lightning's advertising from its log."""
+    """Drops Lightning's advertising from its log, and lines on what a machine does not have."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
+        line = record.getMessage()
+        return "Tip:" not in line and "vailable: False" not in line
 
 
 _QUIET = _Quiet()

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.on_disk import last_run, not_written
 from n2n.errors import InputError
-from n2n.system.config_files import resolve_configs
+from n2n.system.config_files import overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
 from n2n.system.options import option, without_option
 from n2n.trainer.cli import TrainingCLI
@@ -46,6 +46,8 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
     drop_irrelevant()
     keep_freed_memory()
     args = resolve_configs(list(args))
+    for line in overridden(args):
+        rank_zero_info(f"Warning: {line}")
     if args[0] == "fit" and option(args, "--ckpt_path") == "last":
         args = without_option(args, "--ckpt_path")
         folder = _last_run(args)

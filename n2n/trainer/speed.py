@@ -1,4 +1,4 @@
-"""Faster training with the same result: a cheap progress bar, no profiler, and torch.compile."""
+"""Faster training with the same result: no profiler, and torch.compile."""
 
 from __future__ import annotations
 
@@ -7,34 +7,13 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_warn
 
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.module.probe import evaluating
-
-
-class EpochBar(TQDMProgressBar):
-    """Lightning's progress bar, drawn at most a hundred times per epoch: drawing costs a tenth of a small network's step."""
-
-    @property
-    def refresh_rate(self) -> int:
-        """Steps between two drawings."""
-        batches = self.trainer.num_training_batches
-        return max(1, int(batches) // 100) if batches != float("inf") else 10
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """End the line, so that messages start on a new one."""
-        for bar in (self._val_progress_bar, self._train_progress_bar):
-            if bar is not None:
-                bar.close()
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Show PSNRs to 0.01 dB, where tqdm rounds to 0.1 dB, and leave out the run's number."""
-        shown = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
-        return {name: f"{value:.2f}" if "psnr" in name else value for name, value in shown.items()}
 
 
 class NoProfiler(PassThroughProfiler):

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from n2n.cli import main
 from n2n.data import Batch
-from n2n.data.augmentation import Augmentation, ChannelShuffle, Contrast, FlipsAndRotations, PairSwap, PixelExchange
+from n2n.data.augmentation import (
+    Augmentation,
+    ChannelShuffle,
+    Contrast,
+    FlipsAndRotations,
+    Grey,
+    PairSwap,
+    PixelExchange,
+)
 from n2n.errors import InputError
 from tests.conftest import fit, write_course
 
@@ -63,6 +71,18 @@ def test_channels_of_both_views_come_in_every_order() -> None:
     assert sum(counts) == 3000
     # Six standard deviations around the expectation.
     assert max(abs(count - 500) for count in counts) < 6 * 500**0.5
+
+
+def test_grey_repeats_one_channel_of_some_images_in_both_views() -> None:
+    image = torch.rand(3, 4, 4)
+    noisy, target = augment(Grey(0.3), image.expand(3000, -1, -1, -1), (image + 1).expand(3000, -1, -1, -1))
+    assert torch.equal(noisy + 1, target)
+    counts = [int((noisy == image[i]).flatten(1).all(dim=1).sum()) for i in range(3)]
+    unchanged = int((noisy == image).flatten(1).all(dim=1).sum())
+    assert sum(counts) + unchanged == 3000
+    assert max(abs(count - 300) for count in counts) < 6 * 270**0.5
+    with pytest.raises(InputError, match="Grey's p is 2"):
+        Grey(2)
 
 
 @pytest.mark.parametrize("invert", [False, True])

@@ -1,24 +1,15 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
 from torch import Tensor, nn
 
-from n2n import DenoisingModule, backbones
-from n2n.data.datamodule import PairDataModule
-from n2n.data.sources.course import CourseFiles
 from n2n.optimizers import fused
-from n2n.trainer.speed import EpochBar, NoProfiler
 from tests.conftest import fit, write_course
 
 
@@ -147,31 +138,6 @@ def test_network_that_cannot_be_compiled_is_one_line(
 
 def _fail(*_: object) -> None:
     raise RuntimeError("\nno compiler\nand more")
-
-
-def test_bar_is_drawn_a_hundred_times_an_epoch(tmp_path: Path) -> None:
-    bar = EpochBar()
-    trainer = L.Trainer(
-        max_epochs=1,
-        limit_val_batches=0,
-        callbacks=[bar],
-        logger=False,
-        enable_checkpointing=False,
-        accelerator="cpu",
-        profiler=NoProfiler(),
-    )
-    write_course(tmp_path / "data", pairs=1000)
-    data = PairDataModule(CourseFiles(str(tmp_path / "data")), batch_size=2)
-    trainer.fit(DenoisingModule(backbones.Model2(hidden=1)), data)
-    assert bar.refresh_rate == 5
-    assert bar.train_progress_bar.n == 500
-
-
-def test_bar_shows_hundredths_of_decibels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--trainer.enable_progress_bar", "true", root=write_course(tmp_path / "data")) == 0
-    shown = re.findall(r"val/psnr_per_image=([^,\]]+)", capsys.readouterr().out)
-    events = EventAccumulator("lightning_logs/run/version_0").Reload()
-    assert shown[-1] == f"{events.Scalars('val/psnr_per_image')[-1].value:.2f}"
 
 
 def test_the_user_s_own_bar_and_profiler_are_kept(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command:
     for path, content in zip(written, (text := markdown(rows, command), csv_text(rows)), strict=True):
         write_text(path, content)
     if importlib.util.find_spec("matplotlib") is None:
-        remark = '; no plot, which needs matplotlib: pip install "n2n[experiments]"'
+        remark = "; no plot, which needs matplotlib: pip install matplotlib"
     else:
         from n2n.commands.compare.plot import plot
 

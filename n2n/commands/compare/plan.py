@@ -91,10 +91,10 @@ def plan(
         raise InputError(_NO_CHECKPOINT)
     common, below = _split(options, variations)
     values = [list(zip(v.values, v.labels(variations), strict=True)) for v in variations]
-    first = [] if base is None else ["--config", str(find_config(base))]
+    first = [] if base is None else ["--config", str(find_config(base, "--base"))]
     jobs: dict[Path, Job] = {}
     for config, stem in zip(configs, names, strict=True):
-        path = str(find_config(config))
+        path = str(find_config(config, "CONFIG"))
         for chosen in itertools.product(*values):
             pairs = [(variation.key, value) for variation, (value, _) in zip(variations, chosen, strict=True)]
             label = " ".join([stem, *(said for _, said in chosen)])

@@ -18,6 +18,7 @@ from n2n.commands.compare.paper import reported
 from n2n.commands.runs import Run
 from n2n.errors import InputError
 from n2n.metrics import psnr_from_mse
+from n2n.system.text import counted
 
 
 @dataclass
@@ -52,9 +53,9 @@ def collect(jobs: Sequence[Job], failures: dict[Job, str]) -> list[Row]:
         elif run is None or not (run.epochs or scored):
             row.remarks.append(f"not trained yet{seed}")
         elif not scored:
-            row.remarks.append(f"{run.epochs} epochs without a figure{seed}: not validated, or not a number")
+            row.remarks.append(f"{counted(run.epochs, 'epoch')} without a figure{seed}: not validated, or not a number")
         elif not done:
-            row.remarks.append(f"{run.epochs} epochs so far{seed}")
+            row.remarks.append(f"{counted(run.epochs, 'epoch')} so far{seed}")
     return list(rows.values())
 
 

@@ -118,7 +118,7 @@ def _parser() -> CommandParser:
     purpose = "Write a checkpoint's network to a file for other programs, and check it against the checkpoint."
     parser = CommandParser("export", description=purpose)
     parser.add_argument("--ckpt_path", type=Path, required=True, help=describe_checkpoint())
-    kinds = 'onnx (needs pip install "n2n[onnx]"), or torch for torch.export.load'
+    kinds = "onnx (needs pip install onnx onnxruntime onnxscript), or torch for torch.export.load"
     parser.add_argument("--format", choices=list(SUFFIXES), required=True, help=kinds)
     output = "the file to write; by default the checkpoint's name in the current folder"
     parser.add_argument("--output", type=Path, help=output)

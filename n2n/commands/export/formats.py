@@ -34,7 +34,7 @@ def require_packages(file_format: ExportFormat) -> None:
     """Raise InputError if a package that the format needs is not installed."""
     needed = ("onnx", "onnxruntime", "onnxscript") if file_format == "onnx" else ()
     if missing := [name for name in needed if find_spec(name) is None]:
-        raise InputError(f'--format onnx needs {", ".join(missing)}: pip install "n2n[onnx]"')
+        raise InputError(f"--format onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def write_torch(program: ExportedProgram, path: Path, card: dict[str, str]) -> Network:

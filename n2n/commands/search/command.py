@@ -77,7 +77,7 @@ def main(args: list[str]) -> int:
     """
     options, rest = _parser().parse_known_args(args)
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
-        raise InputError(f'n2n search needs {" and ".join(missing)}: pip install "n2n[experiments]"')
+        raise InputError(f"n2n search needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if options.grace < 2:
         raise InputError(f"--grace is {options.grace}: expected at least 2 seconds")
 

@@ -13,6 +13,7 @@ import numpy as np
 from n2n.data.images import ImageReader
 from n2n.data.scenes.opening import Opener
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def survey(
     formats, unreadable = _read_formats(scenes, opener)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
     if not kinds:
-        raise InputError(f"none of the {len(unreadable)} files can be read: {[*unreadable, 'no pages'][0]}")
+        raise InputError(f"no file can be read ({counted(len(unreadable), 'file')}): {[*unreadable, 'no pages'][0]}")
     (most_channels, dtype), _ = kinds.most_common(1)[0]
     wanted = channels or most_channels
     kept: list[SceneFiles] = []
@@ -129,12 +130,12 @@ def survey(
             continue
         kept.append(SceneFiles(scene.name, tuple(usable), clean))
     left_out = [
-        (unreadable, 3, "{} files cannot be read and are left out"),
-        (other, 5, f"{{}} images are not {wanted}-channel {dtype} like most and are left out"),
-        (differing, 5, "shapes do not match and are left out"),
-        (alone, 5, "{} scenes have one capture only and are left out"),
+        (unreadable, 3, counted(len(unreadable), "file") + " that cannot be read"),
+        (other, 5, f"{counted(len(other), 'image')} unlike the others, which are {wanted}-channel {dtype}"),
+        (differing, 5, "shapes that do not match"),
+        (alone, 5, counted(len(alone), "scene") + " with one capture only"),
     ]
-    lines = [f"warning: {text.format(len(n))}: {first_few(n, limit)}" for n, limit, text in left_out if n]
+    lines = [f"warning: left out {text}: {first_few(n, limit)}" for n, limit, text in left_out if n]
     if not kept:
         raise InputError(f"nothing is left to train on: {'; '.join(lines) or 'no scene has two captures'}")
     return kept, formats, (wanted, np.dtype(dtype)), lines

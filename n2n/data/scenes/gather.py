@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
@@ -20,6 +20,7 @@ from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 # Side in pixels of the part of two captures that is compared: their centre.
 _COMPARED = 1024
@@ -165,7 +166,8 @@ class _Gathering:
         lines = []
         if self.unusable:
             errors = first_few(list(dict.fromkeys(self.unusable)), 3)
-            lines.append(f"warning: {len(self.unusable)} images cannot be used and are left out: {errors}")
+            images = counted(len(self.unusable), "unusable image")
+            lines.append(f"warning: left out {images}: {errors}")
         if self.identical:
             names = first_few(self.identical)
             lines.append(f"warning: identical captures, which teach a network to keep the noise, are left out: {names}")

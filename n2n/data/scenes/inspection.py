@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.system.text import counted
+
 # Figure of a report; largest value without a warning; its standard error times the square root of the number of pixels; text
 # and advice. A drift of 0.1 adds 1 % to the error of the network. It is the mean of a difference, which has the noise of both
 # captures.
@@ -185,9 +187,9 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
         return None
     most, count = max(report.alike for report in found), len(found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of {count} "
-        f"scenes, captures of one scene by {_ALIKE:g} or more; check how the files are named and grouped, or set the "
-        "source's check to false (--data.source.init_args.check false)"
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of "
+        f"{counted(count, 'scene')}, captures of one scene by {_ALIKE:g} or more; check how the files are named and "
+        "grouped, or set the source's check to false (--data.source.init_args.check false)"
     )
 
 
@@ -204,7 +206,7 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
         ]
         if found:
             _, name, worst = max(found)
-            scenes = f"{len(found)} of {len(different)} scenes (most in {name})"
+            scenes = f"{len(found)} of {counted(len(different), 'scene')} (most in {name})"
             lines.append(f"warning: {text.format(worst)} in {scenes}: {advice}")
     judged = [report.shared for _, report in different if report.shared is not None]
     if different and not judged:

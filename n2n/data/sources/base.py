@@ -15,8 +15,9 @@ class PairSource(Protocol):
     """Gives the pairs to train on and the pairs to validate on.
 
     Any class with these two methods can be a source. It is chosen by its import path (``class_path``) and needs no
-    registration. Both methods raise :class:`n2n.errors.InputError` for mistakes that the user can correct. The first call makes
-    missing files, such as those of a cache: on each machine one process calls before the others do.
+    registration; with this class as its base, also by its name alone. Both methods raise :class:`n2n.errors.InputError` for
+    mistakes that the user can correct. The first call makes missing files, such as those of a cache: on each machine one
+    process calls before the others do.
     """
 
     def train_pairs(self) -> Store:

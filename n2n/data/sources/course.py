@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from n2n.data.sources.base import PairSource
 from n2n.data.stores.base import Store
 from n2n.data.stores.pairs import PairStore
 from n2n.errors import InputError
@@ -44,7 +45,7 @@ def load_pairs(path: Path, clean: bool) -> PairStore:
         raise InputError(f"{path}: {error}") from None
 
 
-class CourseFiles:
+class CourseFiles(PairSource):
     """The course's ``train_data.pkl`` (noisy pairs) and ``val_data.pkl`` (noisy and clean), or files of the same format.
 
     Args:

@@ -19,6 +19,7 @@ from n2n.data.corruption import Pixels
 from n2n.data.images.base import LUMA
 from n2n.data.sources.sampled import Photos, SampledPairs
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 def texture_bank(seed: int, count: int = 24, size: int = 512) -> NDArray[np.float32]:
@@ -178,6 +179,7 @@ class DeadLeaves(SampledPairs):
                 image = draw(self.size, np.random.default_rng([self.seed, 200 + held_out, i]), textures)
                 return image if self.channels == 3 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
-            return Photos(images, photo, pairs, {"remarks": [f"{pairs} pairs from {images} generated images"]})
+            remark = f"{counted(pairs, 'pair')} from {counted(images, 'generated image')}"
+            return Photos(images, photo, pairs, {"remarks": [remark]})
 
         return self._recipe(held_out, **own), find

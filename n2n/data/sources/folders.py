@@ -13,6 +13,7 @@ from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
@@ -48,9 +49,9 @@ def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[s
     return [pair for root in roots for pair in images_in(root, without).items()]
 
 
-def warning(names: Sequence[str], text: str, limit: int = 5) -> list[str]:
+def warning(names: Sequence[str], noun: str, text: str, limit: int = 5) -> list[str]:
     """Return a line on the files or scenes that are left out, or no line if there are none."""
-    return [f"warning: {len(names)} {text} and are left out: {first_few(names, limit)}"] if names else []
+    return [f"warning: left out {counted(len(names), noun)} {text}: {first_few(names, limit)}"] if names else []
 
 
 def match_pages(
@@ -63,7 +64,7 @@ def match_pages(
     several = {name: files for name, files in matching.items() if len(files) > 1}
     pages, unreadable = find_pages(((name, file) for name, files in several.items() for file in files), opener)
     if several and not pages:
-        raise InputError(f"none of the {len(unreadable)} files can be read: {unreadable[0]}")
+        raise InputError(f"no file can be read ({counted(len(unreadable), 'file')}): {unreadable[0]}")
     grouped: dict[str, list[FilePages]] = defaultdict(list)
     for file in pages:
         grouped[file.name].append(file)
@@ -78,9 +79,9 @@ def match_pages(
             for page, label in first.places()
         ]
     captures = sum(len(scene.captures) for scene in scenes)
-    lines = [f"{len(scenes)} scenes with {captures} captures", *describe_axes(pages)]
-    lines += warning(unreadable, "files cannot be read", 3)
-    lines += warning(differing, "files have other axes than the other captures of their scene")
+    lines = [f"{counted(len(scenes), 'scene')} with {counted(captures, 'capture')}", *describe_axes(pages)]
+    lines += warning(unreadable, "file", "that cannot be read", 3)
+    lines += warning(differing, "file", "with other axes than the other captures of the scene")
     return scenes, lines, [name for name, files in matching.items() if len(files) == 1]
 
 
@@ -111,10 +112,10 @@ class Folders(SceneSource):
         scenes, lines, single = match_pages(matching, clean, self.opener)
         if not scenes:
             raise InputError(
-                f"no file name is in two of the folders {', '.join(self.roots)} ({len(single)} image files in all): expected "
-                "matching names, such as a/x.png and b/x.png"
+                f"no file name is in two of the folders {', '.join(self.roots)} ({counted(len(single), 'image file')} in all): "
+                "expected matching names, such as a/x.png and b/x.png"
             )
-        return scenes, lines + warning(single, "files have no match in another folder")
+        return scenes, lines + warning(single, "file", "without a match in another folder")
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -169,10 +170,10 @@ class Captures(SceneSource):
             found = first_few([*single, *other], 2) or "none"
             raise InputError(
                 f"no two files in {self.root} are captures of one scene by the pattern {self.pattern!r} "
-                f"({len(single) + len(other)} image files, such as {found}): set the source's pattern"
+                f"({counted(len(single) + len(other), 'image file')}, such as {found}): set the source's pattern"
             )
-        lines += warning(other, f"files do not fit the pattern {self.pattern!r}")
-        return scenes, lines + warning(single, "scenes have one capture only")
+        lines += warning(other, "file", f"outside the pattern {self.pattern!r}")
+        return scenes, lines + warning(single, "scene", "with one capture only")
 
     def _grouped(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
         """Return the files of each scene, and the names that do not fit the pattern."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate, Cache, stamp
 from n2n.data.images import find_images, left_out, read_photograph
@@ -21,6 +21,7 @@ from n2n.data.stores.base import Store
 from n2n.data.stores.pairs import PairStore
 from n2n.data.stores.photographs import CropVariation, PhotographStore
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 class Photographs(SampledPairs):
@@ -103,7 +104,7 @@ class Photographs(SampledPairs):
             usable, note = self._survey(files, held_out, self.sampling.crop)
             photos = list(usable)
             pairs = len(photos) * self.val_crops_per_photo if held_out else self._train_count(len(photos))
-            note["remarks"] = [f"{note['remarks'][0]}, {pairs} pairs"]
+            note["remarks"] = [f"{note['remarks'][0]}, {counted(pairs, 'pair')}"]
             return Photos(len(photos), lambda i: read_photograph(photos[i], self.channels), pairs, note)
 
         return self._recipe(held_out, source="photographs", version=3, files=stamps, crops=crops), find
@@ -124,7 +125,7 @@ class Photographs(SampledPairs):
             decoded = dict(zip(files, threads.map(decode, files), strict=True))
         usable = {file: (height, width) for file, (height, width, _) in decoded.items() if min(height, width) >= least}
         unreadable = [file.name for file, (height, _, _) in decoded.items() if not height]
-        remark = f"{len(usable)} photographs used"
+        remark = f"{counted(len(usable), 'photograph')} used"
         if small := len(files) - len(usable) - len(unreadable):
             remark += f", {small} smaller than {least} px left out"
         if unreadable:
@@ -133,8 +134,8 @@ class Photographs(SampledPairs):
             folders = ", ".join((self.val_root if held_out else None) or self.root)
             what = "validate" if held_out else "train"
             raise InputError(
-                f"no photograph to {what} on in {folders} ({len(files)} image files; {remark}): expected PNG or JPEG images "
-                f"of at least {least} × {least} px"
+                f"no photograph to {what} on in {folders} ({counted(len(files), 'image file')}; {remark}): expected PNG or "
+                f"JPEG images of at least {least} × {least} px"
             )
         return usable, {"remarks": [remark], "digests": {decoded[file][2]: file.name for file in usable}}
 
@@ -143,8 +144,8 @@ class Photographs(SampledPairs):
         return [line] if (line := left_out(self.root)) else []
 
     def _train_count(self, photographs: int) -> int:
-        count = photographs * self.crops_per_photo
-        return count if self.max_pairs is None else min(count, self.max_pairs)
+        pairs = photographs * self.crops_per_photo
+        return pairs if self.max_pairs is None else min(pairs, self.max_pairs)
 
     def _fresh_pairs(self) -> PhotographStore:
         files, least = self._split()[0], math.ceil(self.sampling.crop / self.variation.zoom)
@@ -162,9 +163,12 @@ class Photographs(SampledPairs):
 
         kept = Cache(self.kind, recipe, self.cache_dir).open(build)
         self._trained = kept.note["digests"]
-        count = self._train_count(len(kept.note["sizes"]))
-        remarks = [f"{kept.note['remarks'][0]}, {count} pairs an epoch, new ones at each step", *self._others()]
-        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, count, remarks, self.variation)
+        pairs = self._train_count(len(kept.note["sizes"]))
+        remarks = [
+            f"{kept.note['remarks'][0]}, {counted(pairs, 'pair')} an epoch, new ones at each step",
+            *self._others(),
+        ]
+        return PhotographStore(kept.array, kept.note["sizes"], self.sampling, pairs, remarks, self.variation)
 
     def _pairs(self, held_out: bool, clean: bool) -> PairStore:
         store, note = self._open(held_out, clean)

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate, Cache
 from n2n.data.corruption import Pixels, PixelSampling
-from n2n.data.sources.base import check_seed
+from n2n.data.sources.base import PairSource, check_seed
 from n2n.data.stores.base import Store
 from n2n.data.stores.pairs import PairStore
 
@@ -30,7 +30,7 @@ class Photos(NamedTuple):
     note: dict[str, Any]
 
 
-class SampledPairs(ABC):
+class SampledPairs(PairSource, ABC):
     """Base class: the pairs are made once, kept in the cache folder, and depend on the arguments alone."""
 
     # Begins the names of the folders in the cache.

@@ -12,14 +12,26 @@ from n2n.data.images import left_out, split_part
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.gather import gather
 from n2n.data.scenes.opening import Opener
-from n2n.data.sources.base import check_seed
+from n2n.data.sources.base import PairSource, check_seed
 from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
-class SceneSource(ABC):
+def noisy_images(source: PairSource) -> str | None:
+    """Return the path of the user's own noisy images that a source trains on, as it was given; None if there is none."""
+    if (
+        not isinstance(source, SceneSource)
+        or not source.searched
+        or (source.train_draw and source.train_draw.from_clean)
+    ):
+        return None
+    return source.searched[0]
+
+
+class SceneSource(PairSource, ABC):
     """Base class of the sources of the user's own images.
 
     The images are copied once into the cache folder, as one memory-mapped array, so they may be larger than memory. They are
@@ -116,10 +128,11 @@ class SceneSource(ABC):
         remarks = [*self._found[1], *others, *note["remarks"], f"values {low:g} to {high:g} become 0 to 1"]
         if self.clean is not None:
             known = sum(clean is not None for *_, clean in note["scenes"])
-            remarks.append(f"clean images found for {known} of {len(note['scenes'])} scenes")
-        remarks += [*lines, f"{len(usable)} scenes to train on"]
+            remarks.append(f"clean images found for {known} of {counted(len(note['scenes']), 'scene')}")
+        remarks += [*lines, f"{counted(len(usable), 'scene')} to train on"]
         if len(usable) < len(train):
-            remarks.append(f"{len(train) - len(usable)} scenes have no room for a patch of {side} px and are left out")
+            small = counted(len(train) - len(usable), "scene")
+            remarks.append(f"left out {small} without room for a patch of {side} px")
         common = (self._kept.array, usable, self._range, self.window, self.train_draw, self.scale, remarks)
         return PatchStore(*common, note["dtype"], note["gaps"], patch=side, patches=self.patches, flips=self.flips)
 
@@ -136,7 +149,7 @@ class SceneSource(ABC):
             raise InputError(f"no held-out image has a clean one in {self.clean}: expected files of the same names")
         # All or none have clean images, so that all figures are of the same images.
         if known and len(known) < len(val):
-            lines.append(f"{len(val) - len(known)} of them have no clean image and are left out")
+            lines.append(f"left out {len(val) - len(known)} of them without a clean image")
             val = known
         common = (self._kept.array, val, self._range, self.window, self.val_draw, scale, lines)
         return SceneStore(*common, self._kept.note["dtype"], self._kept.note["gaps"])

@@ -16,6 +16,7 @@ from n2n.data.sources.folders import all_images, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.losses import Halves
+from n2n.system.text import counted
 
 # The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.
 _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
@@ -132,7 +133,7 @@ def _single_scenes(
 ) -> tuple[list[SceneFiles], list[str]]:
     """Make a scene of each page of each file; returns the scenes and lines for the user."""
     pages, errors = find_pages(files, opener)
-    unreadable = warning(errors, "files cannot be read", 3)
+    unreadable = warning(errors, "file", "that cannot be read", 3)
     # The clean image of a page is the same page of the clean file, if it has that page.
     scenes = [
         SceneFiles.of(label, [Frame(file.path, page)], clean.get(file.name), page)
@@ -141,4 +142,4 @@ def _single_scenes(
     ]
     if not scenes:
         raise InputError(f"there is no image in {', '.join(roots)}" + "".join(f" ({line})" for line in unreadable))
-    return scenes, [f"{len(scenes)} images", *describe_axes(pages), *unreadable]
+    return scenes, [counted(len(scenes), "image"), *describe_axes(pages), *unreadable]

@@ -9,6 +9,7 @@ from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.folders import all_images, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
+from n2n.system.text import counted
 
 
 class Stack(SceneSource):
@@ -60,16 +61,16 @@ class Stack(SceneSource):
             for file, axis in usable
             for number, (name, numbers) in enumerate(file.along(axis))
         ]
-        count = sum(len(scene.captures) for scene in scenes)
-        lines = [f"{len(usable)} stacks with {len(scenes)} scenes and {count} captures"]
+        captures = counted(sum(len(scene.captures) for scene in scenes), "capture")
+        lines = [f"{counted(len(usable), 'stack')} with {counted(len(scenes), 'scene')} and {captures}"]
         if usable:
             file, axis = max(usable, key=lambda stack: len(stack[0].shape))
             lines += describe_axes([file], file.axes[axis])
-        lines += warning(unreadable, "files cannot be read", 3)
+        lines += warning(unreadable, "file", "that cannot be read", 3)
         single = ["; ".join((file.path.name, *file.remarks)) for file in pages if not file.shape]
-        lines += warning(single, "files have one page only")
+        lines += warning(single, "file", "with one page only")
         others = [str(file) for file, axis in stacks if axis is None and file.shape]
-        lines += warning(others, f"files have no axis {self.captures_axis}")
+        lines += warning(others, "file", f"without an axis {self.captures_axis}")
         if not scenes and others:
             raise InputError(
                 f"{first_few(others)}: no captures along {self.captures_axis}; planes of other axes are not taken for captures "

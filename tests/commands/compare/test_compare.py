@@ -269,7 +269,7 @@ def test_interrupted_continuation_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
             assert compare("table1/model2.yaml", options=("--epochs", "2")) == 130
         finally:
             signal.signal(signal.SIGINT, handler)
-    assert "model2: 1 epochs so far." in Path("lightning_logs/compare/table.md").read_text()
+    assert "model2: 1 epoch so far." in Path("lightning_logs/compare/table.md").read_text()
     # Nor does it need the best checkpoint.
     Path("lightning_logs/compare/model2/checkpoints/best.ckpt").unlink()
     assert compare("table1/model2.yaml", options=("--epochs", "2")) == 0
@@ -305,7 +305,7 @@ def test_runs_without_figures_say_so() -> None:
     unvalidated = ("--epochs", "1", "--vary", "trainer.limit_val_batches=0,1.0", "--name", "none")
     assert compare("table1/model2.yaml", options=unvalidated) == 0
     text = Path("lightning_logs/none/table.md").read_text()
-    assert "model2 limit_val_batches=0: 1 epochs without a figure: not validated, or not a number." in text
+    assert "model2 limit_val_batches=0: 1 epoch without a figure: not validated, or not a number." in text
 
 
 def test_figures_that_are_no_numbers_have_no_spread() -> None:

@@ -16,6 +16,7 @@ from n2n.data.corruption import (
     Poisson,
     PoissonGaussian,
     SampleCells,
+    SensorNoise,
     TextOverlay,
 )
 
@@ -43,6 +44,9 @@ def assert_moments(noisy: Tensor, mean: Tensor, variance: Tensor) -> None:
         (Poisson(30.0), VALUES / 30),
         (Poisson(0.5), VALUES / 0.5),
         (PoissonGaussian(30.0, 25.0), VALUES / 30 + (25 / 255) ** 2),
+        (SensorNoise(25.0, 0.0), torch.full((4,), (25 / 255) ** 2)),
+        (SensorNoise(25.0, 1.0), 2 * VALUES * (25 / 255) ** 2),
+        (SensorNoise(25.0, 0.3), (0.7 + 0.6 * VALUES) * (25 / 255) ** 2),
         (Bernoulli(0.2), VALUES.square() * 0.8 / 0.2),
         (Bernoulli(1.0), torch.zeros(4)),
     ],
@@ -70,6 +74,19 @@ def test_nothing_is_clipped(corruption: Corruption) -> None:
     noisy = draws(corruption)
     assert noisy.max() > 1
     assert (noisy.min() < 0) == ("Gaussian" in type(corruption).__name__)
+
+
+def test_both_views_of_sensor_noise_have_one_strength() -> None:
+    clean = torch.full((40, 1, 100, 100), 0.5)
+    views = SensorNoise((0.0, 50.0), (0.0, 1.0)).views(clean, torch.Generator().manual_seed(0))
+    one, other = (view.std((1, 2, 3)) for view in views)
+    assert torch.allclose(one, other, rtol=0.08)
+    assert one.max() > 4 * one.min()
+    noise = [view - clean for view in views]
+    assert abs(float((noise[0] * noise[1]).mean())) < 1e-4
+    # Without noise the image is as good as unchanged.
+    quiet = SensorNoise(0.0, 1.0)(clean, torch.Generator().manual_seed(0))
+    assert (quiet - clean).abs().max() < 0.5 / 255
 
 
 def test_each_image_draws_its_level() -> None:

@@ -206,7 +206,7 @@ def test_a_clean_image_out_of_range_is_left_out_with_a_line(low: float, high: fl
     clean = save("clean.npy", np.linspace(low, high, 72, dtype=np.float32).reshape(9, 8))
     found = Gathered(scene(*captures, clean=clean))
     assert found.note["scenes"][0][4] is None
-    assert "1 images cannot be used and are left out: clean.npy holds values of" in found.lines
+    assert "left out 1 unusable image: clean.npy holds values of" in found.lines
     assert message in found.lines
 
 
@@ -214,7 +214,7 @@ def test_more_clean_images_than_captures_do_not_outvote_them() -> None:
     clean = [save(f"clean{i}.npy", noisy(9, 8, dtype="float32")) for i in range(2)]
     files = [scene(save("a.npy", noisy(9, 8)), clean=clean[0]), scene(Path("none.npy"), clean=clean[1], name="y")]
     assert [name for name, *_ in Gathered(*files, window=0).note["scenes"]] == ["x"]
-    with pytest.raises(InputError, match="none of the 1 files can be read"):
+    with pytest.raises(InputError, match=r"no file can be read \(1 file\)"):
         Gathered(files[1], window=0)
 
 
@@ -233,7 +233,7 @@ def test_a_file_that_changes_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("n2n.data.scenes.gather.survey", surveyed)
     found = Gathered(*scenes)
-    assert "4 images cannot be used" in found.lines
+    assert "left out 4 unusable images" in found.lines
     for text in ("1.npy changed while it was read", "2.npy", "stack.npy changed while it was read"):
         assert text in found.lines
     assert [len(starts) for _, _, _, starts, _ in found.note["scenes"]] == [2, 3]
@@ -249,7 +249,7 @@ def test_what_the_system_refuses_to_open_is_named(monkeypatch: pytest.MonkeyPatc
         real(reader, path)
 
     monkeypatch.setattr(NpyReader, "__init__", refused)
-    line = "1 files cannot be read and are left out: 1.npy cannot be read (Permission denied)"
+    line = "left out 1 file that cannot be read: 1.npy cannot be read (Permission denied)"
     assert line in Gathered(scene(*files)).lines
 
 
@@ -404,7 +404,7 @@ def test_links_to_nothing_are_named() -> None:
         Path(f"b/{name}.npy").symlink_to(target)
     source = Folders(["a", "b"], **SMALL)
     lines = "\n".join(source.train_pairs().remarks)
-    assert "2 files cannot be read and are left out: b/y.npy" in lines
+    assert "left out 2 files that cannot be read: b/y.npy" in lines
     assert "b/z.npy" in lines
 
 

@@ -93,9 +93,7 @@ def test_slices_and_stains_are_no_captures_of_each_other() -> None:
 def test_slices_that_were_saved_as_colours_are_named() -> None:
     with pytest.warns(DeprecationWarning, match="photometric"):
         tifffile.imwrite("x.tif", np.zeros((4, 20, 30), np.uint8))
-    with pytest.raises(
-        InputError, match=r"one page only and are left out: x\.tif; its 4 planes are read as red.*--axes ZYX"
-    ):
+    with pytest.raises(InputError, match=r"one page only: x\.tif; its 4 planes are read as red.*--axes ZYX"):
         Stack("x.tif").find()
 
 
@@ -134,7 +132,7 @@ def test_files_whose_axes_do_not_match_are_named() -> None:
     scenes, lines = Folders(["a", "b", "c"], **SMALL).find()
     assert [len(scene.captures) for scene in scenes] == [2] * 5
     assert (
-        "warning: 1 files have other axes than the other captures of their scene and are left out: x.tif (Z 6), not x.tif (Z 5)"
+        "warning: left out 1 file with other axes than the other captures of the scene: x.tif (Z 6), not x.tif (Z 5)"
         in lines
     )
 

@@ -58,7 +58,7 @@ def test_pages_of_a_stack_are_images_of_their_own() -> None:
     scenes, lines = SingleImages(["stack.npy", "broken.npy"]).find()
     assert [scene.name for scene in scenes] == ["stack[0]", "stack[1]", "stack[2]"]
     assert "axes of stack.npy: Q 3 are scenes of their own" in lines[1]
-    assert "1 files cannot be read" in lines[2]
+    assert "left out 1 file that cannot be read" in lines[2]
     store = SingleImages("stack.npy", patch=8).train_pairs()
     # The network sees half of what is cut.
     assert store.shape == (1, 8, 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from n2n.data.corruption import Corruption, Gaussian
 from n2n.data.images.base import DTYPES
 from n2n.data.sources.base import PairSource
 from n2n.data.sources.single_images import CleanImages
+from tests.devices.sweep.conftest import noisy_images
 from tests.devices.sweep.training import Small, by_name, check, classes, data, same_as_cpu, train
 from tests.devices.target import Target
 
@@ -63,6 +65,9 @@ def source_arguments(kind: type[Any], files: Path, dtype: str) -> dict[str, Any]
     if kind.__name__ == "CourseFiles":
         return {"root": str(files / "course")}
     patches: dict[str, Any] = {"patch": 12, "patches": 24, "val_fraction": 0.3}
+    if kind.__name__ == "Arrays":
+        first, second = (np.stack([noisy_images(dtype, 2, 24, scene)[i] for scene in range(8)]) for i in range(2))
+        return {"first": first, "second": second, **patches}
     if kind.__name__ == "Folders":
         return {"roots": [str(files / "a"), str(files / "b")], **patches}
     if kind.__name__ == "CleanImages":

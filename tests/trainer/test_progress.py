@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import lightning as L
+import pytest
+
+from n2n import DenoisingModule, backbones
+from n2n.cli import main
+from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.course import CourseFiles
+from n2n.trainer.progress import EpochBar, about, clock
+from n2n.trainer.run_folder import read_metrics
+from n2n.trainer.speed import NoProfiler
+from tests.conftest import fit, write_course, write_photos
+
+SHOW = ("--trainer.enable_progress_bar", "true")
+
+
+def test_bar_is_drawn_a_hundred_times_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = EpochBar()
+    update = EpochBar.on_train_batch_end
+
+    def count(self: EpochBar, *args: object) -> None:
+        update(self, *args)  # type: ignore[arg-type]
+        drawn.append(self._bar.n if self._bar else 0)
+
+    monkeypatch.setattr(EpochBar, "on_train_batch_end", count)
+    trainer = L.Trainer(
+        max_epochs=1,
+        limit_val_batches=0,
+        callbacks=[bar],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        profiler=NoProfiler(),
+    )
+    write_course(tmp_path / "data", pairs=1000)
+    data = PairDataModule(CourseFiles(str(tmp_path / "data")), batch_size=2)
+    trainer.fit(DenoisingModule(backbones.Model2(hidden=1)), data)
+    assert bar.refresh_rate == 5
+    assert sorted(set(drawn)) == list(range(0, 501, 5))
+
+
+def test_a_line_for_each_epoch_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--trainer.max_epochs", "2", "--data.batch_size", "2", *SHOW)
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    shown = capsys.readouterr().err
+    # No terminal, so no bar.
+    assert "|" not in shown
+    assert "The training will take less than a minute." in shown
+    lines = re.findall(r"^Epoch (\d)/2, \d:\d\d, loss ([\d.]+), PSNR ([\d.]+) dB$", shown, re.MULTILINE)
+    rows = read_metrics(Path("lightning_logs/run/version_0"))
+    expected = [(f"{row['epoch']:.0f}", f"{row['train/loss']:.4f}", f"{row['val/psnr_per_image']:.2f}") for row in rows]
+    assert lines == expected
+
+
+def test_the_bar_fits_a_narrow_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a notebook, where the standard error is no terminal.
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (80, 24))
+    options = ("--trainer.max_epochs", "2", "--data.batch_size", "2", *SHOW)
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    drawn = [line for line in re.split(r"[\r\n]", capsys.readouterr().err) if "|" in line]
+    assert max(map(len, drawn)) <= 80
+    # The first epoch has a loss; the second also the PSNR of the first.
+    assert re.search(r"^Epoch 1/2 \|.*\| \d+/30, .*loss [\d.]+$", "\n".join(drawn), re.MULTILINE)
+    assert re.search(
+        r"^Epoch 2/2 \|.*\| \d+/30, \d:\d\d left, loss [\d.]+, PSNR [\d.]+ dB$", "\n".join(drawn), re.MULTILINE
+    )
+
+
+def test_the_size_of_the_network_is_said_without_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert fit(root=write_course(tmp_path / "data")) == 0
+    assert "Model2: 1,763 parameters, 1,839 multiplications per pixel." in caplog.text
+    assert "Trainable params" not in caplog.text
+    assert "1 epoch in 0 min" in caplog.text
+    assert "vailable: False" not in caplog.text
+
+
+def test_the_last_line_denoises_the_user_s_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("first ones", "b"):
+        write_photos(tmp_path / name, 4, (40, 40))
+    own = ["--data.source", "SingleImages", "--root", "first ones", "--model.loss", "Neighbor2Neighbor"]
+    own += ["--data.source.patch", "16", "--data.source.patches", "4", "--trainer.accelerator", "cpu"]
+    assert main(["fit", "--config", "table1/model2", "--epochs", "1", *own]) == 0
+    assert "--input 'first ones' --output denoised/" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(59, "less than a minute"), (60, "about 1 minute"), (700, "about 12 minutes"), (7300, "about 2 hours")],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert about(seconds) == said
+    assert clock(3661) == "1:01:01"
