@@ -38,17 +38,10 @@ from n2n.trainer.advice import advise
 from n2n.trainer.baselines import compare_best
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.help import HELP_ALL
-from n2n.trainer.hyperparameters import hyperparameters, network_cost
+from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import (
-    RunLogger,
-    SaveConfig,
-    describe_figures,
-    is_worse_than_noisy,
-    log_hyperparameters,
-    write_facts,
-)
+from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand

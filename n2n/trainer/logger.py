@@ -6,7 +6,7 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,33 +65,6 @@ def write_facts(folder: Path, **facts: Any) -> None:
         part.write_text(
             yaml.safe_dump(read_facts(folder) | facts, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
-
-
-def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], step: int) -> None:
-    """Show hyper-parameters in TensorBoard's HParams tab, one column each.
-
-    The figures of the best epoch belong to ``params`` too. HParams can show them as metrics, but reads those from scalars, each
-    of which would get a chart of its own in the other tabs.
-
-    Args:
-        logger: of the run.
-        params: may be nested; the columns are named ``model/optimizer/init_args/lr`` and so on.
-        step: of the training.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
-
-    def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-        for name, value in content.items():
-            if isinstance(value, Mapping):
-                yield from flat(value, f"{above}{name}/")
-            else:
-                yield above + name, value if isinstance(value, bool | int | float | str) else str(value)
-
-    # The logger has closed its own writer by the end of the training.
-    with SummaryWriter(logger.log_dir) as writer:
-        for summary in hparams(dict(flat(params)), {}):
-            writer.file_writer.add_summary(summary, step)
 
 
 class SaveConfig(SaveConfigCallback):

@@ -22,8 +22,8 @@ def row(height: int, width: int, columns: int, psnr: tuple[float, float] | None 
 
 @pytest.mark.parametrize("columns", [2, 3])
 def test_every_pixel_is_read_back(columns: int, tmp_path: Path) -> None:
-    rows = (row(8, 8, columns, (20.123, 31.5)), row(40, 100, columns), row(256, 200, columns, (1, -2)))
-    rows += (replace(row(256, 3, columns), note="brightness x4, centre 256x3 of 5000x3"), row(1, 256, columns))
+    rows = [row(8, 8, columns, (20.123, 31.5)), row(40, 100, columns), row(256, 200, columns, (1, -2))]
+    rows += [replace(row(256, 3, columns), note="brightness x4, centre 256x3 of 5000x3"), row(1, 256, columns)]
     shown = write_panel(tmp_path, 7, rows)
     found = last_panel(tmp_path, 7)
     for one, other in zip(found, rows, strict=True):
