@@ -26,7 +26,7 @@ MOST_SIDE = 256
 # least width of a column, so that a label fits; the gap beside a picture.
 _LINE, _LETTERS, _LEAST_WIDTH, _GAP = 36, 26, 256, 8
 # Far above the pixels of any panel. Larger ones are refused before they take the memory.
-_MOST_PIXELS = 2**25
+_MOST_PIXELS = 2**26
 # Longest note that is read, in characters.
 _MOST_LETTERS = 100
 

@@ -64,8 +64,9 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     for failure in failures:
         _warn(failure)
     names = labels([run.folder for run in runs])
+    table = _write_table(runs, names, output / "curves.csv")
     curves = save(curves_figure(runs, names), output / "curves")
-    files = [_write_table(runs, names, output / "curves.csv"), *curves]
+    files = [table, *curves]
 
     panels: dict[str, list[PanelRow]] = {}
     for run, name, file_name in zip(runs, names, file_names(names), strict=True):
