@@ -257,7 +257,7 @@ class PairDataModule(L.LightningDataModule):
                 scene=batch.scene,
             )
         if self.target == "clean":
-            views = views._replace(target=views.clean)
+            views = views._replace(target=views.clean, independent=False)
         # Training does not use the clean images, and augmentations do not change them.
         views = views._replace(clean=None)
         for augmentation in self.augmentations:

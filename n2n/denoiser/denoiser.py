@@ -20,6 +20,7 @@ from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
 from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.values import from_unit, to_unit
+from n2n.data.noise import TrainedNoise
 from n2n.denoiser.array_planes import Planes, as_array
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
@@ -51,16 +52,15 @@ class Denoiser:
             arithmetic. bf16 may change an 8-bit value by one or two.
         tile: side, in pixels, of the tiles that a large image is divided into, which bounds the memory; a multiple of 16. By
             default 512 on GPUs, and on CPUs 256, or up to 512 where the overlap is more than 64.
-        overlap: pixels that a tile extends beyond its edge, where tiles are blended; a multiple of 16. By default the measured
-            receptive field of the backbone, so that the result is that of the undivided image; 64 for backbones that see the
-            whole image.
+        overlap: pixels that a tile extends beyond its edge, where tiles are blended; a multiple of 16. By default the
+            backbone's measured receptive field, so that tiling changes nothing; 64 for backbones that see the whole image.
         batch: tiles at once. By default 1 on CPUs; on GPUs 8, or as many as fit into the memory.
         ensemble: whether to average over the 8 flips and rotations of every image, which takes 8 times as long.
         range: the image values that are mapped to 0 and 1. By default :meth:`TrainedRange.resolve` chooses them.
         trained: the range and the dtype of the training images; by default 8-bit images.
-        axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default a
-            NumPy array is ...×H×W, with a last axis of channels if that has 1 to 4 entries, and a torch tensor is H×W, C×H×W or
-            N×C×H×W.
+        axes: a letter for each axis of the arrays, such as "ZYX" or "TCYX", see :mod:`n2n.data.images.axes`. By default an
+            array is ...×H×W, or ...×H×W×C with up to 4 channels, and a torch tensor is H×W, C×H×W or N×C×H×W.
+        noise: the noise of the training images; images with another noise cause a warning. None if unknown.
 
     Attributes:
         backbone: on its device and frozen.
@@ -82,11 +82,11 @@ class Denoiser:
         range: Sequence[float] | None = None,  # noqa: A002  # the name of the option
         trained: TrainedRange | None = None,
         axes: str | None = None,
+        noise: TrainedNoise | None = None,
     ) -> None:
         if not isinstance(backbone, nn.Module):
-            raise InputError(
-                f"the backbone is a {type(backbone).__name__}: expected a torch.nn.Module; from_checkpoint reads a file"
-            )
+            kind = type(backbone).__name__
+            raise InputError(f"the backbone is a {kind}: expected a torch.nn.Module; from_checkpoint reads a file")
         for name, size, least in (("tile", tile, GRID), ("overlap", overlap, 0)):
             if size is not None and (size < least or size % GRID):
                 raise InputError(f"{name} is {size}: expected a multiple of {GRID}, at least {least}")
@@ -95,7 +95,7 @@ class Denoiser:
         if range is not None and len(range) != 2:
             raise InputError(f"range is {range}: expected two numbers, low and high")
         self.range = None if range is None else ValueRange(float(range[0]), float(range[1]))
-        self.trained, self.axes = trained or TrainedRange(), axes
+        self.trained, self.axes, self.noise = trained or TrainedRange(), axes, noise
         self.network = TrainedNetwork(backbone, channels, device, precision, ensemble)
         self.backbone = self.network.backbone
         on_gpu = self.network.device.type != "cpu"
@@ -119,9 +119,8 @@ class Denoiser:
     ) -> Denoiser:
         """Build the denoiser from a checkpoint of ``n2n fit``.
 
-        ``path`` is the checkpoint, or the name of one that comes with n2n, such as "quick". ``trust`` names packages whose
-        classes the checkpoint may name beside ``n2n.backbones``. Their code is imported and run; no other code is. The other
-        arguments are those of the class.
+        ``path`` is the checkpoint, or the name of one that comes with n2n. ``trust`` names packages whose classes it may name
+        beside ``n2n.backbones``; their code is imported and run, and no other is. The other arguments are those of the class.
 
         Raises:
             InputError: if the file is missing, damaged or no checkpoint of n2n, or the backbone cannot be built.
@@ -136,10 +135,11 @@ class Denoiser:
             )
         try:
             trained = TrainedRange.from_plain(images.get("range"), images.get("dtype"))
+            noise = TrainedNoise.from_plain(images.get("noise"))
             backbone = rebuild(content, packages(trust))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes)
+        return cls(backbone, channels, device, precision, tile, overlap, batch, ensemble, range, trained, axes, noise)
 
     def value_range(self, dtype: np.dtype[Any], white: float | None = None) -> ValueRange:
         """Return the range of images of a dtype; takes and raises the same as :meth:`TrainedRange.resolve`."""
@@ -148,7 +148,9 @@ class Denoiser:
     def watch(self, dtype: np.dtype[Any], white: float | None = None) -> Watch:
         """Return what watches an image being denoised; takes and raises the same as :meth:`value_range`."""
         same = dtype == self.trained.dtype or dtype.kind == self.trained.dtype.kind == "f"
-        return Watch(self.value_range(dtype, white), guessed=self.range is None and white is None and not same)
+        return Watch(
+            self.value_range(dtype, white), guessed=self.range is None and white is None and not same, noise=self.noise
+        )
 
     def __call__(self, noisy: Image) -> Image:
         """Denoise a NumPy array or a torch tensor; the result has its kind, shape, dtype and device.
@@ -246,11 +248,8 @@ class Denoiser:
         planes = Planes.of(axes, shape, self.network.channels)
         self.network.check_channels(planes.channels)
         if "C" in axes and not planes.has_channels:
-            warnings.warn(
-                f"the image has {shape[axes.index('C')]} channels and the network {self.network.channels}: each is denoised by "
-                "itself, as a grey image",
-                stacklevel=3,
-            )
+            count = f"{shape[axes.index('C')]} channels and the network {self.network.channels}"
+            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=3)
         return planes
 
     def denoise(self, noisy: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from n2n.data.images import ImageReader
+from n2n.data.noise import TrainedNoise
 from n2n.data.reading import (
     End,
     Event,
@@ -146,6 +147,7 @@ def trainer_denoiser(
     precision: str,
     image_format: Mapping[str, Any],
     options: Mapping[str, Any],
+    noise: TrainedNoise | None = None,
 ) -> Denoiser:
     """Return the denoiser for a Trainer's device and precision.
 
@@ -156,6 +158,7 @@ def trainer_denoiser(
         precision: the Trainer's, such as "bf16-mixed".
         image_format: ``range`` and ``dtype`` of the training images.
         options: further arguments of :class:`Denoiser`.
+        noise: of the training images; None if unknown.
 
     Raises:
         InputError: if the precision or an option cannot be used.
@@ -163,7 +166,7 @@ def trainer_denoiser(
     if precision not in _PRECISIONS:
         raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
     values = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
-    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, **options)
+    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, noise=noise, **options)
 
 
 def denoise_files(

@@ -1,4 +1,4 @@
-"""What an image's values show while it is denoised: a shift of the mean, and a range that they fill a small part of."""
+"""What an image's values show while it is denoised: a shift of the mean, a range that they hardly fill, and another noise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.data.images.extremes import Extremes
+from n2n.data.noise import TrainedNoise
+from n2n.denoiser.noise import BlockSample, misfit
 from n2n.denoiser.value_range import ValueRange
 
 # Of so many rows, one is compared with its denoised one, and one is searched for the largest median; of few rows more.
@@ -29,10 +31,12 @@ class Watch:
     Args:
         scale: the range of the image.
         guessed: whether the range is that of the dtype alone, and neither the training's nor stated by anybody.
+        noise: that the network was trained on; None if unknown, and the image's is not judged.
     """
 
-    def __init__(self, scale: ValueRange, guessed: bool) -> None:
-        self.scale, self.guessed = scale, guessed
+    def __init__(self, scale: ValueRange, guessed: bool, noise: TrainedNoise | None = None) -> None:
+        self.scale, self.guessed, self.noise = scale, guessed, noise
+        self._blocks = BlockSample(scale)
         self.extremes = Extremes()
         # Number and sums: of values, of their squares, of differences by the denoising, and of these squared.
         self._sums = np.zeros(5)
@@ -45,6 +49,8 @@ class Watch:
             self.extremes |= Extremes.of(rows)
             if known.size:
                 self.extremes |= Extremes(float(known.min()), float(known.max()))
+        if self.noise is not None:
+            self._blocks.add(noisy, gaps)
         step = max(1, min(_SAMPLED, len(noisy) // _SAMPLED))
         before, after = (rows[::step].astype(np.float64).ravel() - self.scale.low for rows in (noisy, denoised))
         if gaps is not None:
@@ -55,8 +61,12 @@ class Watch:
 
     def remarks(self) -> list[str]:
         """Return lines on the whole image."""
-        narrow, shift = self._narrow(), self._shift()
-        return [line for line in (narrow, shift) if line is not None][:1]
+        narrow = self._narrow()
+        if narrow is not None:
+            # With another range, the others may not hold.
+            return [narrow]
+        noise = None if self.noise is None else misfit(self._blocks.noise(), self.noise, self.scale)
+        return [line for line in (self._shift(), noise) if line is not None]
 
     def _narrow(self) -> str | None:
         """Say that the values fill a small part of the range."""

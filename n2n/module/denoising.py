@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from n2n.backbones.spec import build, describe
 from n2n.data.batch import ImageInfo, as_batch
 from n2n.data.images.gaps import fill_gaps
+from n2n.data.noise import PairNoise, TrainedNoise
 from n2n.errors import InputError, reason
 from n2n.losses import NetworkLoss
 from n2n.module.divergence import EpochLosses, check_losses, check_validation_loss
@@ -80,6 +81,7 @@ class DenoisingModule(EvaluationModule):
         self._losses = EpochLosses()
         self._lowest_val_loss = math.inf
         self._resume = Resume()
+        self._pair_noise = PairNoise()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DenoisingModule:
         """Copy all but the makers of optimiser and scheduler: built by a command line, they hold the Trainer and all data."""
@@ -189,6 +191,8 @@ class DenoisingModule(EvaluationModule):
         if hasattr(self.loss, "progress"):
             self.loss.progress = progress(self.trainer)  # type: ignore[assignment]
         noisy, target, halves = views.noisy, views.target, views.halves
+        if self.noise is None and views.independent and not self._pair_noise.complete:
+            self._pair_noise.add(noisy, target)
         if views.gaps:
             noisy = fill_gaps(noisy)
             halves = halves and halves._replace(images=fill_gaps(halves.images))
@@ -205,6 +209,7 @@ class DenoisingModule(EvaluationModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss."""
+        self.noise = self.noise or (self._pair_noise.describe() if self._pair_noise.complete else None)
         check_losses(self._losses, self.trainer)
         if self._losses.steps:
             self.log("train/loss", self._losses.total / self._losses.steps, prog_bar=True, sync_dist=True)
@@ -245,6 +250,7 @@ class DenoisingModule(EvaluationModule):
         checkpoint["n2n"] = {
             "image_channels": self.image_channels,
             **self.image_format,
+            **({"noise": noise.plain()} if (noise := self.noise or self._pair_noise.describe()) else {}),
             "figures": figures,
             "psnr_blind": str(self.blind_estimate) if self.blind_estimate is not None else None,
             "training": {
@@ -263,10 +269,8 @@ class DenoisingModule(EvaluationModule):
         kept = checkpoint.get("n2n", {})
         if (training := kept.get("training")) is not None:
             total, steps = training["losses"]
-            self._losses, self._lowest_val_loss = (
-                EpochLosses(float(total), int(steps)),
-                float(training["least_val_loss"]),
-            )
+            self._losses = EpochLosses(float(total), int(steps))
+            self._lowest_val_loss = float(training["least_val_loss"])
             self._resume.load(training)
         channels, now = kept.get("image_channels"), self.image_format
         if self.images is not None and channels not in (None, self.images.shape[0]):
@@ -274,7 +278,7 @@ class DenoisingModule(EvaluationModule):
                 f"the checkpoint was trained on images of {channels} channels, and those of this source have "
                 f"{self.images.shape[0]}: set the source's channels, or choose another checkpoint"
             )
-        self.image_channels = channels
+        self.image_channels, self.noise = channels, TrainedNoise.from_plain(kept.get("noise"))
         before = {name: kept[name] for name in ("range", "dtype") if name in kept}
         if before and now and before["dtype"] == now["dtype"] and before["range"] != now["range"]:
             (low, high), (other_low, other_high) = before["range"], now["range"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from n2n.data.batch import Batch, as_batch
 from n2n.data.images.gaps import fill_gaps
+from n2n.data.noise import TrainedNoise
 from n2n.data.reading import FileBatch
 from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
@@ -33,6 +34,7 @@ class EvaluationModule(L.LightningModule):
     Attributes:
         image_channels: C of the images that the backbone was trained on; None before training.
         image_format: ``range`` and ``dtype`` of their files, see :class:`n2n.data.batch.ImageInfo`.
+        noise: the noise of the training images; None if unknown.
         denoiser_options: arguments of :class:`n2n.Denoiser` for the prediction of files: tile, overlap, batch, ensemble, range.
         blind_estimate: result of the last validation or test without clean images; None if there were no pairs.
     """
@@ -50,6 +52,7 @@ class EvaluationModule(L.LightningModule):
         self.blind_estimate: BlindEstimate | None = None
         self.image_channels: int | None = None
         self.image_format: dict[str, Any] = {}
+        self.noise: TrainedNoise | None = None
         self.denoiser_options: dict[str, Any] = {}
         self._denoiser: Any = None
         self._unfrozen: list[nn.Parameter] = []
@@ -91,7 +94,7 @@ class EvaluationModule(L.LightningModule):
                 self._unfrozen = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
                 self._denoiser = trainer_denoiser(
                     *(self.backbone, self.image_channels, self.device, str(self.trainer.precision)),
-                    *(self.image_format, self.denoiser_options),
+                    *(self.image_format, self.denoiser_options, self.noise),
                 )
             return Prediction(self._denoiser, batch)
         denoised: Tensor = self(as_batch(batch).noisy)

@@ -53,7 +53,7 @@ def load_module(
     module.backbone, module.image_channels = denoiser.backbone, denoiser.network.channels
     values = denoiser.trained.values
     module.image_format = {"range": [values.low, values.high], "dtype": str(denoiser.trained.dtype)}
-    module.denoiser_options = options
+    module.noise, module.denoiser_options = denoiser.noise, options
     return module
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -15,9 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.cli import main
-from n2n.data import CourseFiles
+from n2n.data import CleanImages, CourseFiles
+from n2n.data.corruption import Gaussian
 from n2n.metrics import BlindEstimate
-from tests.conftest import fit, write_course
+from tests.conftest import fit, write_course, write_photos
 
 
 def test_python_is_as_good_as_the_command(tmp_path: Path) -> None:
@@ -131,3 +132,26 @@ def test_checkpoint_of_other_channels_is_refused(
     assert (
         "the checkpoint was trained on images of 3 channels, and those of this source have 1" in capsys.readouterr().err
     )
+
+
+def test_checkpoint_describes_the_noise_of_the_pairs(tmp_path: Path) -> None:
+    assert fit(root=write_course(tmp_path / "data")) == 0
+    path = "lightning_logs/run/version_0/checkpoints/last.ckpt"
+    noise = torch.load(path, weights_only=True)["n2n"]["noise"]
+    assert len(noise["sigma"]) == 8
+    assert -0.2 < noise["neighbours"][0] <= noise["neighbours"][1] < 0.2
+    again = DenoisingModule.load_from_checkpoint(path, weights_only=True)
+    assert again.noise is not None
+    assert again.noise.plain() == noise
+
+
+def test_clean_targets_have_no_noise_to_describe(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "photos", 4, (96, 96))
+    targets: list[Literal["noisy", "clean"]] = ["noisy", "clean"]
+    for target in targets:
+        data = CleanImages(str(root), patch=32, patches=40, corruption=Gaussian(25))
+        module = DenoisingModule(backbones.ModelFinal(widths=(8,)))
+        trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False)
+        trainer.fit(module, PairDataModule(data, batch_size=20, target=target))
+        trainer.save_checkpoint("own.ckpt")
+        assert ("noise" in torch.load("own.ckpt", weights_only=True)["n2n"]) == (target == "noisy")

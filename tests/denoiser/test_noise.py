@@ -1,0 +1,208 @@
+"""What is said of an image whose noise the network was not trained on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from n2n import Denoiser
+from n2n.cli import main
+from n2n.data.noise import TrainedNoise
+from n2n.denoiser.noise import BlockSample, misfit
+from n2n.denoiser.value_range import ValueRange
+from tests.write_checkpoints import same, write_checkpoint
+
+WHITE = TrainedNoise(((0.0, 55 / 255),) * 8, (-0.02, 0.02), (-0.02, 0.02))
+LEVEL_25 = TrainedNoise(((24 / 255, 26 / 255),) * 8, (-0.02, 0.02), (-0.02, 0.02))
+CAMERA = TrainedNoise(((0.0, 40 / 255),) * 8, (0.3, 0.7), (0.0, 0.25))
+COURSE = TrainedNoise(((0.0, 40 / 255),) * 8, (-0.08, 0.08), (-0.07, 0.07), at_edges=True)
+MICROGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "testsets" / "microscopy" / "noisy"
+
+Values = NDArray[np.float64]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def scene(side: int = 256, channels: int = 3) -> Values:
+    """Return an image of smooth parts, edges, and a corner of texture; 60 to 190."""
+    down, right = np.mgrid[:side, :side] / side
+    image = 90 + 40 * right + 30 * (down + right > 1.2) - 30 * ((down - 0.3) ** 2 + (right - 0.3) ** 2 < 0.03)
+    image[: side // 4, -side // 4 :] += np.kron(rng().normal(0, 20, (side // 8, side // 8)), np.ones((2, 2)))
+    return np.repeat(image[..., None], channels, 2)
+
+
+def correlated(shape: tuple[int, ...], sigma: float) -> Values:
+    """Draw noise that is correlated by 0.5 between neighbours."""
+    noise = rng().normal(0, 1, shape)
+    for axis in (0, 1):
+        noise = (noise + np.roll(noise, 1, axis)) / 2**0.5
+    return sigma * noise
+
+
+def sampled(side: int) -> Values:
+    """Return a pixel-sampled view of a large scene that is flat but for edges."""
+    large = scene(8 * side)
+    large[: 2 * side, -2 * side :] = 90
+    picks = rng().integers(0, 8, (2, side, side))
+    rows, columns = (8 * np.arange(side)[:, None] + picks[0]), (8 * np.arange(side) + picks[1])
+    picked: Values = large[rows, columns]
+    return picked
+
+
+def eight_bits(image: Values) -> NDArray[np.uint8]:
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+
+
+def said(image: NDArray[np.generic], trained: TrainedNoise, scale: ValueRange | None = None) -> str | None:
+    scale = scale or ValueRange(0, 255)
+    sample = BlockSample(scale)
+    for rows in np.array_split(image, 3):
+        sample.add(rows, None)
+    return misfit(sample.noise(), trained, scale)
+
+
+def noisy(kind: str) -> NDArray[np.uint8]:
+    clean = scene()
+    if kind == "sampled":
+        return eight_bits(sampled(256))
+    noise = {
+        "none": lambda: np.zeros_like(clean),
+        "correlated": lambda: correlated(clean.shape, 12),
+        "photons": lambda: rng().poisson(clean / 8) * 8 - clean,
+    }
+    return eight_bits(clean + (noise[kind]() if kind in noise else rng().normal(0, float(kind), clean.shape)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained", "line"),
+    [
+        ("none", WHITE, None),
+        ("none", CAMERA, None),
+        ("none", COURSE, None),
+        ("5", WHITE, None),
+        ("50", WHITE, None),
+        ("75", WHITE, "is stronger (sigma 6"),
+        ("photons", WHITE, None),
+        (
+            "correlated",
+            WHITE,
+            "is correlated between neighbouring pixels (0.48), and this checkpoint was trained on white noise",
+        ),
+        ("sampled", WHITE, None),
+        ("25", CAMERA, "is white, and this checkpoint was trained on noise that is correlated between neighbouring"),
+        ("correlated", CAMERA, None),
+        ("sampled", COURSE, None),
+        ("25", COURSE, "lies in flat parts too (sigma 2"),
+        ("5", COURSE, "lies in flat parts too (sigma "),
+        ("correlated", COURSE, "is correlated between neighbouring pixels (0.48)"),
+        ("25", LEVEL_25, None),
+        ("50", LEVEL_25, "is stronger (sigma "),
+        ("8", LEVEL_25, "is weaker (sigma 7.9"),
+    ],
+)
+def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line: str | None) -> None:
+    found = said(noisy(kind), trained)
+    if line is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith(f"the noise here {line}")
+        assert found.endswith(": choose another checkpoint, or train on your own pairs")
+        assert len(found) < 300
+
+
+def test_the_range_of_values_does_not_matter() -> None:
+    image = scene(channels=1) + correlated((256, 256, 1), 12)
+    line = said((image * 257).astype(np.uint16), WHITE, ValueRange(0, 65535))
+    assert line is not None
+    assert line == said((image / 255).astype(np.float32), WHITE, ValueRange(0, 1))
+    strong = scene() + rng().normal(0, 70, (256, 256, 3))
+    found = said(np.clip(strong * 257, 0, 65535).astype(np.uint16), WHITE, ValueRange(0, 65535))
+    assert found is not None
+    assert "of 65535) than any that this checkpoint learnt at this brightness (0 to 1.41e+04)" in found
+
+
+def test_what_cannot_be_judged_is_not_said() -> None:
+    strong = eight_bits(scene() + correlated((256, 256, 3), 20))
+    images = {
+        "tiny": strong[:60, :60],
+        "one row": strong[:1],
+        "narrow": strong[:, :7],
+        "black": np.zeros_like(strong),
+        "clipped": eight_bits(scene() + 150),
+        "enlarged": eight_bits(scene(64).repeat(4, 0).repeat(4, 1)),
+        "texture": eight_bits(rng().choice([0.0, 40.0], (64, 64, 1)).repeat(4, 0).repeat(4, 1) + strong / 9),
+        "blocks": np.kron(rng().integers(0, 255, (32, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8),
+    }
+    for name, image in images.items():
+        for trained in (WHITE, CAMERA, COURSE):
+            assert said(image, trained) is None, name
+
+
+def test_large_images_are_sampled() -> None:
+    sample, kept = BlockSample(ValueRange(0, 255)), []
+    for _ in range(40):
+        sample.add(eight_bits(scene() + correlated((256, 256, 3), 12)), None)
+        kept.append(sum(map(len, sample._kept)))
+    assert max(kept) <= 8192
+    line = misfit(sample.noise(), WHITE, ValueRange(0, 255))
+    assert line is not None
+    assert "correlated" in line
+
+
+def test_blocks_without_data_do_not_count() -> None:
+    image = (scene() + rng().normal(0, 12, (256, 256, 3))).astype(np.float32)
+    gaps = np.zeros(image.shape, bool)
+    gaps[:100, :100], gaps[200, 200] = True, True
+    image[gaps] = np.nan
+    sample = BlockSample(ValueRange(0, 255))
+    sample.add(image, gaps)
+    found = sample.noise()
+    assert found
+    assert all(one.sigma * 255 == pytest.approx(12, rel=0.1) and abs(one.neighbours) < 0.05 for one in found)
+
+
+def test_predict_says_one_line_of_each_file(capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("same.ckpt", same, noise=WHITE.plain())
+    Path("in").mkdir()
+    Image.fromarray(noisy("25")).save("in/a.png")
+    Image.fromarray(noisy("correlated")).save("in/b.png")
+    pages = np.stack([noisy("correlated")[..., 0]] * 3)
+    tifffile.imwrite("in/c.tif", pages, photometric="minisblack")
+    command = ["predict", "--ckpt_path", "same.ckpt", "--input", "in", "--output", "out", "--device", "cpu"]
+    assert main(command) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "the noise here" in line]
+    # Lines that are the same are printed once.
+    (line,) = lines
+    assert "2 images: the noise here is correlated" in line
+    assert line.endswith("b.png")
+    write_checkpoint("none.ckpt", same)
+    command[2:3] = ["none.ckpt"]
+    assert main([*command, "--overwrite"]) == 0
+    assert "the noise here" not in capsys.readouterr().err
+
+
+def test_arrays_are_judged() -> None:
+    denoiser = Denoiser(torch.nn.Identity(), 3, "cpu", noise=WHITE)
+    with pytest.warns(UserWarning, match="the image: the noise here is correlated between neighbouring pixels"):
+        denoiser(noisy("correlated"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoiser(noisy("25"))
+
+
+@pytest.mark.skipif(not MICROGRAPHS.is_dir(), reason="needs the micrographs")
+def test_micrographs() -> None:
+    for name, correlation in (("WideField_BPAE_G_1", True), ("WideField_BPAE_B_1", True), ("TwoPhoton_MICE_1", False)):
+        image = np.asarray(Image.open(MICROGRAPHS / f"{name}.png").convert("L"))[..., None]
+        line = said(image, WHITE)
+        assert (line is not None and "correlated between neighbouring pixels (0.5" in line) == correlation
