@@ -43,7 +43,7 @@ def test_cycle_is_pytorchs() -> None:
 def rates(name: str) -> list[float]:
     events = EventAccumulator(f"lightning_logs/{name}/version_0")
     events.Reload()
-    return [event.value for event in events.Scalars("lr-Adam")]
+    return [event.value for event in events.Scalars("train/lr-Adam")]
 
 
 def test_cycle_is_as_long_as_the_training_also_when_resumed(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Run:
         parameters: of the network; None until training has ended once, like the following.
         macs_per_pixel: multiply-accumulates of the network per pixel.
         device: that it was trained on; empty if unknown.
+        baselines: PSNR in dB of the network and of classical filters by name, as the training measured them at its end.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Run:
     parameters: float | None
     macs_per_pixel: float | None
     device: str
+    baselines: dict[str, float]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -51,7 +53,11 @@ class Run:
             raise InputError(f"{folder} has no whole epoch yet")
         parameters, macs = (_number(facts.get(name)) for name in ("parameters", "macs_per_pixel"))
         finished, device = facts.get("finished") is True, str(facts.get("device", ""))
-        return cls(folder, _read_config(folder / "config.yaml"), tuple(rows), finished, parameters, macs, device)
+        given = facts.get("baselines")
+        found = [(str(name), _number(value)) for name, value in given.items()] if isinstance(given, dict) else []
+        baselines = {name: value for name, value in found if value is not None}
+        config = _read_config(folder / "config.yaml")
+        return cls(folder, config, tuple(rows), finished, parameters, macs, device, baselines)
 
     def curve(self, tag: str) -> dict[int, float]:
         """Return the values of a figure by epoch: ``train/loss``, ``val/psnr``, ... (lightning_logs/README.md)."""

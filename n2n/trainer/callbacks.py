@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +18,51 @@ from n2n.errors import InputError
 from n2n.metrics import better, psnr_from_mse, squared_error_per_image
 from n2n.trainer.panels import COLUMNS, MOST_SIDE, PanelRow, Picture, write_panel
 
+# Part of the pixels that may become white when a dark image is shown brighter, and the largest factor.
+_MAY_CLIP, _MOST_BRIGHTNESS = 0.005, 1000
 
-def _picture(image: Tensor) -> Picture:
-    """Cut the centre out of an image, C×H×W in [0, 1], and return it as a file shows it: grey or colour, clipped."""
+
+def _shown(image: Tensor) -> Tensor:
+    """Return what a panel shows of an image, C×H×W: its centre, and of channels that are neither grey nor colour the first."""
     top, left = (max(0, side - MOST_SIDE) // 2 for side in image.shape[1:])
-    # Of numbers of channels that are neither grey nor colour, the first channel is shown.
-    shown = image if len(image) == 3 else image[:1]
-    cut = shown[:, top : top + MOST_SIDE, left : left + MOST_SIDE].float().clamp(0.0, 1.0)
-    return (cut * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+    channels = image if len(image) == 3 else image[:1]
+    return channels[:, top : top + MOST_SIDE, left : left + MOST_SIDE].float().cpu()
+
+
+def _brightness(noisy: Tensor) -> int:
+    """Return the largest whole factor by which a dark image can be multiplied so that nearly all pixels stay below 1."""
+    known = noisy[noisy.isfinite()]
+    high = float(known.quantile(1 - _MAY_CLIP)) if len(known) else 1.0
+    return max(1, min(_MOST_BRIGHTNESS, int(1 / high))) if high > 0 else 1
+
+
+def _picture(image: Tensor, brightness: int) -> Picture:
+    """Return an image, C×H×W in [0, 1], as a file shows it: grey or colour, clipped. Pixels without data are black."""
+    return (
+        ((image * brightness).nan_to_num(0.0).clamp(0.0, 1.0) * 255)
+        .round()
+        .to(torch.uint8)
+        .expand(3, -1, -1)
+        .permute(1, 2, 0)
+        .numpy()
+    )
+
+
+def panel_row(images: Sequence[Tensor], psnr: tuple[float, float] | None) -> PanelRow:
+    """Return a row of a panel.
+
+    Args:
+        images: noisy, denoised, and clean if there is one, each C×H×W in [0, 1] of any size.
+        psnr: of the noisy and the denoised image, in dB.
+    """
+    C, H, W = images[0].shape
+    shown = [_shown(image) for image in images]
+    brightness = _brightness(shown[0])
+    h, w = shown[0].shape[1:]
+    notes = [f"brightness x{brightness}"] if brightness > 1 else []
+    notes += [f"channel 1 of {C}"] if C not in (1, 3) else []
+    notes += [f"centre {h}x{w} of {H}x{W}"] if (h, w) != (H, W) else []
+    return PanelRow(tuple(_picture(image, brightness) for image in shown), psnr, ", ".join(notes))
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -117,7 +155,7 @@ class ImagePanel(Callback):
                     squared_error_per_image(count(x[i : i + 1]), count(batch.clean[i : i + 1])) for x in columns[:2]
                 )
                 psnr = float(psnr_from_mse(noisy)), float(psnr_from_mse(denoised))
-            self._rows.append(PanelRow(tuple(_picture(x[i]) for x in columns), psnr))
+            self._rows.append(panel_row([x[i] for x in columns], psnr))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the panel."""

@@ -38,7 +38,7 @@ from n2n.trainer.advice import advise
 from n2n.trainer.baselines import compare_best
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
 from n2n.trainer.help import HELP_ALL
-from n2n.trainer.hyperparameters import hyperparameters, network_cost
+from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
@@ -262,8 +262,7 @@ class TrainingCLI(LightningCLI):
         cost = network_cost(self.model, self.datamodule.image_shape)
         count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
         device = {"device": count + device_name(self.trainer.strategy.root_device)}
-        logger.log_hyperparams(hyperparameters(self.config) | cost | device, best, self.trainer.global_step)
-        logger.save()
+        log_hyperparameters(logger, hyperparameters(self.config) | cost | device | best, self.trainer.global_step)
         write_facts(Path(logger.log_dir), finished=True, **cost, **device)
 
     def _report(self, seconds: float) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,8 +16,6 @@ from n2n.module.probe import evaluating
 
 def hyperparameters(config: Namespace) -> dict[str, Any]:
     """Return what tells one run from another: network, loss, optimiser, schedule, data, budget and seed.
-
-    The logger flattens it: ``model/optimizer/init_args/lr`` and so on.
 
     Args:
         config: of ``n2n fit``, as it ran.
@@ -28,6 +28,33 @@ def hyperparameters(config: Namespace) -> dict[str, Any]:
         "epochs": trainer["max_epochs"],
         "precision": trainer["precision"],
     }
+
+
+def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], step: int) -> None:
+    """Show hyper-parameters in TensorBoard's HParams tab, one column each.
+
+    The figures of the best epoch belong to ``params`` too. HParams can show them as metrics, but reads those from scalars, each
+    of which would get a chart of its own in the other tabs.
+
+    Args:
+        logger: of the run.
+        params: may be nested; the columns are named ``model/optimizer/init_args/lr`` and so on.
+        step: of the training.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+        for name, value in content.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{above}{name}/")
+            else:
+                yield above + name, value if isinstance(value, bool | int | float | str) else str(value)
+
+    # The logger has closed its own writer by the end of the training.
+    with SummaryWriter(logger.log_dir) as writer:
+        for summary in hparams(dict(flat(params)), {}):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(summary, step)
 
 
 def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:

@@ -175,9 +175,14 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures. Lightning adds the epoch to those that the module logs; only they go to ``metrics.csv``."""
+        """Log figures. Lightning adds the epoch to those that the module logs; only they go to ``metrics.csv``.
+
+        TensorBoard sorts charts by name and opens on the first, so all are below ``train`` and ``val``.
+        """
         self._told = self._told or bool(metrics)
-        super().log_metrics(metrics, step)
+        shown = {f"train/{name}" if name.startswith("lr-") else name: value for name, value in metrics.items()}
+        shown.pop("epoch", None)
+        super().log_metrics(shown, step)
         if self._metrics is not None and "epoch" in metrics:
             row = {**metrics, "step": step or 0}
             # Checkpoints are saved before the loss of the epoch is logged.

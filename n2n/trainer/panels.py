@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ Picture = NDArray[np.uint8]
 COLUMNS = ("noisy", "denoised", "clean")
 # The largest side of a picture; of larger images the centre is shown.
 MOST_SIDE = 256
-# In pixels: the least width of a picture, to which smaller ones are enlarged; the line of text above it; the gap beside it.
-_LEAST_WIDTH, _TEXT, _GAP = 128, 14, 4
+# In pixels: the height of a line of text and the size of its letters, which TensorBoard shows at less than half their size; the
+# least width of a column, so that a label fits; the gap beside a picture.
+_LINE, _LETTERS, _LEAST_WIDTH, _GAP = 36, 26, 256, 8
 # Far above the pixels of any panel. Larger ones are refused before they take the memory.
-_MOST_PIXELS = 2**25
+_MOST_PIXELS = 2**26
+# Longest note that is read, in characters.
+_MOST_LETTERS = 100
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,48 @@ class PanelRow:
     Attributes:
         pictures: H×W×3, not enlarged; of large images the centre. Noisy, denoised, and clean if there is one.
         psnr: of the whole noisy and denoised image, in dB; None without a clean image.
+        note: how the pictures differ from the image, such as "brightness x4"; empty if they do not.
     """
 
     pictures: tuple[Picture, ...]
     psnr: tuple[float, float] | None
+    note: str = ""
+
+    def captions(self) -> list[str]:
+        """Return the name of each picture, with its PSNR if that is known."""
+        psnr = [f" {value:.2f} dB" for value in self.psnr or ()]
+        return [f"{name}{score}" for name, score in zip(COLUMNS, [*psnr, "", "", ""], strict=False)][
+            : len(self.pictures)
+        ]
 
 
-def _factor(width: int) -> int:
-    """Return how many times a picture is enlarged."""
-    return max(1, -(-_LEAST_WIDTH // width))
+class _Place(NamedTuple):
+    """Where the pictures of a row are in a panel: their top, their lefts, their size, and how many times they are enlarged."""
+
+    top: int
+    lefts: tuple[int, ...]
+    size: tuple[int, int]
+    factor: int
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.size[0] * self.factor
+
+    @property
+    def right(self) -> int:
+        return self.lefts[-1] + max(_LEAST_WIDTH, self.size[1] * self.factor) + _GAP
+
+
+def enlargement(height: int, width: int) -> int:
+    """Return how many times a picture is enlarged, so that its longer side has about ``MOST_SIDE`` pixels."""
+    return max(1, MOST_SIDE // max(height, width))
+
+
+def _place(above: int, columns: int, height: int, width: int) -> _Place:
+    """Place the row that begins at the line of pixels ``above``."""
+    factor = enlargement(height, width)
+    step = max(_LEAST_WIDTH, width * factor) + _GAP
+    return _Place(above + _LINE, tuple(_GAP + i * step for i in range(columns)), (height, width), factor)
 
 
 def write_panel(folder: Path, epoch: int, rows: Sequence[PanelRow]) -> Picture:
@@ -52,26 +89,29 @@ def write_panel(folder: Path, epoch: int, rows: Sequence[PanelRow]) -> Picture:
         OSError: if the PNG file cannot be written.
         InputError: if the CSV file cannot be written.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
-    sizes = [(row.pictures[0].shape[0], row.pictures[0].shape[1]) for row in rows]
-    width = max(len(row.pictures) * (W * _factor(W) + _GAP) for row, (_, W) in zip(rows, sizes, strict=True))
-    panel = Image.new("RGB", (width, sum(_TEXT + H * _factor(W) for H, W in sizes)), "white")
-    pen = ImageDraw.Draw(panel)
+    font = ImageFont.load_default(_LETTERS)
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["columns", "height", "width", "noisy", "denoised"])
-    top = 0
-    for row, (H, W) in zip(rows, sizes, strict=True):
-        psnr = [f"{value:.2f}" for value in row.psnr or ()]
-        table.writerow([len(row.pictures), H, W, *(psnr or ["", ""])])
-        captions = [f"{name} {value} dB" for name, value in zip(COLUMNS, psnr, strict=False)]
-        size = W * _factor(W), H * _factor(W)
-        for i, (name, picture) in enumerate(zip(COLUMNS, row.pictures, strict=False)):
-            left = i * (size[0] + _GAP)
-            pen.text((left, top), captions[i] if i < len(captions) else name, fill="black")
-            panel.paste(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), (left, top + _TEXT))
-        top += _TEXT + size[1]
+    table.writerow(["columns", "height", "width", "noisy", "denoised", "note"])
+    places, below = [], 0
+    for row in rows:
+        H, W = row.pictures[0].shape[:2]
+        psnr = [f"{value:.2f}" for value in row.psnr or ()] or ["", ""]
+        table.writerow([len(row.pictures), H, W, *psnr, row.note])
+        places.append(_place(below, len(row.pictures), H, W))
+        below = places[-1].bottom + _GAP + bool(row.note) * _LINE
+    wide = max(*(_GAP + int(font.getlength(row.note)) + _GAP for row in rows), *(place.right for place in places))
+    panel = Image.new("RGB", (wide, below), "white")
+    pen = ImageDraw.Draw(panel)
+    for row, place in zip(rows, places, strict=True):
+        H, W = place.size
+        for left, caption, picture in zip(place.lefts, row.captions(), row.pictures, strict=True):
+            pen.text((left, place.top - 8), caption, fill="black", font=font, anchor="ls")
+            large = Image.fromarray(picture).resize((W * place.factor, H * place.factor), Image.Resampling.NEAREST)
+            panel.paste(large, (left, place.top))
+        pen.text((_GAP, place.bottom + _LINE - 8), row.note, fill="dimgray", font=font, anchor="ls")
     path = folder / PANELS / f"epoch_{epoch:03}.png"
     with replacing(path) as part:
         panel.save(part)
@@ -118,7 +158,7 @@ def _decode(path: Path) -> Picture:
 
 
 def _cut(panel: Picture, lines: Sequence[dict[str, str]]) -> list[PanelRow]:
-    rows, top = [], 0
+    rows, below = [], 0
     for line in lines:
         columns, H, W = (int(line[name]) for name in ("columns", "height", "width"))
         if (
@@ -127,12 +167,17 @@ def _cut(panel: Picture, lines: Sequence[dict[str, str]]) -> list[PanelRow]:
             or not (0 < H <= MOST_SIDE and 0 < W <= MOST_SIDE)
         ):
             raise ValueError(f"it has {columns} pictures of {H}×{W} pixels")
-        factor, top = _factor(W), top + _TEXT
-        lefts = [i * (W * factor + _GAP) for i in range(columns)]
-        pictures = [panel[top : top + H * factor : factor, x : x + W * factor : factor] for x in lefts]
+        place = _place(below, columns, H, W)
+        right = W * place.factor
+        pictures = [
+            panel[place.top : place.bottom : place.factor, left : left + right : place.factor] for left in place.lefts
+        ]
         if any(picture.shape != (H, W, 3) for picture in pictures):
-            raise ValueError(f"pictures of {H}×{W} pixels at {top} are outside of it")
+            raise ValueError(f"pictures of {H}×{W} pixels at {place.top} are outside of it")
         psnr = (float(line["noisy"]), float(line["denoised"])) if line["noisy"] else None
-        rows.append(PanelRow(tuple(pictures), psnr))
-        top += H * factor
+        note = "".join(letter if letter.isprintable() else "?" for letter in line["note"][:_MOST_LETTERS])
+        rows.append(PanelRow(tuple(pictures), psnr, note))
+        below = place.bottom + _GAP + bool(note) * _LINE
+    if below != len(panel):
+        raise ValueError(f"its rows have {below} lines of pixels, and the panel {len(panel)}")
     return rows

@@ -40,7 +40,7 @@ def test_scheduler_steps_by_epoch_or_by_step(tmp_path: Path, interval: str, last
     assert fit(*options, root=write_course(tmp_path / "data")) == 0
     events = EventAccumulator("lightning_logs/run/version_0")
     events.Reload()
-    rates = [event.value for event in events.Scalars("lr-Adam")]
+    rates = [event.value for event in events.Scalars("train/lr-Adam")]
     assert rates[0] == 1
     assert rates[-1] == pytest.approx(last)
 

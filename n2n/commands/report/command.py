@@ -11,6 +11,7 @@ from pathlib import Path
 
 from n2n.commands.plots import file_names, labels, require_matplotlib, save
 from n2n.commands.report.curves import curves_figure
+from n2n.commands.report.page import page
 from n2n.commands.report.strips import DPI, common_strip, run_strip
 from n2n.commands.runs import Run, find_runs
 from n2n.errors import InputError, one_line
@@ -20,11 +21,13 @@ from n2n.trainer.panels import PanelRow, last_panel
 
 _DESCRIPTION = """\
 Draw loss and PSNR of training runs over epochs, and strips of noisy | denoised | clean images with their PSNRs, as PNG and SVG.
-Write all figures to a table (CSV). Several runs share the same axes, and one strip if they show the same images."""
+Write all figures to a table (CSV), and all of this to one web page (report.html). Several runs share the same axes, and one
+strip if they show the same images."""
 
 _EPILOG = """\
-A strip shows the last panel of its run. It shows the centre of large images; the PSNRs are those of the whole images. Files of
-an earlier report in the same folder are replaced.
+A strip shows the last panel of its run. It shows the centre of large images, and dark images brighter, as the line below them
+says; the PSNRs are those of the whole images. The page needs no network and no other file. Files of an earlier report in the
+same folder are replaced.
 
 examples:
   n2n report lightning_logs/quick/version_0
@@ -38,8 +41,8 @@ def _warn(line: str) -> None:
 def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list[Path]:
     """Draw runs into the folder ``output``, with at most ``images`` rows in a strip; return the files.
 
-    Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, and one of all if they show the same images.
-    Warns of runs that cannot be drawn.
+    Writes ``curves.png``, ``curves.svg``, ``curves.csv``, a strip for each run, one of all if they show the same images, and
+    ``report.html``. Warns of runs that cannot be drawn.
 
     Raises:
         InputError: if no run has a whole epoch, the output cannot be written, or matplotlib is missing.
@@ -61,7 +64,9 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
     for failure in failures:
         _warn(failure)
     names = labels([run.folder for run in runs])
-    files = [_write_table(runs, names, output / "curves.csv"), *save(curves_figure(runs, names), output / "curves")]
+    table = _write_table(runs, names, output / "curves.csv")
+    curves = save(curves_figure(runs, names), output / "curves")
+    files = [table, *curves]
 
     panels: dict[str, list[PanelRow]] = {}
     for run, name, file_name in zip(runs, names, file_names(names), strict=True):
@@ -81,7 +86,9 @@ def write_report(folders: Sequence[Path], output: Path, images: int = 4) -> list
             _warn("the runs were validated on different images, so there is no strip of all")
         else:
             files += save(figure, output / "strip", DPI)
-    return files
+    html = output / "report.html"
+    write_text(html, page(runs, names, curves[-1].read_text(encoding="utf-8"), panels, images))
+    return [*files, html]
 
 
 def _write_table(runs: Sequence[Run], names: Sequence[str], path: Path) -> Path:
@@ -105,7 +112,7 @@ def _parser() -> CommandParser:
     add = parser.add_argument
     add("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run, or a folder with runs below it")
     add("--output", type=Path, default=Path("report"), metavar="DIR", help="the folder to write to (report)")
-    add("--images", type=int, default=4, metavar="N", help="images in a strip (4)")
+    add("--images", type=int, default=4, metavar="N", help="images of each run (4)")
     return parser
 
 

@@ -11,14 +11,13 @@ import numpy as np
 
 from n2n.commands.plots import look
 from n2n.errors import InputError
-from n2n.trainer.panels import COLUMNS, PanelRow, Picture
+from n2n.trainer.panels import COLUMNS, PanelRow, Picture, enlargement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# In pixels: the least width of a picture, which is enlarged by a whole factor; the height of a line of text; the gap between
-# pictures.
-_LEAST_WIDTH, _TEXT, _GAP = 256, 34, 12
+# In pixels: the least width of a column, so that a PSNR fits; the height of a line of text; the gap between pictures.
+_LEAST_WIDTH, _TEXT, _GAP = 200, 34, 12
 # Pixels per inch.
 DPI = 200
 # A part of a pixel, added because matplotlib truncates inches × DPI, which may be slightly too small, to whole pixels.
@@ -47,7 +46,7 @@ def run_strip(panel: Sequence[PanelRow], images: int) -> Figure:
         [Cell(picture, _decibels(row.psnr[i]) if row.psnr and i < 2 else "") for i, picture in enumerate(row.pictures)]
         for row in panel[:images]
     ]
-    return _figure(COLUMNS[: len(rows[0])], rows)
+    return _figure(COLUMNS[: len(rows[0])], rows, [row.note for row in panel[:images]])
 
 
 def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], images: int) -> Figure | None:
@@ -59,7 +58,7 @@ def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], im
     found = [{(row.pictures[0].shape, row.pictures[0].tobytes()): row for row in panel} for panel in panels]
     shared = [name for name in found[0] if all(name in rows for rows in found)]
     with_clean = next((i for i, panel in enumerate(panels) if len(panel[0].pictures) == 3), None)
-    cells = []
+    cells, notes = [], []
     for name in shared[:images]:
         rows = [of_run[name] for of_run in found]
         scores = [row.psnr[1] if row.psnr else None for row in rows]
@@ -74,21 +73,23 @@ def common_strip(panels: Sequence[Sequence[PanelRow]], labels: Sequence[str], im
         if with_clean is not None:
             line.append(Cell(rows[with_clean].pictures[2]))
         cells.append(line)
+        notes.append(rows[0].note)
     if not cells:
         return None
-    return _figure(["noisy", *labels, *(["clean"] if with_clean is not None else [])], cells)
+    return _figure(["noisy", *labels, *(["clean"] if with_clean is not None else [])], cells, notes)
 
 
-def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
-    """Draw the cells on whole pixels, so that each pixel of a picture becomes a square."""
+def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str]) -> Figure:
+    """Draw the cells on whole pixels, so that each pixel of a picture becomes a square, and a note below each row."""
     from matplotlib.figure import Figure
 
     wrap = textwrap.TextWrapper(_LETTERS, max_lines=_LINES, placeholder="…").fill
     headings = [wrap(column) or column for column in columns]
     pictures = [[_enlarged(cell.picture) for cell in row] for row in rows]
-    wide = max(picture.shape[1] for row in pictures for picture in row)
+    wide = max(_LEAST_WIDTH, *(picture.shape[1] for row in pictures for picture in row))
     head = _TEXT * (1 + max(heading.count("\n") for heading in headings))
-    foot = [_TEXT if any(cell.text for cell in row) else 0 for row in rows]
+    scored = [_TEXT if any(cell.text for cell in row) else 0 for row in rows]
+    foot = [below + (_TEXT if note else 0) for below, note in zip(scored, notes, strict=True)]
     high = [max(len(picture) for picture in row) for row in pictures]
     width = len(columns) * (wide + _GAP) + _GAP
     height = head + sum(high) + sum(foot) + _GAP * (len(rows) + 1)
@@ -105,7 +106,7 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
         for i, heading in enumerate(headings):
             text(_GAP + i * (wide + _GAP) + wide / 2, head, heading)
         top = head + _GAP
-        for cells, shown, tall, below in zip(rows, pictures, high, foot, strict=True):
+        for cells, shown, note, tall, below in zip(rows, pictures, notes, high, foot, strict=True):
             for i, (cell, picture) in enumerate(zip(cells, shown, strict=True)):
                 H, W = picture.shape[:2]
                 left = _GAP + i * (wide + _GAP) + (wide - W) // 2
@@ -114,10 +115,12 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Figure:
                 axes.set_axis_off()
                 if cell.text:
                     text(left + W / 2, top + tall + _TEXT - 8, cell.text, "bold" if cell.best else "normal")
+            if note:
+                text(width / 2, top + tall + below - 8, note)
             top += tall + below + _GAP
     return figure
 
 
 def _enlarged(picture: Picture) -> Picture:
-    factor = max(1, -(-_LEAST_WIDTH // picture.shape[1]))
+    factor = enlargement(*picture.shape[:2])
     return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)

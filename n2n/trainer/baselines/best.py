@@ -40,4 +40,5 @@ def compare_best(
         return
     for line in describe(found, data.scene_names):
         rank_zero_info(line)
-    write_facts(run, baselines={name: round(value, 3) for name, value in found.psnr.items()})
+    if trainer.logger is not None:
+        write_facts(run, baselines={name: round(value, 3) for name, value in found.psnr.items()})

@@ -72,6 +72,7 @@ def test_report_of_two_runs(
     names = [
         "curves.csv",
         *(f"{x}.{y}" for x in ("curves", "strip_first", "strip_model2", "strip") for y in ("png", "svg")),
+        "report.html",
     ]
     assert shown.out.split() == [f"figures/{name}" for name in names]
     assert sorted(path.name for path in Path("figures").iterdir()) == sorted(names)
@@ -115,7 +116,7 @@ def test_report_again_replaces_its_files_by_the_same(tmp_path: Path) -> None:
     Path("report/strip_run.png").write_bytes(b"")
     assert main(["report", "run"]) == 0
     assert {path.name: path.read_bytes() for path in Path("report").iterdir()} == before
-    assert len(before) == 5
+    assert len(before) == 6
 
 
 def test_psnrs_without_clean_images_have_a_band(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
