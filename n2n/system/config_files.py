@@ -76,8 +76,8 @@ def matching(names: Iterable[str]) -> Iterator[str]:
 def resolve_configs(args: list[str]) -> list[str]:
     """Replace the names after ``--config`` and ``-c`` in command line arguments by paths.
 
-    A bundled configuration of images moves behind the bundled ones of networks that follow it, so that both orders mean the
-    same: the images decide, for instance, the size of the batches.
+    A bundled configuration of images moves behind the bundled ones of networks that directly follow it, so that both orders
+    mean the same: the images decide, for instance, the size of the batches.
 
     Raises:
         InputError: if there is no such configuration.
@@ -97,7 +97,14 @@ def resolve_configs(args: list[str]) -> list[str]:
         expected = is_option and not equals
     if expected:
         raise InputError(f"--config needs a name: {_expected()}")
-    for (at, _), path in zip(found, _data_last([path for _, path in found]), strict=True):
+    together: list[list[tuple[int, Path]]] = []
+    for at, path in found:
+        between = resolved[together[-1][-1][0] + 1 : at] if together else [""]
+        # Options between two configurations may belong to the first.
+        together = together if all(one in ("--config", "-c") for one in between) else [*together, []]
+        together[-1].append((at, path))
+    ordered = [path for group in together for path in _data_last([path for _, path in group])]
+    for (at, _), path in zip(found, ordered, strict=True):
         option, equals, _ = resolved[at].partition("=")
         resolved[at] = f"{option}={path}" if equals and option in ("--config", "-c") else str(path)
     return resolved
