@@ -101,7 +101,7 @@ def test_the_store_decides_which_figures_there_are() -> None:
 
     def batches(*chosen: int) -> list[Batch]:
         store = SceneStore(pixels, [scenes[i] for i in chosen], (0, 1))
-        module = PairDataModule(CourseFiles(), val_source=SimpleNamespace(train_pairs=None, val_pairs=lambda: store))
+        module = PairDataModule(CourseFiles(), val_source=SimpleNamespace(train_pairs=list, val_pairs=lambda: store))
         module.setup("validate")
         return [module.on_after_batch_transfer(batch, 0) for batch in module.val_dataloader()]
 
