@@ -34,7 +34,7 @@ _FIT = {
     "--data.batch_size N": "pairs a step",
     "--model.backbone CLASS": "the network: UNet, DnCNN, NAFNet, ModelFinal, ...",
     "--model.optimizer.lr RATE": "the learning rate",
-    "--model.start_from FILE": f"first weights: a checkpoint, or {_PRETRAINED}",
+    "--model.start_from FILE": "first weights: a checkpoint, such as gaussian",
     "--trainer.accelerator NAME": "cpu, cuda or mps (a GPU if there is one)",
     "--trainer.devices N": "GPUs, or CPU processes",
     "--print_config": "print all options as YAML, and stop",
