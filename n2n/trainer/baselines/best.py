@@ -20,6 +20,8 @@ def compare_best(
 ) -> None:
     """Say what classical filters give on the held-out images, beside the best network, and write it to ``run.yaml``.
 
+    All processes must call this; the first compares its share of the images.
+
     Args:
         trainer: has trained.
         module: gets the weights of the checkpoint.
@@ -27,13 +29,15 @@ def compare_best(
         checkpoint: the best one.
         run: folder of the run.
     """
+    # The processes agree on a seed for this.
+    loader = data.val_dataloader()
     if not trainer.is_global_zero:
         return
     device = trainer.strategy.root_device
     module.backbone.load_state_dict(backbone_weights(load_checkpoint(checkpoint)))
     module.to(device).eval()
     with torch.inference_mode():
-        raw = (data.transfer_batch_to_device(batch, device, 0) for batch in data.val_dataloader())
+        raw = (data.transfer_batch_to_device(batch, device, 0) for batch in loader)
         batches = (data.on_after_batch_transfer(batch, 0) for batch in raw)
         found = compare_with_filters(batches, lambda noisy: module(noisy).float(), data.val_count)
     if found is None:
