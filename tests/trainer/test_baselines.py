@@ -107,6 +107,17 @@ def test_with_a_slow_filter_few_images_are_compared(monkeypatch: pytest.MonkeyPa
     assert {best, second} == {"VST + BM3D", "total variation"}
 
 
+def test_bm3d_is_left_out_where_an_image_is_too_small_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", lambda name: name == "bm3d" or None)
+    monkeypatch.setattr("n2n.trainer.baselines.filters.bm3d", lambda images, *_: images)
+    cleans = [scene(0), scene(1, 8)]
+    batches = [Batch(noisy(clean, i), None, clean, scene=i) for i, clean in enumerate(cleans)]
+    found = compare_with_filters(batches, lambda images: images, 2)
+    assert found is not None
+    assert "VST + BM3D" not in found.psnr
+    assert sorted(found.scenes) == [0, 1]
+
+
 def test_nothing_is_said_without_pairs_and_clean_images() -> None:
     clean = scene()
     assert compare_with_filters([Batch(clean, clean, independent=False)], lambda x: x, 1) is None

@@ -250,7 +250,7 @@ BAD: dict[str, tuple[Callable[[], object], str, str]] = {
     "empty npy": (lambda: Path("x.npy").touch(), "x.npy out", "x.npy is not an array that NumPy saved"),
     "text as tiff": (lambda: Path("x.tif").write_text("hello"), "x.tif out", "x.tif is damaged or not a TIFF image"),
     "text as npz": (lambda: Path("x.npz").write_text("hello"), "x.npz out", "x.npz is damaged or not an .npz file"),
-    "text as zarr": (lambda: Path("x.zarr").write_text("hello"), "x.zarr out", "x.zarr is not an image that n2n reads"),
+    "text as zarr": (lambda: Path("x.zarr").write_text("hello"), "x.zarr out", "x.zarr is not a zarr array"),
     "npy of objects": (
         lambda: save(np.array([[{}]], dtype=object)),
         "x.npy out",

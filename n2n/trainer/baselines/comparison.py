@@ -70,6 +70,11 @@ def compare_with_filters(
         if (views.clean is None and not pairs) or pixels > _PIXELS:
             break
         estimated = views.clean is None
+        # All methods are compared on the same images.
+        too_small = [one.name for one in available if min(views.noisy.shape[-2:]) < one.least]
+        available = [one for one in available if one.name not in too_small]
+        for key in [key for key in sums if key[0] in too_small]:
+            del sums[key]
         # Images that show a scene each are one group: single ones are too small to judge.
         scene = -1 if batch.scene is None else batch.scene
         for name, strength, errors in _errors(views, network, available):

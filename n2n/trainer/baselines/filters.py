@@ -33,12 +33,14 @@ class Filter(NamedTuple):
         strengths: to choose from; what they mean depends on the filter.
         apply: filters N×C×H×W in [0, 1], given a strength and the images' noise.
         slow: whether it takes seconds for an image.
+        least: side in pixels of the smallest images that it takes; the package bm3d crashes on smaller ones.
     """
 
     name: str
     strengths: Sequence[float]
     apply: Callable[[Tensor, float, Noise], Tensor]
     slow: bool = False
+    least: int = 1
 
 
 def gaussian_blur(images: Tensor, sigma: float, _: Noise) -> Tensor:
@@ -120,5 +122,5 @@ def filters() -> list[Filter]:
     if find_spec("skimage") is not None:
         found.append(Filter("total variation", (0.5, 0.8, 1.2, 1.8, 2.7, 4.0), total_variation))
     if find_spec("bm3d") is not None:
-        found.append(Filter("VST + BM3D", (1.0, 1.6), bm3d, slow=True))
+        found.append(Filter("VST + BM3D", (1.0, 1.6), bm3d, slow=True, least=32))
     return found
