@@ -233,7 +233,8 @@ def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0
     """Say what became of the files, and return the exit status."""
     from n2n.data.image_files import describe_suffixes  # not before: help need not wait for torch
 
-    failures = [file.failure for file in files if file.failure is not None]
+    # An image and the map of its spread fail for one reason, which is said once.
+    failures = dict.fromkeys(str(file.failure) for file in files if file.failure is not None)
     for failure in failures:
         print(f"n2n predict: error: {failure}", file=sys.stderr)
     images = [file for file in files if not file.spread]

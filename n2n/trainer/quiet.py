@@ -7,6 +7,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+from n2n.errors import one_line
+
 # Warnings that do not concern the user, each with its reason.
 _IRRELEVANT = (
     "Checkpoint directory .* exists and is not empty",  # a resumed run's own
@@ -42,6 +44,8 @@ def drop_irrelevant() -> None:
         warnings.filterwarnings("ignore", message)
     for module in _READERS:
         warnings.filterwarnings("ignore", module=module)
+    # The line of code that warns means nothing to whoever types a command.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(str(message))}\n"
 
 
 @contextlib.contextmanager

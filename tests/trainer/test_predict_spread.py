@@ -58,6 +58,14 @@ def test_a_network_that_answers_alike_has_no_spread(capsys: pytest.CaptureFixtur
     assert "Denoised 1 of 1 image to out" in capsys.readouterr().err
 
 
+def test_an_image_that_fails_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("mean.ckpt", mean)
+    Path("in").mkdir()
+    Path("in/x.png").write_text("hello")
+    assert predict(ckpt="mean.ckpt") == 2
+    assert capsys.readouterr().err.count("x.png is not an image that n2n reads") == 1
+
+
 def test_an_image_that_its_result_replaces_has_no_spread(capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint("mean.ckpt", mean)
     Path("in").mkdir()
