@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+
+
+class Gate(Callback):
+    """Waits at the start of an epoch, counted from 0, until a file is there."""
+
+    def __init__(self, epoch: int, file: str) -> None:
+        self.epoch, self.file = epoch, Path(file)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        while trainer.current_epoch == self.epoch and not self.file.exists():
+            time.sleep(0.02)
 
 
 class Kill(Callback):

@@ -21,8 +21,18 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder with an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
-    # BM3D takes longer than all trainings here together; its own tests ask for it.
-    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def _short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare a training with one filter, and draw panels of one image: all of these take half the time of a tiny training.
+
+    The tests of the filters ask for all, and the run of ``checkpoint`` has them.
+    """
+    from n2n.trainer.baselines.filters import filters
+
+    monkeypatch.setattr("n2n.trainer.baselines.comparison.filters", lambda: filters()[:1])
+    monkeypatch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
 
 
 def write_course(folder: Path, pairs: int = 60, size: tuple[int, int, int] = (3, 32, 32)) -> Path:
@@ -68,5 +78,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_course(folder / "data")
     options = ("--trainer.max_epochs", "30", "--data.batch_size", "4", "--model.optimizer.lr", "1e-2")
     network = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
-    assert fit("--trainer.default_root_dir", str(folder), *options, *network, root=root) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # BM3D takes longer than the training.
+        patch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
+        assert fit("--trainer.default_root_dir", str(folder), *options, *network, root=root) == 0
     return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"
