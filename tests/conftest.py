@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Two tests run at once, so each gets one core. Set before torch is imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +34,21 @@ def _short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("n2n.trainer.baselines.comparison.filters", lambda: filters()[:1])
     monkeypatch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
+
+
+@pytest.fixture
+def half_a_second_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let half a second pass in each step of a training, and no time elsewhere, however fast the machine is."""
+    from n2n.module import DenoisingModule
+
+    now, step = [0.0], DenoisingModule.training_step
+
+    def slow_step(module: DenoisingModule, *batch: Any) -> Any:
+        now[0] += 0.5
+        return step(module, *batch)
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(DenoisingModule, "training_step", slow_step)
 
 
 def write_course(folder: Path, pairs: int = 60, size: tuple[int, int, int] = (3, 32, 32)) -> Path:

@@ -45,7 +45,7 @@ def test_a_run_has_the_figures_of_its_checkpoint(checkpoint: Path) -> None:
     minutes = [row["minutes"] for row in run.rows]
     assert sorted(minutes) == minutes
     times = [event.wall_time for event in events.Scalars("train/loss")]
-    assert minutes[-1] - minutes[0] == pytest.approx((times[-1] - times[0]) / 60, abs=0.01)
+    assert minutes[-1] - minutes[0] == pytest.approx((times[-1] - times[0]) / 60, abs=0.05)
 
 
 def test_a_run_without_a_logger_writes_no_figures(tmp_path: Path) -> None:

@@ -193,19 +193,10 @@ def test_averaged_weights_can_be_compared() -> None:
     assert any(not torch.equal(averaged[key], last[key]) for key in last)
 
 
-def test_budget_of_minutes_counts_over_interruptions(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("half_a_second_a_step")
+def test_budget_of_minutes_counts_over_interruptions(capsys: pytest.CaptureFixture[str]) -> None:
     write_course(Path("data"))
-    # Half a second passes in each step, of which an epoch has three, and no time elsewhere.
-    now, step = [0.0], DenoisingModule.training_step
-
-    def slow_step(module: DenoisingModule, *batch: Any) -> Any:
-        now[0] += 0.5
-        return step(module, *batch)
-
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr(DenoisingModule, "training_step", slow_step)
+    # An epoch has three steps.
     assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
     (first,) = rows()
     assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
