@@ -24,16 +24,20 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(autouse=True)
-def _short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare a training with one filter, and draw panels of one image: all of these take half the time of a tiny training.
+def shorten_endings(patch: pytest.MonkeyPatch) -> None:
+    """Compare trainings with one filter, and draw panels of one image: all of these take half the time of a tiny training.
 
     The tests of the filters ask for all, and the run of ``checkpoint`` has them.
     """
     from n2n.trainer.baselines.filters import filters
 
-    monkeypatch.setattr("n2n.trainer.baselines.comparison.filters", lambda: filters()[:1])
-    monkeypatch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
+    patch.setattr("n2n.trainer.baselines.comparison.filters", lambda: filters()[:1])
+    patch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
+
+
+@pytest.fixture(autouse=True)
+def _short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_endings(monkeypatch)
 
 
 @pytest.fixture

@@ -16,10 +16,14 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from n2n.cli import main
+from tests.conftest import shorten_endings
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["n2n.trainer.run", "n2n.trainer.prediction"])
+_FORKS.set_forkserver_preload(["n2n.trainer.run", "n2n.trainer.prediction", "pytest"])
+ROOT = str(Path(__file__).parents[1])
 # Seconds that a command may take at the very most, on a machine that does much else.
 LONGEST = 300
 
@@ -37,6 +41,7 @@ def _run(
     sys.modules["__main__"] = importlib.import_module("n2n.__main__")
     if target is main:
         sys.argv = ["n2n", *args[0]]
+    shorten_endings(pytest.MonkeyPatch())
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(f"{said}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         # Held by this process and by those that it starts, until the last of them ends.
@@ -60,7 +65,9 @@ class Command:
     ) -> None:
         self._said = tempfile.TemporaryDirectory()
         called = (target, args) if target is not None else (main, (list(args),))
-        there = (dict(os.environ) | dict(environment or {}), str(Path.cwd()), self._said.name)
+        # For the classes of tests, in processes that this one starts.
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))}
+        there = (dict(os.environ) | path | dict(environment or {}), str(Path.cwd()), self._said.name)
         self._process = _FORKS.Process(target=_run, args=(*called, *there))
         self._process.start()
 

@@ -70,10 +70,9 @@ def fit(root: Path, batch_size: int) -> list[str]:
 
 @pytest.mark.parametrize(("rank", "stuck"), [(0, False), (1, True)])
 def test_the_death_of_a_process_ends_the_other_and_the_training_can_be_resumed(
-    rank: int, stuck: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: int, stuck: bool, tmp_path: Path
 ) -> None:
     root = write_course(tmp_path / "data")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     # 6 steps an epoch: the ninth is in the second.
     death = [
         *("--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks+", "tests.callbacks.Kill"),
