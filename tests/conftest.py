@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def shorten_endings(patch: pytest.MonkeyPatch) -> None:
     """Compare trainings with one filter, and draw panels of one image: all of these take half the time of a tiny training.
 
-    The tests of the filters ask for all, and the run of ``checkpoint`` has them.
+    The tests of the filters ask for all of these, and the run of ``checkpoint`` has panels of eight.
     """
     from n2n.trainer.baselines.filters import filters
 
@@ -35,9 +36,11 @@ def shorten_endings(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
 
 
-@pytest.fixture(autouse=True)
-def _short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_endings(monkeypatch)
+@pytest.fixture(autouse=True, scope="session")
+def _short_endings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_endings(patch)
+        yield
 
 
 @pytest.fixture
@@ -98,8 +101,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_course(folder / "data")
     options = ("--trainer.max_epochs", "30", "--data.batch_size", "4", "--model.optimizer.lr", "1e-2")
     network = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
-    with pytest.MonkeyPatch.context() as patch:
-        # BM3D takes longer than the training.
-        patch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
-        assert fit("--trainer.default_root_dir", str(folder), *options, *network, root=root) == 0
+    options = ("--panel.images", "8", "--trainer.default_root_dir", str(folder), *options)
+    assert fit(*options, *network, root=root) == 0
     return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"

@@ -18,8 +18,8 @@ def scores(shown: str) -> dict[str, float]:
 
 def test_two_devices_measure_what_one_does(checkpoint: Path) -> None:
     # 20 images: unequal shares, and batches that do not fill up.
-    command = ("validate", "--ckpt_path", str(checkpoint), "--trainer.accelerator", "cpu")
-    command += ("--trainer.precision", "32-true")
+    command = ["validate", "--ckpt_path", str(checkpoint), "--trainer.accelerator", "cpu"]
+    command += ["--trainer.precision", "32-true"]
     one = scores(run(*command).out)
     two = scores(on_two_devices(*command, "--data.val_batch_size", "3").out)
     assert len(one) == 6
