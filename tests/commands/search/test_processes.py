@@ -97,7 +97,8 @@ def test_the_trial_of_a_killed_process_continues_from_its_checkpoint(
         for process in (killed, other):
             process.wait_until(lambda: len(list(Path("lightning_logs/s").glob("trial_*"))) == 2)
         study = optuna.load_study(study_name="s", storage=url)
-        other.wait_until(lambda: epochs_of_running(study) == [TOGETHER, TOGETHER])
+        other.wait_until(lambda: len(list(Path().glob("go.*"))) == 2)
+        assert epochs_of_running(study) == [TOGETHER, TOGETHER]
         logs = set(Path("lightning_logs").rglob("events*"))
         killed.kill()
         Path("go").touch()
