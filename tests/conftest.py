@@ -101,6 +101,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_course(folder / "data")
     options = ("--trainer.max_epochs", "30", "--data.batch_size", "4", "--model.optimizer.lr", "1e-2")
     network = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
-    options = ("--panel.images", "8", "--trainer.default_root_dir", str(folder), *options)
-    assert fit(*options, *network, root=root) == 0
+    whole = ("--panel.images", "8", "--trainer.default_root_dir", str(folder))
+    assert fit(*whole, *options, *network, root=root) == 0
     return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"
