@@ -48,8 +48,8 @@ class HDR(nn.Module):
     """L_HDR: the mean of (f − y)² / (f + ε)², whose denominator counts as a constant for the gradient.
 
     Each pixel weighs about as much as its relative error. So dark parts are learnt as well as bright ones, whose noise and
-    squared error are larger: in renderings of high dynamic range, and in photon noise. The mean of the noisy targets is still the
-    minimum, because the weight depends on the output alone. From Lehtinen et al. 2018, section 3.3.
+    squared error are larger: in renderings of high dynamic range, and in photon noise. The mean of the noisy targets is still
+    the minimum, because the weight depends on the output alone. From Lehtinen et al. 2018, section 3.3.
 
     Args:
         eps: brightness below which pixels weigh alike, in the range [0, 1] of images.
