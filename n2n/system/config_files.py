@@ -74,40 +74,31 @@ def matching(names: Iterable[str]) -> Iterator[str]:
 
 
 def resolve_configs(args: list[str]) -> list[str]:
-    """Replace the names after ``--config`` and ``-c`` in command line arguments by paths.
+    """Replace the names after ``--config`` and ``-c`` in command line arguments by paths, and move them before all options.
 
-    A bundled configuration of images moves behind the bundled ones of networks that directly follow it, so that both orders
-    mean the same: the images decide, for instance, the size of the batches.
+    So an option always overrides a configuration, wherever it stands. A bundled configuration of images moves behind the
+    bundled ones of networks that follow it, so that both orders mean the same: the images decide, for instance, the size of
+    the batches.
 
     Raises:
         InputError: if there is no such configuration.
     """
-    resolved: list[str] = []
-    found: list[tuple[int, Path]] = []
+    paths: list[Path] = []
+    others: list[str] = []
     expected = False
     for argument in args:
         name, equals, value = argument.partition("=")
         is_option = not expected and name in ("--config", "-c")
         if expected or (is_option and equals):
-            given = argument if expected else value
-            found.append((len(resolved), find_config(given)))
-            resolved.append(given if expected else f"{name}={given}")
-        else:
-            resolved.append(argument)
+            paths.append(find_config(argument if expected else value))
+        elif not is_option:
+            others.append(argument)
         expected = is_option and not equals
     if expected:
         raise InputError(f"--config needs a name: {_expected()}")
-    together: list[list[tuple[int, Path]]] = []
-    for at, path in found:
-        between = resolved[together[-1][-1][0] + 1 : at] if together else [""]
-        # Options between two configurations may belong to the first.
-        together = together if all(one in ("--config", "-c") for one in between) else [*together, []]
-        together[-1].append((at, path))
-    ordered = [path for group in together for path in _data_last([path for _, path in group])]
-    for (at, _), path in zip(found, ordered, strict=True):
-        option, equals, _ = resolved[at].partition("=")
-        resolved[at] = f"{option}={path}" if equals and option in ("--config", "-c") else str(path)
-    return resolved
+    configs = [part for path in _data_last(paths) for part in ("--config", str(path))]
+    command = 1 if others and not others[0].startswith("-") else 0
+    return [*others[:command], *configs, *others[command:]]
 
 
 def _is_data(path: Path) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from n2n import backbones
 from n2n.errors import InputError
-from tests.benchmarks import against_careamics, prediction, quality, startup, training
+from tests.benchmarks import against_careamics, camera, prediction, quality, startup, training
 from tests.benchmarks.setting import Setting, machine
 
 PARTS: dict[str, Callable[[Setting], Iterator[str]]] = {
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[str]]] = {
     "psnr": quality.run,
     "prediction": prediction.run,
     "startup": startup.run,
+    "camera": camera.run,
 }
 
 
@@ -28,7 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m tests.benchmarks", description="Measure n2n against other ways to do the same, side by side."
     )
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="parts to run; by default all, psnr if --psnr")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(PARTS),
+        help="by default all; psnr if --psnr, camera if --photos",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn")
     parser.add_argument("--quick", action="store_true", help="as small as it goes, to see whether all of it runs")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -43,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="the course's files, for --psnr; else generated images"
+    )
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="clean photographs, for camera")
+    parser.add_argument(
+        "--ckpt_path", default="camera", metavar="CKPT", help="name or path of a checkpoint, for camera"
     )
     parser.add_argument("--side", type=int, default=4096, help="of the image that is denoised, in pixels")
     parser.add_argument("--precision", choices=["32", "bf16", "16"], default="32", help="of the prediction")
@@ -61,7 +71,10 @@ def main(args: Sequence[str] | None = None) -> None:
         options.pairs, options.batch_size, options.side, options.rounds = min(300, options.pairs), 50, 400, 1
     if min(options.rounds, options.epochs, options.batch_size) < 1 or options.pairs < 2 * options.batch_size:
         parser.error("expected at least 1 round, 1 epoch, and pairs for two batches")
-    parts = options.only or [name for name in PARTS if name != "psnr" or options.psnr]
+    if "camera" in (options.only or []) and options.photos is None:
+        parser.error("camera: expected --photos DIR, a folder of clean photographs")
+    wanted = {"psnr": options.psnr, "camera": options.photos}
+    parts = options.only or [name for name in PARTS if wanted.get(name, True)]
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
             device=torch.device(options.device),
@@ -73,6 +86,8 @@ def main(args: Sequence[str] | None = None) -> None:
             epochs=options.epochs,
             psnr_epochs=options.psnr or 1,
             data=options.data.resolve() if options.data else None,
+            photos=options.photos,
+            checkpoint=options.ckpt_path,
             side=options.side,
             precision=options.precision,
             quick=options.quick,

@@ -36,6 +36,8 @@ class Setting:
     epochs: int
     psnr_epochs: int
     data: Path | None
+    photos: Path | None
+    checkpoint: str
     side: int
     precision: str
     quick: bool

@@ -122,6 +122,15 @@ def test_images_may_stand_before_the_network() -> None:
     assert one["data"]["batch_size"] == 8
 
 
+def test_options_may_stand_before_the_configs_they_change() -> None:
+    options = ["--data.source.init_args.root", "x", "--data.batch_size=3"]
+    configs = ["--config", "own", "--config", "data/captures"]
+    before, after = parse_fit([*options, *configs]), parse_fit([*configs, *options])
+    assert before == after
+    assert before["data"]["source"]["init_args"]["root"] == "x"
+    assert before["data"]["batch_size"] == 3
+
+
 def test_what_a_later_config_overrides_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "own.yaml").write_text("data: {batch_size: 7, source: {class_path: Folders}}")
     assert main(["fit", "--config", "data/folders", "--config", "own.yaml", "--trainer.accelerator", "cpu"]) == 2

@@ -3,6 +3,7 @@
 from n2n.data.corruption.base import Corruption
 from n2n.data.corruption.camera import Gaussian, Poisson, PoissonGaussian
 from n2n.data.corruption.cells import Pixels, PixelSampling, SampleCells
+from n2n.data.corruption.microscope import Microscope
 from n2n.data.corruption.pipeline import Camera
 from n2n.data.corruption.replacement import Bernoulli, Impulse
 from n2n.data.corruption.sensor import SensorNoise
@@ -14,6 +15,7 @@ __all__ = [
     "Corruption",
     "Gaussian",
     "Impulse",
+    "Microscope",
     "PixelSampling",
     "Pixels",
     "Poisson",

@@ -89,3 +89,9 @@ def draw_level(level: Level, images: Tensor, generator: torch.Generator | None) 
         return images.new_full(shape, level)
     low, high = level
     return low + (high - low) * torch.rand(shape, generator=generator, device=images.device)
+
+
+def draw_log_level(level: Level, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw the level of each of N images, uniform in its logarithm: the same as :func:`draw_level` otherwise."""
+    low, high = level if isinstance(level, tuple | list) else (level, level)
+    return draw_level((math.log(low), math.log(high)), images, generator).exp()

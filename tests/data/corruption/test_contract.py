@@ -17,6 +17,7 @@ from n2n.data.corruption import (
     Corruption,
     Gaussian,
     Impulse,
+    Microscope,
     Poisson,
     PoissonGaussian,
     SampleCells,
@@ -34,6 +35,7 @@ EACH: list[tuple[Corruption, dict[str, Any]]] = [
     (Impulse(0.5), {"p": 0.5}),
     (TextOverlay((0.1, 0.5), (6, 12)), {"p": [0.1, 0.5], "size": [6, 12]}),
     (SampleCells(4), {"cell": 4}),
+    (Microscope(10.0, exposure=1.0, gamma=1.0, black=0.0), {"sigma": 10, "exposure": 1, "gamma": 1, "black": 0}),
     # Without what makes clean images of its own.
     (Camera(soft=0.0, quality=98.0), {"soft": 0, "quality": 98}),
 ]

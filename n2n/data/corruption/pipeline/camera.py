@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
+from n2n.data.corruption.base import Corruption, Level, check_level, draw_level, draw_log_level
 from n2n.data.corruption.pipeline import jpeg, linear
 from n2n.data.corruption.pipeline.colour import Colours, camera_matrices, process, unprocess
 from n2n.data.corruption.pipeline.finish import Finish
@@ -135,7 +135,7 @@ class Camera(Corruption):
             return torch.randint(below, (N, *size), generator=generator, device=images.device)
 
         colours = self._colours(images, generator)
-        shot = drawn(_logarithm(self.shot)).exp().unsqueeze(-1)
+        shot = draw_log_level(self.shot, images, generator)
         spread = torch.randn((N, 1, 1, 1), generator=generator, device=images.device) * _READ_SPREAD
         read = torch.exp(_READ_SLOPE * shot.log() + _READ_OFFSET + spread)
         scale = torch.where(happens(self.resample), drawn(self.zoom), 1.0)
@@ -194,10 +194,3 @@ class Camera(Corruption):
             weights / weights.sum(1, keepdim=True), draw_level(self.colour, images, generator)[..., 0]
         )
         return Colours(matrices, brightness * torch.cat([red, torch.ones_like(red), blue], 1), curved)
-
-
-def _logarithm(level: Level) -> Level:
-    if isinstance(level, tuple | list):
-        low, high = level
-        return math.log(low), math.log(high)
-    return math.log(level)
