@@ -105,7 +105,7 @@ class DenoisingModule(EvaluationModule):
         if self.image_channels is None:
             self._set_channels()
         if self.start_from is not None and self.trainer.state.fn == "fit":
-            load_weights(self.start_from, self.backbone)
+            load_weights(self.start_from, self.backbone, self.images.shape[0] if self.images else None)
             rank_zero_info(f"The training starts from the weights of {self.start_from}.")
             self.start_from = None
 

@@ -9,24 +9,24 @@ from n2n.checkpoints.bundled import find_checkpoint
 from n2n.checkpoints.rebuild import backbone_weights, load_checkpoint
 from n2n.errors import InputError
 
-_COLOURS = 3
 
-
-def load_weights(name: str, backbone: nn.Module) -> None:
+def load_weights(name: str, backbone: nn.Module, channels: int | None) -> None:
     """Load the weights of a checkpoint into a backbone of the same kind.
 
-    A network for colour images starts one for grey images, and the other way round. If its last layer is linear, it then gives
-    what the other one gives for a grey image.
+    A network for colour images starts one for grey images, or for any other number of channels, and the other way round. If its
+    last layer is linear, it then gives for alike channels what the other one gives.
 
     Args:
         name: a checkpoint of ``n2n fit``, or the name of one that comes with n2n.
         backbone: to load them into. No class that the checkpoint names is built, so it need not be trusted.
+        channels: of the images that the backbone is for; None if they are not known, and then the shapes must be the same.
 
     Raises:
         InputError: if the file is no checkpoint, or its weights are those of another network.
     """
     path = find_checkpoint(name)
-    weights, wanted = backbone_weights(load_checkpoint(path)), backbone.state_dict()
+    content, wanted = load_checkpoint(path), backbone.state_dict()
+    weights, have = backbone_weights(content), content["n2n"].get("image_channels")
     kind = type(backbone).__name__
     fitted = {}
     for key in {**wanted, **weights}:
@@ -35,7 +35,7 @@ def load_weights(name: str, backbone: nn.Module) -> None:
             raise InputError(
                 f"{path} holds the weights of another network ({key:.80} is not in {where}): {_advice(kind)}"
             )
-        found = _fit_channels(weights[key], wanted[key].shape)
+        found = _fit_channels(weights[key], wanted[key].shape, (have, channels))
         if found is None:
             shapes = " and not ".join(str(tuple(one.shape)) for one in (weights[key], wanted[key]))
             raise InputError(f"{path} holds the weights of another network ({key:.80} is {shapes}): {_advice(kind)}")
@@ -44,22 +44,24 @@ def load_weights(name: str, backbone: nn.Module) -> None:
 
 
 def _advice(kind: str) -> str:
-    return f"give the {kind} the arguments of the checkpoint's backbone, or choose another checkpoint"
+    return (
+        f"give the {kind} the arguments of the checkpoint's backbone, choose another checkpoint, or train from random weights "
+        "(--model.start_from null)"
+    )
 
 
-def _fit_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return a weight with the channels of another shape, colour instead of grey or the reverse; None if more differs."""
+def _fit_channels(weight: Tensor, shape: torch.Size, channels: tuple[int | None, int | None]) -> Tensor | None:
+    """Return a weight with another shape, where only the number of the images' channels differs; None if more does."""
     weight = weight.float() if weight.is_floating_point() else weight
-    if weight.shape == shape:
-        return weight
     if weight.ndim != len(shape):
         return None
-    for axis, (have, want) in enumerate(zip(weight.shape, shape, strict=True)):
-        # Outputs are averaged or repeated, inputs are added up or shared out.
-        if (have, want) == (_COLOURS, 1):
-            weight = weight.mean(axis, keepdim=True) if axis == 0 else weight.sum(axis, keepdim=True)
-        elif (have, want) == (1, _COLOURS):
-            weight = weight.repeat_interleave(_COLOURS, axis) / (1 if axis == 0 else _COLOURS)
-        elif have != want:
+    for axis, sizes in enumerate(zip(weight.shape, shape, strict=True)):
+        have, want = sizes
+        if have == want:
+            continue
+        if sizes != channels:
             return None
+        # Outputs are the mean of all, inputs share the sum.
+        one = weight.mean(axis, keepdim=True) if axis == 0 else weight.sum(axis, keepdim=True) / want
+        weight = one.repeat_interleave(want, axis)
     return weight

@@ -17,8 +17,8 @@ from n2n.trainer.baselines.filters import Filter, Noise, filters
 # Pixels that are compared, in all. The centres of the images are taken, of at least this side, and larger ones where there are
 # few images.
 _PIXELS, _SIDE = 2**21, 128
-# With a slow filter so many images are compared, spread over all.
-_IMAGES = 8
+# With a slow filter so many images are compared, spread over all, and so many pixels: BM3D takes a minute for them.
+_IMAGES, _FEW_PIXELS = 8, 2**19
 # A filter is said to be better than the network where it is better by this much, in dB.
 _BETTER = 0.1
 NETWORK, NOISY = "network", "noisy"
@@ -56,8 +56,9 @@ def compare_with_filters(
         None if the batches have neither.
     """
     available = filters()
-    most = _IMAGES if any(one.slow for one in available) else count
-    side = max(_SIDE, int((_PIXELS / max(1, min(count, most))) ** 0.5))
+    slow = any(one.slow for one in available)
+    most, most_pixels = (_IMAGES, _FEW_PIXELS) if slow else (count, _PIXELS)
+    side = max(_SIDE, int((most_pixels / max(1, min(count, most))) ** 0.5))
     sums: dict[tuple[str, float], dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     estimated, pixels, images = False, 0, 0
     for number, batch in enumerate(batches):
@@ -67,7 +68,7 @@ def compare_with_filters(
             continue
         views = _centres(batch, side, most - images)
         pairs = views.target is not None and views.independent
-        if (views.clean is None and not pairs) or pixels > _PIXELS:
+        if (views.clean is None and not pairs) or pixels > most_pixels:
             break
         estimated = views.clean is None
         # All methods are compared on the same images.
