@@ -13,6 +13,7 @@ from PIL import Image
 from n2n.cli import main
 from n2n.commands.search.trial import Reporter
 from tests.commands.search.conftest import GRID, LR, OPTIMIZER, read_trials, write_search
+from tests.conftest import write_course
 
 
 def checkpoint(trial: str) -> dict[str, Any]:
@@ -183,6 +184,7 @@ def test_without_clean_images_trials_are_compared_by_an_estimate(capsys: pytest.
 @pytest.mark.usefixtures("no_plots")
 def test_a_study_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = write_search(sampler="random", trials=1, space={LR: [1e-3, 1e-2]})
+    write_course(Path("other"))
     assert main(command) == 0
     for options, named in (
         (["--trainer.max_epochs", "2"], "trainer.max_epochs was 1 and is 2 now"),
