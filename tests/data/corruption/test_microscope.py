@@ -15,7 +15,7 @@ def seeded() -> torch.Generator:
 
 def test_the_scene_is_dimmed_and_has_the_offset_of_the_detector() -> None:
     images = torch.rand(3, 1, 8, 8, generator=seeded())
-    corruption = Microscope(sigma=0.0, exposure=0.2, gamma=2.0, black=0.03)
+    corruption = Microscope(sigma=0.0, exposure=0.2, gamma=2.0, blur=0.0, black=0.03)
     noisy, target, clean = corruption.pair(images, seeded())
     assert torch.allclose(clean, 0.03 + 0.2 * images**2)
     # Sigma 0 leaves the steps of single photons, of which there are very many.
@@ -26,7 +26,7 @@ def test_the_scene_is_dimmed_and_has_the_offset_of_the_detector() -> None:
 
 def test_photon_noise_grows_with_the_light_and_not_with_the_offset() -> None:
     images = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(4, 1, 1, 1).expand(4, 1, 256, 256)
-    noisy, target, clean = Microscope(25.5, 1.0, 0.5, 1.0, 0.04).pair(images, seeded())
+    noisy, target, clean = Microscope(25.5, 1.0, 0.5, 1.0, 0.0, 0.04).pair(images, seeded())
     # Variance 2 · sigma² · light, with light from 0 to 0.5.
     expected = 2 * 0.01 * torch.tensor([0.0, 0.125, 0.25, 0.5])
     for view in (noisy, target):
