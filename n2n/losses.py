@@ -44,6 +44,32 @@ class AnnealedL0(nn.Module):
         return ((output - target).abs() + self.eps).pow(gamma).mean()
 
 
+class HDR(nn.Module):
+    """L_HDR: the mean of (f − y)² / (f + ε)², whose denominator counts as a constant for the gradient.
+
+    Each pixel weighs about as much as its relative error. So dark parts are learnt as well as bright ones, whose noise and
+    squared error are larger: in renderings of high dynamic range, and in photon noise. The mean of the noisy targets is still
+    the minimum, because the weight depends on the output alone. From Lehtinen et al. 2018, section 3.3.
+
+    Args:
+        eps: brightness below which pixels weigh alike, in the range [0, 1] of images.
+
+    Raises:
+        InputError: unless eps is above 0.
+    """
+
+    def __init__(self, eps: float = 0.01) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise InputError(f"eps is {eps}: expected a number above 0")
+        self.eps = eps
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Compare two tensors of one shape; returns a scalar."""
+        brightness = output.detach().clamp(min=0) + self.eps
+        return ((output - target) / brightness).square().mean()
+
+
 class Halves(NamedTuple):
     """The noisy images from which a batch took half-size pairs.
 

@@ -9,7 +9,7 @@ import torch
 from n2n.cli import main
 from n2n.data.corruption import Impulse
 from n2n.errors import InputError
-from n2n.losses import AnnealedL0, Halves, Neighbor2Neighbor
+from n2n.losses import HDR, AnnealedL0, Halves, Neighbor2Neighbor
 from tests.conftest import fit, write_course
 
 
@@ -30,6 +30,27 @@ def test_the_slope_is_finite_where_output_and_target_agree(progress: float) -> N
     loss(output, torch.tensor([0.5, 0.5 + 1e-7])).backward()
     assert output.grad is not None
     assert output.grad.isfinite().all()
+
+
+def test_hdr_is_the_relative_error_with_a_constant_denominator() -> None:
+    output, target = torch.tensor([0.5, 0.09, -0.2]).requires_grad_(), torch.tensor([0.25, 0.04, 0.0])
+    loss = HDR(0.01)(output, target)
+    brightness = torch.tensor([0.51, 0.1, 0.01])
+    assert loss.item() == pytest.approx(((output - target) / brightness).square().mean().item())
+    loss.backward()
+    assert output.grad is not None
+    assert torch.allclose(output.grad, 2 * (output.detach() - target) / brightness**2 / 3)
+
+
+def test_hdr_finds_the_mean_of_noisy_targets() -> None:
+    targets = torch.tensor([0.0, 0.0, 0.0, 0.4]).view(4, 1)
+    image = torch.full((1, 1), 0.5).requires_grad_()
+    optimizer = torch.optim.Adam([image], lr=0.01)
+    for _ in range(400):
+        optimizer.zero_grad()
+        HDR()(image.expand(4, 1), targets).backward()
+        optimizer.step()
+    assert image.item() == pytest.approx(0.1, abs=2e-3)
 
 
 def fitted(loss: torch.nn.Module) -> float:
@@ -110,7 +131,8 @@ def test_loss_and_source_of_neighbor2neighbor_belong_together(
 
 
 def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(InputError, match="eps is 0"):
-        AnnealedL0(eps=0)
+    for kind in (AnnealedL0, HDR):
+        with pytest.raises(InputError, match="eps is 0"):
+            kind(eps=0)
     with pytest.raises(InputError, match="weight is -1"):
         Neighbor2Neighbor(-1)

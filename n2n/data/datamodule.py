@@ -280,8 +280,8 @@ def _with_gaps(views: Batch, clean: Tensor) -> Batch:
 
 def _describe(what: str, store: Store) -> None:
     C, H, W = store.shape
-    size = "each of its own size" if store.one_by_one else f"of {C}×{H}×{W}"
-    rank_zero_info("\n  ".join([f"{what} pairs: {len(store):,} {size}", *store.remarks]))
+    size = ", each of its own size" if store.one_by_one else f" of {C}×{H}×{W}"
+    rank_zero_info("\n  ".join([f"{what} pairs: {len(store):,}{size}", *store.remarks]))
 
 
 def _span(store: Store) -> str:

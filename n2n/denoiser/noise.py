@@ -31,6 +31,8 @@ _WEAK = 4 / 255
 # and on 48 micrographs, so that no remark is wrong there.
 _MORE, _LESS, _STRONGER, _WEAKER = 0.3, 0.1, 1.15, 0.5
 _TRAINED = "this checkpoint was trained on"
+# Checkpoints that come with n2n, and suit such noise.
+_PHOTOGRAPHS, _WHITE = "for a photograph, try --ckpt_path camera", "try --ckpt_path gaussian"
 
 
 class Noise(NamedTuple):
@@ -124,30 +126,32 @@ def misfit(noise: list[Noise], trained: TrainedNoise, scale: ValueRange) -> str 
     counts, sigmas = np.array([one.flat for one in noise]), np.array([one.sigma for one in noise])
     span = scale.high - scale.low
     sigma = _mean(sigmas, counts)
-    line = _correlation(noise, trained, counts * sigmas**2) if sigma >= _WEAK else None
+    line, suited = _correlation(noise, trained, counts * sigmas**2) if sigma >= _WEAK else (None, "")
     if line is None and trained.at_edges and sigma >= _WEAK:
         line = f"lies in flat parts too (sigma {sigma * span:.3g} of {span:g}), and {_TRAINED} noise that lies mostly at edges"
+        suited = _WHITE
     if line is None and not trained.at_edges:
-        line = _level(noise, trained, span)
-    return None if line is None else f"the noise here {line}: choose another checkpoint, or train on your own pairs"
+        line, suited = _level(noise, trained, span), "choose another checkpoint"
+    return None if line is None else f"the noise here {line}: {suited}, or train on your own pairs"
 
 
 def _mean(sigmas: NDArray[Any], counts: NDArray[Any]) -> float:
     return float(np.sqrt(np.average(sigmas**2, weights=counts)))
 
 
-def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any]) -> str | None:
-    """Say that the correlation of neighbouring pixels differs from that of the training."""
+def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any]) -> tuple[str | None, str]:
+    """Say that the correlation of neighbouring pixels differs from that of the training, and which checkpoint suits it."""
     low, high = trained.neighbours
     here = float(np.average([one.neighbours for one in noise], weights=weights))
     # At each brightness, because texture that passes for noise is correlated.
     if min(one.neighbours for one in noise) > high + _MORE:
         learnt = "white noise" if high < _LESS else f"noise that is less so ({high:.2g} at most)"
-        return f"is correlated between neighbouring pixels ({here:.2g}), and {_TRAINED} {learnt}"
+        return f"is correlated between neighbouring pixels ({here:.2g}), and {_TRAINED} {learnt}", _PHOTOGRAPHS
     if here < low - _LESS:
         is_so = "is white" if here < _LESS else f"is correlated between neighbouring pixels by {here:.2g} only"
-        return f"{is_so}, and {_TRAINED} noise that is correlated between neighbouring pixels ({low:.2g} to {high:.2g})"
-    return None
+        learnt = f"noise that is correlated between neighbouring pixels ({low:.2g} to {high:.2g})"
+        return f"{is_so}, and {_TRAINED} {learnt}", _WHITE
+    return None, ""
 
 
 def _level(noise: list[Noise], trained: TrainedNoise, span: float) -> str | None:

@@ -62,7 +62,7 @@ def find_config(name: str, option: str = "--config") -> Path:
     stems = [full.removesuffix(".yaml") for full in names]
     # The folder may have been left out.
     known = {short: full for full in stems for short in (full.rpartition("/")[2], full)}
-    close = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1, cutoff=0.65)
     hint = f" (did you mean {known[close[0]]}?)" if close else ""
     raise InputError(f"{option}: there is no config {name!r}{hint}: give {_expected()}")
 

@@ -26,11 +26,11 @@ _READERS = ("astropy", "mrcfile", "nd2", "zarr")
 
 
 class _Quiet(logging.Filter):
-    """Drops Lightning's advertising from its log, and lines on what a machine does not have."""
+    """Drops Lightning's advertising from its log, lines on what a machine does not have, and on its own preparations."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         line = record.getMessage()
-        return "Tip:" not in line and "vailable: False" not in line
+        return not any(part in line for part in ("Tip:", "vailable: False", "estimate number of stepping batches"))
 
 
 _QUIET = _Quiet()

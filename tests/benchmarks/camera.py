@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from n2n.data.corruption import Camera
 from n2n.denoiser import Denoiser
+from n2n.trainer.baselines.filters import Noise, gaussian_blur
 from tests.benchmarks.setting import Setting, table
 
 # How strong a filter is; the best strength of each image counts, which only its clean image tells.
@@ -35,7 +35,7 @@ CAMERAS: Mapping[str, Camera] = {
         lens=(0.9, 1.1),
     ),
 }
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
 def _psnr(image: Array, clean: Array) -> float:
@@ -53,7 +53,7 @@ def _best(image: Array, clean: Array, apply: Callable[[Array, float], Array], st
 
 
 def _blur(image: Array, sigma: float) -> Array:
-    return gaussian_filter(image, (sigma, sigma, 0)).astype(np.float32)
+    return gaussian_blur(torch.from_numpy(image).movedim(2, 0)[None], sigma, Noise(0.0, 0.0))[0].movedim(0, 2).numpy()
 
 
 def _cbm3d(image: Array, sigma: float) -> Array:
@@ -79,7 +79,7 @@ def run(setting: Setting) -> Iterator[str]:
         for number, (name, photo) in enumerate(crops(setting.photos, 256)):
             generator = torch.Generator().manual_seed(number)
             noisy, _, clean = (
-                view[0].movedim(0, 2).numpy()
+                np.asarray(view[0].movedim(0, 2))
                 for view in camera.pair(torch.from_numpy(photo).movedim(2, 0)[None], generator)
             )
             stored = np.rint(noisy * 255).astype(np.uint8)

@@ -116,7 +116,12 @@ def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line:
     else:
         assert found is not None
         assert found.startswith(f"the noise here {line}")
-        assert found.endswith(": choose another checkpoint, or train on your own pairs")
+        suited = "choose another checkpoint"
+        if line.startswith("is correlated"):
+            suited = "for a photograph, try --ckpt_path camera"
+        elif line.startswith(("is white", "lies in flat parts")):
+            suited = "try --ckpt_path gaussian"
+        assert found.endswith(f": {suited}, or train on your own pairs")
         assert len(found) < 300
 
 

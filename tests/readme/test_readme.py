@@ -26,7 +26,7 @@ GUIDES = [ROOT / "README.md", *(ROOT / room / "README.md" for room in ("configs"
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 ONE_STEP = [*SHORT, "--trainer.max_steps", "1", "--trainer.num_sanity_val_steps", "0"]
 PATCHES = ["--data.source.init_args.patches", "8", "--data.source.init_args.patch", "16"]
-GENERATED = ["--data.source.init_args.pairs", "50", "--data.source.init_args.val_pairs", "8"]
+GENERATED = ["--data.source.init_args.pairs", "25", "--data.source.init_args.val_pairs", "8"]
 # What is shortened in a command, by the start of it.
 SHORTER = {
     "n2n fit --config quick.yaml": [*ONE_STEP, *GENERATED],

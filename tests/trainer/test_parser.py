@@ -39,8 +39,9 @@ def test_nothing_of_a_replaced_class_is_left(capsys: pytest.CaptureFixture[str])
 
 
 def test_arguments_of_the_same_class_add_up(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--config", "quick.yaml", "--data.source.seed", "3", "--model.backbone", "n2n.backbones.ModelFinal"]
-    parsed = config(capsys, *options, "--model.backbone.bias", "false")
-    assert parsed["data"]["source"]["init_args"]["pairs"] == 24000
+    options = ["--config", "quick.yaml", "--data.source.seed", "3", "--model.backbone", "n2n.backbones.NAFNet"]
+    parsed = config(capsys, *options, "--model.backbone.middle_blocks", "1")
+    assert parsed["data"]["source"]["init_args"]["pairs"] == 12000
     assert parsed["data"]["source"]["init_args"]["seed"] == 3
-    assert parsed["model"]["backbone"]["init_args"]["bias"] is False
+    assert parsed["model"]["backbone"]["init_args"]["width"] == 16
+    assert parsed["model"]["backbone"]["init_args"]["middle_blocks"] == 1

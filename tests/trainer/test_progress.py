@@ -25,8 +25,8 @@ SHOW = ("--trainer.enable_progress_bar", "true")
 class EagerBar(tqdm):  # type: ignore[type-arg]
     """A bar that leaves out no drawing, however short an epoch is."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, mininterval=0, miniters=1, **kwargs)  # type: ignore[call-overload]
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(mininterval=0, miniters=1, **kwargs)
 
 
 def test_bar_is_drawn_a_hundred_times_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,11 @@ def _parser() -> CommandParser:
         usage="n2n compare CONFIG [CONFIG ...] [options of compare] [options of n2n fit]",
         description="Train each configuration under the same budget, and write one table: parameters, cost, time and PSNR. "
         "The same command resumes an interrupted comparison and skips runs that are done.",
-        epilog="All other options are those of n2n fit, the same for all: --config data/photos.yaml, "
-        "--data.source.init_args.root DIR, ... The runs go to lightning_logs/NAME, and table.md, table.csv and psnr.png beside "
+        epilog="All other options are those of n2n fit, the same for all: --config data/photos.yaml --root DIR, "
+        "... The runs go to lightning_logs/NAME, and table.md, table.csv and psnr.png beside "
         "them. For instance:\n\n"
         "  n2n compare table1/model2.yaml table1/model6.yaml --epochs 5 --config data/photos.yaml "
-        "--data.source.init_args.root DIR\n"
+        "--root DIR\n"
         "  n2n compare table1/model2.yaml --vary data.target=noisy,clean --seeds 0 1 2",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,7 +20,7 @@ The section search: of a configuration. Everything else in the file is a configu
     sampler: tpe              # grid, tpe or random
     pruner: median            # none, median, hyperband, halving, or class_path and init_args of optuna.pruners
     trials: 30                # in total; for a grid, the default is all its points
-    monitor: val/psnr_per_image   # the best epoch of a trial counts
+    monitor: val/psnr        # the best epoch counts; by default val/psnr_per_image, or without clean images an estimate
     direction: maximize       # the default; minimize for losses and errors
     space:                    # any --key.path of n2n fit
       model.optimizer: [torch.optim.Adam, torch.optim.SGD]                     # a list: choices
@@ -28,7 +28,7 @@ The section search: of a configuration. Everything else in the file is a configu
       data.batch_size: {low: 25, high: 200, step: 25}                          # integers; a grid needs a step
 
 example:
-  n2n search --config search/grid.yaml --config data/photos.yaml --data.source.init_args.root photos --trainer.max_epochs 3
+  n2n search --config search/grid.yaml --config data/photos.yaml --root photos --epochs 3
 
 The same command continues a search that was interrupted or killed. Started several times, the processes share the trials:
 on one machine as it is, on several with one --storage postgresql+psycopg://USER@HOST/DATABASE (pip install "psycopg[binary]").
@@ -103,6 +103,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         common = FitConfig(fit_args, [f"--{name}" for name in vars(options)])
         pruner = make_pruner(search, common.content["trainer"]["max_epochs"])
         common.check(search)
+        if "monitor" not in section:
+            search = read_search(section | {"monitor": common.figure(search)}, options.trials)
         url = options.storage or f"sqlite:///{(common.folder / 'study.db').as_posix()}"
         storage = open_storage(url, options.grace)
         with storage_errors(url), tempfile.TemporaryDirectory() as folder:

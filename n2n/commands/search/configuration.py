@@ -16,6 +16,7 @@ from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.options import option
 from n2n.trainer.parsing import ParsingOnly
+from n2n.trainer.quiet import silence
 
 # Options that may differ between the machines that share a study, or concern only the display.
 _OF_THE_MACHINE = (
@@ -125,6 +126,23 @@ class FitConfig(ParsingOnly):
         flat = flatten(self.content)
         kept = {key: flat[key] for key in flat if key not in _OF_THE_MACHINE and not key.endswith("cache_dir")}
         return {f"search.{key}": value for key, value in search.settings().items()} | kept
+
+    def figure(self, search: Search) -> str:
+        """Return the figure that the validation images allow, chosen as for the best checkpoint of a training.
+
+        Raises:
+            InputError: if the images cannot be opened.
+        """
+        if any(key.partition(".init_args")[0] in ("data.source", "data.val_source") for key in search.space):
+            return search.monitor  # the images differ between the trials
+        with silence():
+            data = self.parser.instantiate(self.config).data
+            data.setup("validate")
+        if data.has_clean:
+            return search.monitor
+        figure = "val/psnr_blind" if data.has_pairs else "val/loss"
+        print(f"There are no clean images to validate with: trials are compared by {figure}.", flush=True)
+        return figure
 
     def check(self, search: Search) -> None:
         """Parse a configuration with each value of the space.

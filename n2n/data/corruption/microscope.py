@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from n2n.data.corruption.base import Corruption, Level, check_level, draw_level, draw_log_level
+from n2n.data.corruption.pipeline import linear
 from n2n.data.corruption.sensor import SensorNoise
 
 
 @dataclass(frozen=True)
 class Microscope(Corruption):
-    """Makes micrographs of photographs: dimmer scenes, a dark background, the detector's offset, and Poisson-Gaussian noise.
+    """Makes micrographs of photographs: the blur of the optics, dim scenes, the detector's offset, and Poisson-Gaussian noise.
 
-    A photograph x becomes the scene black + exposure · x^gamma, with parameters drawn for each image. The scene is what
-    :meth:`pair` returns as the clean image. The noise is that of :class:`SensorNoise` on the light without the offset:
+    A photograph x, blurred, becomes the scene black + exposure · x^gamma, with parameters drawn for each image. The scene is
+    what :meth:`pair` returns as the clean image. Pixels of microscopes are small, so the optics leave hardly any detail of
+    single pixels. The noise is that of :class:`SensorNoise` on the light without the offset:
     variance sigma² · ((1 - photons) + 2 · photons · (scene - black)). It is white. Nothing is clipped.
 
     The ranges cover the 9 confocal and two-photon fields that n2n is tried on (Zhang et al., "A Poisson-Gaussian denoising
@@ -28,6 +30,7 @@ class Microscope(Corruption):
         photons: share of photon noise in the variance at mid-grey.
         exposure: brightness of a white pixel of the photograph, above 0; drawn evenly in its logarithm.
         gamma: exponent of the photograph, above 0. Above 1, it darkens the background and leaves bright structures.
+        blur: sigma of the optics' Gaussian blur in pixels.
         black: what the detector gives without light, in the range [0, 1] of images.
 
     Raises:
@@ -38,11 +41,13 @@ class Microscope(Corruption):
     photons: Level = (0.5, 1.0)
     exposure: Level = (0.05, 1.0)
     gamma: Level = (1.0, 2.5)
+    blur: Level = (0.0, 1.5)
     black: Level = (0.0, 0.05)
 
     def __post_init__(self) -> None:
         for name in ("exposure", "gamma"):
             check_level(name, getattr(self, name), above=True)
+        check_level("blur", self.blur)
         check_level("black", self.black, most=1.0)
         self._noise()  # checks the other two
 
@@ -69,4 +74,6 @@ class Microscope(Corruption):
         """Return the light of each scene, N×C×H×W, and the offset, N×1×1×1."""
         exposure = draw_log_level(self.exposure, images, generator)
         gamma = draw_level(self.gamma, images, generator)
-        return exposure * images.clamp(min=0) ** gamma, draw_level(self.black, images, generator)
+        blur = draw_level(self.blur, images, generator)[..., 0]
+        images = linear.apply(images.clamp(min=0), *(linear.gaussian(blur, size) for size in images.shape[-2:]))
+        return exposure * images**gamma, draw_level(self.black, images, generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -19,72 +20,8 @@ _IN_MEMORY = 2**28
 _ROWS = 256
 
 
-class Together(ImageReader):
-    """Another open image, with the pages along one of its axes as channels.
-
-    Args:
-        inner: the image; it is closed with this one. Its pages have one sample a pixel.
-        axis: the letter of one of its page axes.
-        extra: how many of these pages, the last ones, are no image content but copied unchanged.
-    """
-
-    def __init__(self, inner: ImageReader, axis: str, extra: int = 0) -> None:
-        self.inner, self._axis, self._extra = inner, axis, extra
-        super().__init__(inner.path)
-
-    def _open(self) -> None:
-        inner, self.extra = self.inner, self._extra
-        self._files.callback(inner.close)
-        if inner.channels + inner.extra > 1:
-            raise self._error(
-                f"has other axes than {inner.axes}: expected either {self._axis} or channels as the last axis"
-            )
-        at = inner.page_axes.index(self._axis)
-        shape = inner.page_shape
-        self._count = shape[at]
-        numbers = np.arange(inner.pages).reshape(shape)
-        # The inner pages of each page, one row each.
-        self.inner_pages: list[list[int]] = np.moveaxis(numbers, at, -1).reshape(-1, self._count).tolist()
-        self.pages, self.height, self.width = len(self.inner_pages), inner.height, inner.width
-        self.channels, self.dtype, self.metadata = self._count - self.extra, inner.dtype, inner.metadata
-        others = inner.page_axes.replace(self._axis, "", 1)
-        lead = shape[:at] + shape[at + 1 :]
-        self._name_axes((*lead, self.height, self.width, self._count), f"{others}YX{self._axis}")
-        self.named, self.remarks = inner.named, inner.remarks
-        self.white, self.nodata = inner.white, inner.nodata
-        inner._keep = self._count
-
-    def _decode(self, page: int, start: int, stop: int) -> Array:
-        return np.concatenate([self.inner.samples(number, start, stop) for number in self.inner_pages[page]], axis=2)
-
-
-class Apart(ImageReader):
-    """Another open image, with each of its channels as a page of its own; they follow each other, the last axis C fastest.
-
-    Args:
-        inner: the image; it is closed with this one. It has no extra samples.
-    """
-
-    def __init__(self, inner: ImageReader) -> None:
-        self.inner = inner
-        super().__init__(inner.path)
-
-    def _open(self) -> None:
-        inner = self.inner
-        self._files.callback(inner.close)
-        self.pages, self.height, self.width, self.channels = inner.pages * inner.channels, inner.height, inner.width, 1
-        self.dtype, self.metadata = inner.dtype, inner.metadata
-        self._name_axes((*inner.page_shape, inner.channels, self.height, self.width), f"{inner.page_axes}CYX")
-        self.named, self.remarks = inner.named, inner.remarks
-        self.white, self.nodata = inner.white, inner.nodata
-
-    def _decode(self, page: int, start: int, stop: int) -> Array:
-        whole, channel = divmod(page, self.inner.channels)
-        return self.inner.samples(whole, start, stop)[..., channel : channel + 1]
-
-
-class Floats(ImageReader):
-    """Another open image as float32 without extra samples, which is what a map of its pixels is written like.
+class _Rearranged(ImageReader):
+    """Another open image, whose samples are delivered in another way.
 
     Args:
         inner: the image; it is closed with this one.
@@ -98,11 +35,77 @@ class Floats(ImageReader):
         inner = self.inner
         self._files.callback(inner.close)
         self.pages, self.height, self.width, self.channels = inner.pages, inner.height, inner.width, inner.channels
-        self.dtype, self.metadata = np.dtype(np.float32), inner.metadata
+        self.dtype, self.metadata, self.remarks = inner.dtype, inner.metadata, inner.remarks
+        self.white, self.nodata = inner.white, inner.nodata
+        self._rearrange()
+        # Whoever rearranges axes names them, which the file need not have done.
+        self.named = inner.named
+
+    @abstractmethod
+    def _rearrange(self) -> None:
+        """Name the axes, and set what differs from the inner image."""
+
+
+class Together(_Rearranged):
+    """Another open image, with the pages along one of its axes as channels.
+
+    Args:
+        inner: the image; it is closed with this one. Its pages have one sample a pixel.
+        axis: the letter of one of its page axes.
+        extra: how many of these pages, the last ones, are no image content but copied unchanged.
+    """
+
+    def __init__(self, inner: ImageReader, axis: str, extra: int = 0) -> None:
+        self._axis, self.extra = axis, extra
+        super().__init__(inner)
+
+    def _rearrange(self) -> None:
+        inner = self.inner
+        if inner.channels + inner.extra > 1:
+            raise self._error(
+                f"has other axes than {inner.axes}: expected either {self._axis} or channels as the last axis"
+            )
+        at = inner.page_axes.index(self._axis)
+        shape = inner.page_shape
+        count = shape[at]
+        numbers = np.arange(inner.pages).reshape(shape)
+        # The inner pages of each page, one row each.
+        self.inner_pages: list[list[int]] = np.moveaxis(numbers, at, -1).reshape(-1, count).tolist()
+        self.pages, self.channels = len(self.inner_pages), count - self.extra
+        others = inner.page_axes.replace(self._axis, "", 1)
+        lead = shape[:at] + shape[at + 1 :]
+        self._name_axes((*lead, self.height, self.width, count), f"{others}YX{self._axis}")
+        inner._keep = count
+
+    def _decode(self, page: int, start: int, stop: int) -> Array:
+        return np.concatenate([self.inner.samples(number, start, stop) for number in self.inner_pages[page]], axis=2)
+
+
+class Apart(_Rearranged):
+    """Another open image, with each of its channels as a page of its own; they follow each other, the last axis C fastest.
+
+    Its inner image has no extra samples.
+    """
+
+    def _rearrange(self) -> None:
+        inner = self.inner
+        self.pages, self.channels = inner.pages * inner.channels, 1
+        self._name_axes((*inner.page_shape, inner.channels, self.height, self.width), f"{inner.page_axes}CYX")
+
+    def _decode(self, page: int, start: int, stop: int) -> Array:
+        whole, channel = divmod(page, self.inner.channels)
+        return self.inner.samples(whole, start, stop)[..., channel : channel + 1]
+
+
+class Floats(_Rearranged):
+    """Another open image as float32 without extra samples, which is what a map of its pixels is written like."""
+
+    def _rearrange(self) -> None:
+        inner = self.inner
+        self.dtype = np.dtype(np.float32)
         last = (inner.channels,) if inner.channels > 1 else ()
         letter = (inner.axes[-1] if inner.axes[-1] in "CS" else "C") if last else ""
         self._name_axes((*inner.page_shape, self.height, self.width, *last), f"{inner.page_axes}YX{letter}")
-        self.named = inner.named
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         return self.inner.rows(page, start, stop).astype(np.float32)

@@ -92,6 +92,11 @@ def _read_formats(scenes: Sequence[SceneFiles], opener: Opener) -> tuple[dict[Fr
     return formats, unreadable
 
 
+def nothing_left(lines: Iterable[str]) -> InputError:
+    """Return the error for images of which none can be used, with the lines that say why."""
+    return InputError(f"nothing is left to train on: {'; '.join(line.removeprefix('warning: ') for line in lines)}")
+
+
 def survey(
     scenes: Sequence[SceneFiles], channels: int | None, least: int, opener: Opener
 ) -> tuple[list[SceneFiles], dict[Frame, ImageFormat], tuple[int, np.dtype[Any]], list[str]]:
@@ -137,5 +142,5 @@ def survey(
     ]
     lines = [f"warning: left out {text}: {first_few(n, limit)}" for n, limit, text in left_out if n]
     if not kept:
-        raise InputError(f"nothing is left to train on: {'; '.join(lines) or 'no scene has two captures'}")
+        raise nothing_left(lines or ["no scene has two captures"])
     return kept, formats, (wanted, np.dtype(dtype)), lines

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
-from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, survey
+from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, nothing_left, survey
 from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch, remarks
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
@@ -216,7 +216,7 @@ def gather(
         for scene in tqdm(scenes, desc="Reading images", unit="scene"):
             gathering.add(scene)
     if not gathering.scenes:
-        raise InputError(f"nothing is left to train on: {'; '.join([*lines, *gathering.remarks()])}")
+        raise nothing_left([*lines, *gathering.remarks()])
     outliers = find_outliers(gathering.pixels, gathering.places) if dtype != np.uint8 else None
     found = Extremes.joined(place.extremes for place in gathering.places) if outliers is None else outliers.rest
     whites = [formats[place.frame].white for place in gathering.places]

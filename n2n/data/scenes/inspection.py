@@ -189,7 +189,7 @@ def mismatch(reports: Sequence[PairReport]) -> str | None:
     return (
         f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of "
         f"{counted(count, 'scene')}, captures of one scene by {_ALIKE:g} or more; check how the files are named and "
-        "grouped, or set the source's check to false (--data.source.init_args.check false)"
+        "grouped, or set the source's check to false (--data.source.check false)"
     )
 
 

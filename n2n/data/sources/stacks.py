@@ -74,8 +74,8 @@ class Stack(SceneSource):
         if not scenes and others:
             raise InputError(
                 f"{first_few(others)}: no captures along {self.captures_axis}; planes of other axes are not taken for captures "
-                "of each other. Name the axis of the captures (--data.source.init_args.captures_axis), or name all axes "
-                "(--data.source.init_args.axes) if the file says them wrongly"
+                "of each other. Name the axis of the captures (--data.source.captures_axis), or name all axes "
+                "(--data.source.axes) if the file says them wrongly"
             )
         if not scenes:
             raise InputError(

@@ -4,13 +4,16 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from n2n.cli import main
 from n2n.commands.search.trial import Reporter
 from tests.commands.search.conftest import GRID, LR, OPTIMIZER, read_trials, write_search
+from tests.conftest import write_course
 
 
 def checkpoint(trial: str) -> dict[str, Any]:
@@ -131,18 +134,57 @@ def test_failed_trials_have_a_reason_and_the_search_goes_on(capsys: pytest.Captu
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_search_of_failures_alone_is_given_up_and_may_begin_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(write_search(sampler="grid", space={LR: [1e29, 1e30]})) == 2
+    assert "the first 2 trials all failed, the last with: the training diverged" in capsys.readouterr().err
+    assert main(write_search(sampler="grid", space={LR: [1e-3, 1e-2]})) == 0
+    assert [t["state"] for t in read_trials()] == ["complete"] * 2
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_images_that_are_not_there_end_a_search_before_its_first_trial(capsys: pytest.CaptureFixture[str]) -> None:
     command = write_search(sampler="grid", space={LR: [1e-3, 1e-2]})
     assert main([*command, "--data.source.init_args.root", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("n2n search: error: nowhere/val_data.pkl is not there")
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_without_clean_images_trials_are_compared_by_an_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    scene = np.linspace(20, 200, 64) + np.linspace(0, 30, 64)[:, None]
+    for name in ("a", "b"):
+        Path(name).mkdir()
+        for i in range(6):
+            Image.fromarray((np.roll(scene, 9 * i, 1) + rng.normal(0, 8, scene.shape)).astype(np.uint8)).save(
+                f"{name}/{i}.png"
+            )
+    options = ["--config", "data/folders.yaml", "--root", "a", "--root", "b", "--data.batch_size", "5"]
+    command = [
+        "search",
+        "--config",
+        "search/tpe.yaml",
+        *options,
+        "--epochs",
+        "1",
+        "--trials",
+        "2",
+        "--trainer.limit_train_batches",
+        "2",
+    ]
+    assert main([*command, "--trainer.accelerator", "cpu"]) == 0
     assert (
-        "the first 2 trials all failed, the last with: nowhere/train_data.pkl is not there" in capsys.readouterr().err
+        "There are no clean images to validate with: trials are compared by val/psnr_blind." in capsys.readouterr().out
     )
-    assert main(command) == 0
-    assert [t["state"] for t in read_trials()] == ["complete"] * 2
+    trials = read_trials("search/tpe")
+    assert [trial["state"] for trial in trials] == ["complete"] * 2
+    kept = torch.load("lightning_logs/search/tpe/trial_0001/checkpoints/best.ckpt", weights_only=True)
+    assert kept["n2n"]["figures"]["val/psnr_blind"] == pytest.approx(float(trials[1]["value"]), abs=1e-5)
 
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_study_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = write_search(sampler="random", trials=1, space={LR: [1e-3, 1e-2]})
+    write_course(Path("other"))
     assert main(command) == 0
     for options, named in (
         (["--trainer.max_epochs", "2"], "trainer.max_epochs was 1 and is 2 now"),

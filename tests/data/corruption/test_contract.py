@@ -35,7 +35,10 @@ EACH: list[tuple[Corruption, dict[str, Any]]] = [
     (Impulse(0.5), {"p": 0.5}),
     (TextOverlay((0.1, 0.5), (6, 12)), {"p": [0.1, 0.5], "size": [6, 12]}),
     (SampleCells(4), {"cell": 4}),
-    (Microscope(10.0, exposure=1.0, gamma=1.0, black=0.0), {"sigma": 10, "exposure": 1, "gamma": 1, "black": 0}),
+    (
+        Microscope(10.0, exposure=1.0, gamma=1.0, blur=0.0, black=0.0),
+        {"sigma": 10, "exposure": 1, "gamma": 1, "blur": 0, "black": 0},
+    ),
     # Without what makes clean images of its own.
     (Camera(soft=0.0, quality=98.0), {"soft": 0, "quality": 98}),
 ]

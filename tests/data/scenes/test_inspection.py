@@ -98,7 +98,7 @@ def test_captures_of_different_scenes_are_noticed(sigma: float) -> None:
     line = mismatch(wrong)
     assert line is not None
     assert "in 8 of 8 scenes" in line
-    assert "--data.source.init_args.check false" in line
+    assert "--data.source.check false" in line
     # One scene with captures of its own is enough to go on.
     assert mismatch([*wrong, compare(leaves(0, 25), leaves(0, 25))]) is None
 

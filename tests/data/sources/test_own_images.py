@@ -111,7 +111,7 @@ def test_captures_of_different_scenes_stop_with_one_line(capsys: pytest.CaptureF
     for _ in range(2):
         assert fit("Folders", *options) == 2
         (line,) = (line for line in capsys.readouterr().err.splitlines() if "different scenes" in line)
-        assert "--data.source.init_args.check false" in line
+        assert "--data.source.check false" in line
     assert not Path("lightning_logs").exists()
     assert fit("Folders", *options, "--data.source.init_args.check", "false") == 0
 

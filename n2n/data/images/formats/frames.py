@@ -24,6 +24,9 @@ _ANIMATED = ("WEBP", "AVIF", "PNG")
 _LARGEST = {"WEBP": 16383}
 # Quality of lossy pictures, so that they add no visible noise.
 _QUALITY = 95
+# Pixels of all frames of an animation that any file may have, and that it may have for each of its bytes. Frames may be written
+# as small changes of a large canvas, so that a file of 1 kB asks for gigabytes of work. Noisy images have less than 100 a byte.
+_PIXELS, _PIXELS_PER_BYTE = 2**26, 2**14
 # Bytes at the start of a file in which its headers are.
 _HEAD = 2**12
 
@@ -81,8 +84,12 @@ class FramesReader(FixedReader):
 
     def _describe(self, image: Image.Image, size: int) -> None:
         frames = int(getattr(image, "n_frames", 1))
-        if frames > size:
-            raise self._error(f"says that it has {frames:,} frames: expected a whole {self.kind} picture")
+        pixels = frames * image.width * image.height
+        if frames > size or (frames > 1 and pixels > max(_PIXELS, size * _PIXELS_PER_BYTE)):
+            raise self._error(
+                f"says that it has {frames:,} frames of {image.width}×{image.height} px in {size:,} bytes: expected a whole "
+                f"{self.kind} picture"
+            )
         grey = image.mode in ("1", "L", "LA")
         self._mode = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}[
             (grey, image.has_transparency_data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageFile, WebPImagePlugin, features
 
+from n2n.data.images import open_image
 from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
 
@@ -79,6 +81,55 @@ def test_animations_keep_frames_and_timing(suffix: str) -> None:
             out.load()
             times.append(round(out.info["duration"]))
         assert times == [40, 80, 120]
+
+
+def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each frame of WebP that is decoded from now on adds one."""
+    decoded: list[int] = []
+    plain = WebPImagePlugin.WebPImageFile._get_next
+
+    def count(image: WebPImagePlugin.WebPImageFile) -> Any:
+        decoded.append(1)
+        return plain(image)
+
+    monkeypatch.setattr(WebPImagePlugin.WebPImageFile, "_get_next", count)
+    return decoded
+
+
+def test_each_frame_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Image.fromarray(values((20, 30, 3), "uint8")) for _ in range(9)]
+    frames[0].save("x.webp", save_all=True, append_images=frames[1:], lossless=True)
+    decoded = decoded_frames(monkeypatch)
+    with open_image(Path("x.webp")) as image:
+        assert sum(len(strip) for strip in image.strips(7)) == 9 * 20
+    assert len(decoded) == 9
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "PNG"])
+def test_a_small_file_of_vast_frames_is_refused_before_it_is_decoded(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(f"x.{kind.lower()}")
+    frames = [Image.fromarray(values((20, 30, 3), "uint8")) for _ in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = bytearray(path.read_bytes())
+    # The place of the width and height of the canvas, and how they are written: in WebP they are one less.
+    width, height = 13_000, 12_000
+    start, size, order, less = {
+        "WEBP": (24, 3, "little", 1),
+        "GIF": (6, 2, "little", 0),
+        "PNG": (16, 4, "big", 0),
+    }[kind]
+    for i, side in enumerate((width, height)):
+        data[start + i * size : start + (i + 1) * size] = (side - less).to_bytes(size, order)  # type: ignore[arg-type]
+    if kind == "PNG":
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    decoded = decoded_frames(monkeypatch)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
+    message = refusal(lambda: look(str(path)))
+    assert f"says that it has 3 frames of 13000×12000 px in {len(data):,} bytes" in message
+    assert not decoded
 
 
 def test_gif_becomes_png() -> None:
