@@ -21,6 +21,7 @@ from n2n import Denoiser, __version__
 from n2n.cli import main
 from n2n.trainer.panels import last_panel
 from tests.conftest import fit, write_course, write_photos
+from tests.write_checkpoints import same, write_checkpoint
 
 
 def test_fit_leaves_a_whole_run(checkpoint: Path) -> None:
@@ -197,8 +198,9 @@ def test_a_constant_result_is_named(tmp_path: Path, caplog: pytest.LogCaptureFix
 def test_python_m_runs_no_file_of_the_current_folder(tmp_path: Path) -> None:
     for name in ("yaml", "tqdm", "torch", "numpy"):
         (tmp_path / f"{name}.py").write_text("open('code-ran', 'w')")
+    write_checkpoint(str(tmp_path / "x.ckpt"), same)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "n2n", "export", "--ckpt_path", "quick", "--format", "torch"]
+    command = [sys.executable, "-m", "n2n", "export", "--ckpt_path", "x.ckpt", "--format", "torch"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "code-ran").exists()

@@ -19,6 +19,7 @@ from PIL import Image
 
 from n2n.cli import main as n2n
 from n2n.trainer.image_writer import WriteImages
+from tests.write_checkpoints import same, write_checkpoint
 
 # Files in a folder.
 _FOLDER = 1000
@@ -47,6 +48,7 @@ def write_files(folder: Path, count: int) -> None:
 def measure(folder: Path, count: int, samples: int = 20) -> list[Sample]:
     """Denoise so many files in this process, and look at it now and then, always after the same files."""
     write_files(folder / "noisy", count)
+    checkpoint = write_checkpoint(str(folder / "x.ckpt"), same)
     found: list[Sample] = []
     page, start, step = os.sysconf("SC_PAGE_SIZE"), time.monotonic(), count // samples
     end_of_file = WriteImages.on_predict_batch_end
@@ -61,7 +63,7 @@ def measure(folder: Path, count: int, samples: int = 20) -> list[Sample]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WriteImages, "on_predict_batch_end", look)
-        args = ["--ckpt_path", "quick", "--input", str(folder / "noisy"), "--output", str(folder / "clean")]
+        args = ["--ckpt_path", str(checkpoint), "--input", str(folder / "noisy"), "--output", str(folder / "clean")]
         status = n2n(["predict", *args, "--device", "cpu"])
     if status or sum(len(files) for _, _, files in os.walk(folder / "clean")) != count:
         raise RuntimeError(f"n2n predict ended with {status}")
