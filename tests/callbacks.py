@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+
+
+class Gate(Callback):
+    """Waits at the start of an epoch, counted from 0, until a file is there. A file with the process's number says so."""
+
+    def __init__(self, epoch: int, file: str) -> None:
+        self.epoch, self.file = epoch, Path(file)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            self.file.with_suffix(f".{os.getpid()}").touch()
+            while not self.file.exists():
+                time.sleep(0.02)
 
 
 class Kill(Callback):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Two tests run at once, so each gets one core. Set before torch is imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,8 +23,39 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder with an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
-    # BM3D takes longer than all trainings here together; its own tests ask for it.
-    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
+
+
+def shorten_endings(patch: pytest.MonkeyPatch) -> None:
+    """Compare trainings with one filter, and draw panels of one image: all of these take half the time of a tiny training.
+
+    The tests of the filters ask for all of these, and the run of ``checkpoint`` has panels of eight.
+    """
+    from n2n.trainer.baselines.filters import filters
+
+    patch.setattr("n2n.trainer.baselines.comparison.filters", lambda: filters()[:1])
+    patch.setattr("n2n.trainer.callbacks.ImagePanel.__init__.__defaults__", (5, 1))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_endings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_endings(patch)
+        yield
+
+
+@pytest.fixture
+def half_a_second_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let half a second pass in each step of a training, and no time elsewhere, however fast the machine is."""
+    from n2n.module import DenoisingModule
+
+    now, step = [0.0], DenoisingModule.training_step
+
+    def slow_step(module: DenoisingModule, *batch: Any) -> Any:
+        now[0] += 0.5
+        return step(module, *batch)
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(DenoisingModule, "training_step", slow_step)
 
 
 def write_course(folder: Path, pairs: int = 60, size: tuple[int, int, int] = (3, 32, 32)) -> Path:
@@ -68,5 +101,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_course(folder / "data")
     options = ("--trainer.max_epochs", "30", "--data.batch_size", "4", "--model.optimizer.lr", "1e-2")
     network = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
-    assert fit("--trainer.default_root_dir", str(folder), *options, *network, root=root) == 0
+    whole = ("--panel.images", "8", "--trainer.default_root_dir", str(folder))
+    assert fit(*whole, *options, *network, root=root) == 0
     return folder / "lightning_logs" / "run" / "version_0" / "checkpoints" / "best.ckpt"

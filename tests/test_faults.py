@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
+import ctypes
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,35 +14,39 @@ from PIL import Image
 
 from n2n.cli import main
 from tests.conftest import write_course
+from tests.processes import Command, run
 
-# A file system of a few kilobytes, in a namespace of its own, so that nobody need be root.
-SMALL = 'mount -t tmpfs -o size={size} tmpfs "$1" && cd "$1" && {command}'
+# Of Linux: namespaces of users and of mounts.
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 
 
 def can_mount(folder: Path) -> bool:
-    return small(folder, "16k", "true").returncode == 0
-
-
-def small(folder: Path, size: str, command: str) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
-    script = SMALL.format(size=size, command=command)
+    script = 'mount -t tmpfs -o size=16k tmpfs "$1"'
     try:
-        return subprocess.run(
-            ["unshare", "-rm", "sh", "-c", script, "sh", str(folder)], capture_output=True, text=True, check=False
-        )
+        return subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", str(folder)], check=False).returncode == 0
     except OSError:
-        return subprocess.CompletedProcess([], 1)
+        return False
 
 
-def n2n(*args: str) -> str:
-    return shlex.join([sys.executable, "-m", "n2n", *args])
+def in_namespace(disk: str, size: str, args: list[str], before: str, after: str) -> int:
+    """Run a command on a file system of a few kilobytes, in a namespace of its own, so that nobody need be root."""
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_USER | NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    for name, content in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        Path("/proc/self", name).write_text(content)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
+    subprocess.run(["sh", "-c", before], check=True)
+    os.chdir(disk)
+    status = main(args)
+    subprocess.run(["sh", "-c", after], check=True)
+    return status
 
 
-@pytest.fixture(autouse=True)
-def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    monkeypatch.setenv("N2N_CACHE", str(tmp_path / "cache"))
+def small(disk: Path, size: str, *args: str, before: str = ":", after: str = "ls -A", **environment: str) -> Command:
+    """Run a command of n2n on a disk of some size, and scripts before and after it."""
+    return run(str(disk), size, list(args), before, after, target=in_namespace, environment=environment)
 
 
 @pytest.fixture
@@ -52,10 +56,10 @@ def disk(tmp_path: Path) -> Path:
     return tmp_path / "disk"
 
 
-def fit_command(root: Path, *options: str) -> str:
+def fit_command(root: Path, *options: str) -> list[str]:
     fixed = ["--config", "data/ee559", "--data.source.root", str(root), "--trainer.accelerator", "cpu"]
     fixed += ["--trainer.enable_progress_bar", "false", "--data.batch_size", "20", "--name", "run"]
-    return n2n("fit", "--config", "table1/model_final.yaml", *fixed, *options)
+    return ["fit", "--config", "table1/model_final.yaml", *fixed, *options]
 
 
 # What fits beside the first events; beside the best checkpoint, but not the last one too.
@@ -65,12 +69,12 @@ def test_a_training_on_a_full_disk_says_so_and_leaves_whole_files(
 ) -> None:
     root = write_course(tmp_path / "data")
     folder = "lightning_logs/run/version_0/checkpoints"
-    look = f"status=$?; ls -A {folder} 2>/dev/null; cp {folder}/best.ckpt {tmp_path} 2>/dev/null; exit $status"
-    done = small(disk, size, f"{fit_command(root, '--trainer.max_epochs', '2')}; {look}")
-    assert done.returncode == 2
-    assert "cannot be written (No space left on device): make room" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert done.stdout.split() == kept
+    look = f"ls -A {folder} 2>/dev/null; cp {folder}/best.ckpt {tmp_path} 2>/dev/null; true"
+    done = small(disk, size, *fit_command(root, "--trainer.max_epochs", "2"), after=look)
+    assert done.poll() == 2
+    assert "cannot be written (No space left on device): make room" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert done.out.split() == kept
     for name in kept:
         assert torch.load(tmp_path / name, weights_only=True)["epoch"] == 0
 
@@ -80,10 +84,10 @@ def test_outputs_on_a_full_disk_are_whole_or_not_there(disk: Path, tmp_path: Pat
     rng = np.random.default_rng(0)
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (100, 120, 3), dtype=np.uint8)).save(tmp_path / f"noisy/{i}.png")
-    predict = n2n("predict", "--ckpt_path", "quick", "--input", str(tmp_path / "noisy"), "--output", "out")
-    done = small(disk, "60k", f"{predict}; status=$?; cp -r out {tmp_path}; exit $status")
-    assert done.returncode == 2
-    assert "n2n predict: error: cannot write out/1.png (No space left on device)" in done.stderr
+    predict = ("predict", "--ckpt_path", "quick", "--input", str(tmp_path / "noisy"), "--output", "out")
+    done = small(disk, "60k", *predict, after=f"cp -r out {tmp_path}")
+    assert done.poll() == 2
+    assert "n2n predict: error: cannot write out/1.png (No space left on device)" in done.err
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["0.png"]
     assert np.asarray(Image.open(tmp_path / "out/0.png")).shape == (100, 120, 3)
@@ -93,33 +97,31 @@ def test_outputs_on_a_full_disk_are_whole_or_not_there(disk: Path, tmp_path: Pat
 def test_an_export_to_a_full_disk_leaves_nothing(file_format: str, disk: Path) -> None:
     if file_format == "onnx":
         pytest.importorskip("onnxscript")
-    done = small(disk, "60k", f"{n2n('export', '--ckpt_path', 'quick', '--format', file_format)}; echo $?; ls -A")
-    assert done.stdout.split() == ["2"]
-    assert "No space left on device" in done.stderr.splitlines()[-1]
+    done = small(disk, "60k", "export", "--ckpt_path", "quick", "--format", file_format)
+    assert (done.poll(), done.out) == (2, "")
+    assert "No space left on device" in done.err.splitlines()[-1]
 
 
 def test_pairs_that_do_not_fit_into_the_cache_are_refused_before_they_are_made(disk: Path) -> None:
-    fit = n2n("fit", "--config", "quick.yaml", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
-    done = small(disk, "2m", f"N2N_CACHE=. {fit}; status=$?; ls -A; exit $status")
-    assert done.returncode == 2
-    assert "the images need 147 MB and . has 2 MB free" in done.stderr.splitlines()[-1]
-    assert done.stdout == ""
+    fit = ("fit", "--config", "quick.yaml", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
+    done = small(disk, "2m", *fit, N2N_CACHE=".")
+    assert done.poll() == 2
+    assert "the images need 147 MB and . has 2 MB free" in done.err.splitlines()[-1]
+    assert done.out == ""
 
 
 def test_a_folder_that_may_not_be_written_is_named(disk: Path, tmp_path: Path) -> None:
     root = write_course(tmp_path / "data")
-    done = small(disk, "1m", f"mount -o remount,ro {disk}; cd {disk}; {fit_command(root)}")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+    done = small(disk, "1m", *fit_command(root), before=f"mount -o remount,ro {disk}")
+    assert done.poll() == 2
+    assert done.err.splitlines()[-1] == (
         "n2n fit: error: the run cannot be written to lightning_logs/run (Read-only file system): choose a folder that can be "
         "written with --trainer.default_root_dir"
     )
 
 
 def fit(root: Path, *options: str) -> int:
-    fixed = ["--config", "data/ee559", "--data.source.root", str(root), "--trainer.accelerator", "cpu"]
-    fixed += ["--trainer.enable_progress_bar", "false", "--data.batch_size", "20", "--name", "run"]
-    return main(["fit", "--config", "table1/model_final.yaml", *fixed, *options])
+    return main(fit_command(root, *options))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.long import kills, two_fits
 from tests.long.coverage import coverage
 from tests.long.many_files import measure
+from tests.processes import run
 
-ROOT = Path(__file__).parents[1]
 
-
-def script(name: str, *args: str) -> str:
+def script(script: Callable[[], int], *args: str) -> str:
     """Run a script in a process of its own, since it forks."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"tests.long.{name}", *args]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    done = run(script, args, target=start)
+    assert done.poll() == 0, done.out + done.err
+    return done.out
+
+
+def start(script: Callable[[], int], args: tuple[str, ...]) -> int:
+    sys.argv = ["script", *args]
+    return script()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc here")
@@ -36,12 +39,12 @@ def test_many_files_take_no_more_memory_and_open_files_than_few(tmp_path: Path) 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_two_trainings_started_at_one_instant_share_the_cache_and_not_the_folder() -> None:
-    assert script("two_fits", "--rounds", "1").strip() == "1 of 1 well"
+    assert script(two_fits.main, "--rounds", "1").strip() == "1 of 1 well"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_killed_trainings_end_as_if_they_had_not_been() -> None:
-    assert "all ended with the weights of a training that was never killed" in script("kills", "--kills", "2")
+    assert "all ended with the weights of a training that was never killed" in script(kills.main, "--kills", "2")
 
 
 def test_coverage_of_the_blind_interval() -> None:

@@ -162,6 +162,9 @@ def test_schedule_by_epochs_is_as_long_as_the_training(limit: str, epochs: int, 
     assert rates("run") == pytest.approx([1e-3 * cycle.factor(epoch / epochs) for epoch in range(epochs)])
 
 
+TIMED = ("--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:05")
+
+
 @pytest.mark.parametrize(
     ("what", "name"),
     [
@@ -174,8 +177,10 @@ def test_what_needs_an_end_is_refused_without_one(
     what: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_course(tmp_path / "data")
-    timed = ("--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:05")
-    assert fit(*timed, *what.split(), root=root) == 2
+    assert fit(*TIMED, *what.split(), root=root) == 2
     assert f"{name} needs an end: set --trainer.max_epochs or --trainer.max_steps" in capsys.readouterr().err
-    # Nothing else does.
-    assert fit(*timed, "--name", "timed", root=root) == 0
+
+
+@pytest.mark.usefixtures("half_a_second_a_step")
+def test_nothing_else_needs_an_end(tmp_path: Path) -> None:
+    assert fit(*TIMED, root=write_course(tmp_path / "data")) == 0

@@ -153,16 +153,24 @@ def test_commands_refuse_in_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_nothing_is_imported_from_the_current_folder() -> None:
-    """In a process of its own, as it is started where a package is developed."""
+    """In a Python of its own that looks for modules in the current folder first."""
     write_photos(Path("in"), 1)
-    for name in ("local", "torchvision", "timm", "test", "n2n_backbones"):
+    names = ("local", "torchvision", "timm", "test", "n2n_backbones")
+    for name in names:
         Path(f"{name}.py").write_text("open('code-ran', 'w')")
-        torch.save(content(**spec(f"{name}.Net")), "x.ckpt")
-        command = [sys.executable, "-m", "n2n", "predict", "--ckpt_path", "x.ckpt", "--input", "in", "--output", "out"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 2, done.stderr
-        assert f"add --trust {name}" in done.stderr
-        assert not Path("code-ran").exists()
+        torch.save(content(**spec(f"{name}.Net")), f"{name}.ckpt")
+    Path("elsewhere").mkdir()
+    # From elsewhere, because other libraries import torchvision by themselves if it is there.
+    code = (
+        "import os, sys, n2n.trainer.prediction; from n2n.cli import main; os.chdir('..'); assert sys.path[0] == ''\n"
+    )
+    code += "options = '--input in --output out'.split()\n"
+    code += "for name in sys.argv[1:]: assert main(['predict', '--ckpt_path', f'{name}.ckpt', *options]) == 2"
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd="elsewhere", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert f"add --trust {name} " in done.stderr
+    assert not Path("code-ran").exists()
 
 
 def test_trusted_packages_count(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from n2n.commands.runs import Run, find_runs
 from n2n.errors import InputError
 from n2n.trainer.run import train
 from tests.conftest import fit, write_course
+from tests.processes import run as run_process
 from tests.run_folders import write_run
 
 
@@ -47,7 +45,7 @@ def test_a_run_has_the_figures_of_its_checkpoint(checkpoint: Path) -> None:
     minutes = [row["minutes"] for row in run.rows]
     assert sorted(minutes) == minutes
     times = [event.wall_time for event in events.Scalars("train/loss")]
-    assert minutes[-1] - minutes[0] == pytest.approx((times[-1] - times[0]) / 60, abs=0.01)
+    assert minutes[-1] - minutes[0] == pytest.approx((times[-1] - times[0]) / 60, abs=0.05)
 
 
 def test_a_run_without_a_logger_writes_no_figures(tmp_path: Path) -> None:
@@ -81,12 +79,8 @@ def test_a_killed_run_keeps_its_curve_and_counts_no_epoch_twice(tmp_path: Path) 
     train([*fixed, "3"], tmp_path / "whole")
     # Three steps an epoch: it is killed in the third epoch. The checkpoint of the first is the last that is left.
     kill = ["--trainer.callbacks+", "tests.callbacks.Kill", "--trainer.callbacks.step", "7"]
-    code = "import sys; from pathlib import Path; from n2n.trainer.run import train; train(sys.argv[2:], Path(sys.argv[1]))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "killed"), *fixed, "3", *kill], env=environment, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
+    done = run_process([*fixed, "3", *kill], tmp_path / "killed", target=train)
+    assert done.poll() == -signal.SIGKILL
     killed = Run.read(tmp_path / "killed")
     assert (killed.epochs, killed.finished) == (2, False)
     Path("killed/checkpoints/before_last.ckpt").replace("killed/checkpoints/last.ckpt")

@@ -13,6 +13,8 @@ from lightning.pytorch.plugins import MixedPrecision
 from tests.devices import pretend
 
 VARIABLE = "N2N_DEVICE"
+# If this one is 1, the sweep tries all combinations also on the pretended device.
+ALL = "N2N_TEST_ALL"
 NAMES = ("pretend-cuda", "pretend-mps", "cuda", "mps", "cpu")
 
 
@@ -59,6 +61,11 @@ def options(command: str, device: str) -> list[str]:
     if command not in ("fit", "validate", "predict"):
         return []
     return ["--trainer.accelerator", device, *(["--trainer.strategy", device] if device == pretend.NAME else [])]
+
+
+def all_is_swept() -> bool:
+    """Whether the sweep tries all combinations: on a real device, and if it was asked to."""
+    return os.environ.get(ALL) == "1" or not os.environ.get(VARIABLE, "").startswith(pretend.NAME)
 
 
 def find(name: str | None = None) -> Target | None:

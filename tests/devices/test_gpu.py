@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.devices.gpu.__main__ import CHECKS, ORDER, main
+from tests.devices.gpu.__main__ import CHECKS, ORDER, _child, main
+from tests.devices.gpu.setting import Row, Setting
 from tests.devices.target import VARIABLE
+from tests.processes import run
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +25,19 @@ def rows(document: str) -> list[list[str]]:
     return lines[2:]
 
 
-def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def in_a_fork(name: str, setting: Setting, _: float) -> list[Row]:
+    """Run a check in a process that starts at once, however long it takes."""
+    own = Setting(setting.device, setting.quick, setting.data, setting.folder / name)
+    own.folder.mkdir()
+    own.write(own.folder / "setting.json")
+    done = run(name, own.folder, target=_child, environment={"N2N_CACHE": str(setting.folder / "cache")})
+    assert done.poll() == 0, done.err
+    return [Row(**json.loads(line)) for line in (own.folder / "rows.jsonl").read_text().splitlines()]
+
+
+def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "table.md"
+    monkeypatch.setattr("tests.devices.gpu.__main__._run", in_a_fork)
     status = main(["--device", "cpu", "--quick", "--only", "trainer", "profile", "--output", str(output)])
     document = output.read_text()
     assert status == 0, document

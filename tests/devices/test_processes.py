@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,26 +9,19 @@ import torch
 
 from n2n.cli import main
 from tests.conftest import write_course
+from tests.processes import Command, on_two_devices, run
 
 
-def n2n(*args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "n2n", *args], capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def scores(*options: str) -> dict[str, float]:
-    shown = n2n("validate", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true", *options)
+def scores(shown: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", shown)}
 
 
 def test_two_devices_measure_what_one_does(checkpoint: Path) -> None:
     # 20 images: unequal shares, and batches that do not fill up.
-    one = scores("--ckpt_path", str(checkpoint))
-    options = ("--ckpt_path", str(checkpoint), "--data.val_batch_size", "3")
-    two = scores(*options, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    command = ["validate", "--ckpt_path", str(checkpoint), "--trainer.accelerator", "cpu"]
+    command += ["--trainer.precision", "32-true"]
+    one = scores(run(*command).out)
+    two = scores(on_two_devices(*command, "--data.val_batch_size", "3").out)
     assert len(one) == 6
     assert two == pytest.approx(one, rel=1e-4)
 
@@ -50,8 +40,8 @@ def test_two_devices_train_as_one_on_the_same_global_batch(tmp_path: Path) -> No
     common += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "2"]
     # Adam's own, 1e-8, makes large steps of gradients that are nothing but rounding.
     common += ["--model.optimizer.eps", "1e-4"]
-    n2n(*common, "--name", "one", "--data.batch_size", "20")
-    n2n(*common, "--name", "two", "--data.batch_size", "10", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert main([*common, "--name", "one", "--data.batch_size", "20"]) == 0
+    on_two_devices(*common, "--name", "two", "--data.batch_size", "10")
     one, two = (
         torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for name in ("one", "two")
@@ -80,29 +70,19 @@ def fit(root: Path, batch_size: int) -> list[str]:
 
 @pytest.mark.parametrize(("rank", "stuck"), [(0, False), (1, True)])
 def test_the_death_of_a_process_ends_the_other_and_the_training_can_be_resumed(
-    rank: int, stuck: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: int, stuck: bool, tmp_path: Path
 ) -> None:
     root = write_course(tmp_path / "data")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     # 6 steps an epoch: the ninth is in the second.
     death = [
         *("--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks+", "tests.callbacks.Kill"),
         *("--trainer.callbacks.step", "9", "--trainer.callbacks.rank", str(rank)),
         *("--trainer.callbacks.stuck", str(stuck).lower()),
     ]
-    command = [sys.executable, "-m", "n2n", *fit(root, 5), *death]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        # Both hold the pipes, so this waits for both.
-        _, said = process.communicate(timeout=200)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    process = Command(*fit(root, 5), *death)
     # Lightning ends a process that is stuck by SIGKILL.
-    assert process.returncode == -signal.SIGKILL
-    assert "Traceback" not in said
+    assert process.wait_for_all() == -signal.SIGKILL
+    assert "Traceback" not in process.err
     last = Path("lightning_logs/run/version_0/checkpoints/last.ckpt")
     assert torch.load(last, weights_only=True)["epoch"] == 0
     assert main([*fit(root, 10), "--ckpt_path", "last"]) == 0

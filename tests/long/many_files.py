@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from n2n.cli import main as n2n
+from n2n.trainer.image_writer import WriteImages
 
 # Files in a folder.
 _FOLDER = 1000
@@ -43,30 +45,24 @@ def write_files(folder: Path, count: int) -> None:
 
 
 def measure(folder: Path, count: int, samples: int = 20) -> list[Sample]:
-    """Denoise so many files in this process, and look at it meanwhile."""
+    """Denoise so many files in this process, and look at it now and then, always after the same files."""
     write_files(folder / "noisy", count)
     found: list[Sample] = []
-    over = threading.Event()
-    page, start = os.sysconf("SC_PAGE_SIZE"), time.monotonic()
+    page, start, step = os.sysconf("SC_PAGE_SIZE"), time.monotonic(), count // samples
+    end_of_file = WriteImages.on_predict_batch_end
 
-    def look() -> None:
-        while not over.wait(0.01):
-            done = sum(len(files) for _, _, files in os.walk(folder / "clean"))
-            if done * samples >= (len(found) + 1) * count:
-                memory = int(Path("/proc/self/statm").read_text().split()[1]) * page / 1e6
-                files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # each path would open another
-                found.append(Sample(done, time.monotonic() - start, memory, files))
-            if count > _FOLDER:
-                time.sleep(1)
+    def look(writer: WriteImages, *args: Any) -> None:
+        end_of_file(writer, *args)
+        done = int(args[4]) + 1
+        if done % step == 0:
+            memory = int(Path("/proc/self/statm").read_text().split()[1]) * page / 1e6
+            files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # each path would open another
+            found.append(Sample(done, time.monotonic() - start, memory, files))
 
-    watch = threading.Thread(target=look)
-    watch.start()
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WriteImages, "on_predict_batch_end", look)
         args = ["--ckpt_path", "quick", "--input", str(folder / "noisy"), "--output", str(folder / "clean")]
         status = n2n(["predict", *args, "--device", "cpu"])
-    finally:
-        over.set()
-        watch.join()
     if status or sum(len(files) for _, _, files in os.walk(folder / "clean")) != count:
         raise RuntimeError(f"n2n predict ended with {status}")
     return found

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ from n2n.data import CleanImages, CourseFiles
 from n2n.data.corruption import Gaussian
 from n2n.metrics import BlindEstimate
 from tests.conftest import fit, write_course, write_photos
+from tests.processes import Command, on_two_devices, run
 
 
 def test_python_is_as_good_as_the_command(tmp_path: Path) -> None:
@@ -97,21 +96,14 @@ def grey_backbone(path: str) -> tuple[int, int]:
     return content["hyper_parameters"]["backbone"]["init_args"]["channels"], weight.shape[1]
 
 
-@pytest.mark.parametrize("devices", ["1", "2"])
-def test_averaged_weights_have_the_images_channels(tmp_path: Path, devices: str) -> None:
+@pytest.mark.parametrize("start", [run, on_two_devices])
+def test_averaged_weights_have_the_images_channels(tmp_path: Path, start: Callable[..., Command]) -> None:
     root = write_course(tmp_path / "grey", size=(1, 32, 32))
     command = "fit --config table1/model2.yaml --config data/ee559 --name ema --trainer.callbacks+ EMAWeightAveraging"
-    command += (
-        f" --data.source.root {root} --trainer.max_epochs 1 --trainer.accelerator cpu --trainer.devices {devices}"
-    )
-    command += " --trainer.enable_progress_bar false" + " --trainer.strategy ddp" * (devices == "2")
-    # In a process of its own: ddp starts the command once more.
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-m", "n2n", *command.split()], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "WeightAveraging doesn't support sharding" not in done.stderr
+    command += f" --data.source.root {root} --trainer.max_epochs 1 --trainer.accelerator cpu"
+    done = start(*command.split(), "--trainer.enable_progress_bar", "false")
+    assert done.poll() == 0, done.err
+    assert "WeightAveraging doesn't support sharding" not in done.err
     best = "lightning_logs/ema/version_0/checkpoints/best.ckpt"
     assert grey_backbone(best) == (1, 1)
     assert "channels: 1" in Path("lightning_logs/ema/version_0/config.yaml").read_text()

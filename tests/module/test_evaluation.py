@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.data import CourseFiles
 from n2n.errors import InputError
 from tests.conftest import fit, write_course
+from tests.processes import on_two_devices, run
 
 
 def test_ssim_is_exact_in_mixed_precision(tmp_path: Path) -> None:
@@ -96,13 +94,9 @@ def test_two_processes_with_images_of_other_sizes_log_the_same(tmp_path: Path, c
     source = {"roots": ["a", "b"], "clean": "clean", "val_fraction": 1, "patch": 8}
     options = ["--data.source", json.dumps({"class_path": "n2n.data.Folders", "init_args": source})]
     options += ["--trainer.accelerator", "cpu", "--ckpt_path", str(checkpoint), "--trainer.precision", "32-true"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    shown = []
-    for devices in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
-        command = [sys.executable, "-m", "n2n", "validate", *options, *devices]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr
-        shown.append({name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", done.stdout)})
-    one, two = shown
+    one, two = (
+        {name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", done.out)}
+        for done in (run("validate", *options), on_two_devices("validate", *options))
+    )
     assert "val/ssim" in one
     assert two == pytest.approx(one, rel=1e-4)

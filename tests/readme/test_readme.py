@@ -44,7 +44,12 @@ SHORTER = {
     "n2n search": [*SHORT, *PATCHES, "--trials", "1", "--trainer.max_epochs", "1"],
 }
 
-QUICKER = {"--minutes 5": "--epochs 1", "own.yaml unet.yaml": "table1/model2.yaml table1/model2v1.yaml"}
+QUICKER = {
+    "--minutes 5": "--epochs 1",
+    "own.yaml unet.yaml": "table1/model2.yaml table1/model2v1.yaml",
+    # Exporting takes as long as there are layers.
+    "export --ckpt_path course": "export --ckpt_path quick --output course.onnx",
+}
 
 
 def commands() -> list[str]:

@@ -11,10 +11,17 @@ from torch import Tensor
 
 from n2n.data.batch import Batch
 from n2n.trainer.baselines.comparison import Comparison, compare_with_filters, describe, estimate_noise
-from n2n.trainer.baselines.filters import Noise, bm3d, gaussian_blur, median, total_variation
+from n2n.trainer.baselines.filters import Noise, bm3d, filters, gaussian_blur, median, total_variation
 from tests.conftest import fit, write_course
 
 QUIET = Noise(0.0, 0.1**2)
+
+
+@pytest.fixture(autouse=True)
+def _filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with all filters that need no package."""
+    monkeypatch.setattr("n2n.trainer.baselines.comparison.filters", filters)
+    monkeypatch.setattr("n2n.trainer.baselines.filters.find_spec", lambda _: None)
 
 
 def scene(seed: int = 0, side: int = 64) -> Tensor:

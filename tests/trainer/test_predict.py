@@ -3,7 +3,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from n2n.cli import main
 from tests.conftest import write_photos
 from tests.images import read_image
 from tests.networks import Slow
+from tests.processes import Command
 from tests.write_checkpoints import mean, same, write_checkpoint
 
 
@@ -146,37 +146,12 @@ def test_outputs_inside_the_input_are_no_inputs() -> None:
 def test_stopping_leaves_no_half_file(stop: signal.Signals) -> None:
     np.save("x.npy", np.zeros((4000, 4000), np.float32))
     write_checkpoint("slow.ckpt", Slow(), 1)
-    command = [
-        sys.executable,
-        "-m",
-        "n2n",
-        "predict",
-        "--ckpt_path",
-        "slow.ckpt",
-        "--input",
-        "x.npy",
-        "--output",
-        "out",
-    ]
-    command += ["--tile", "64", "--device", "cpu", "--trust", "tests"]
-
-    def as_in_a_terminal() -> None:
-        # A shell without job control lets what it starts in the background ignore SIGINT, and so would the command.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=as_in_a_terminal,
-    ) as process:
-        until = time.monotonic() + 60
-        while not list(Path().glob("out/.n2n-*/x.npy")) and time.monotonic() < until:
-            time.sleep(0.05)
-        process.send_signal(stop)
-        _, shown = process.communicate(timeout=60)
-    assert process.returncode == 128 + stop
-    assert "Stopped: denoised 0 of 1 image" in shown
+    options = ("--ckpt_path", "slow.ckpt", "--input", "x.npy", "--output", "out", "--tile", "64", "--trust", "tests")
+    process = Command("predict", *options, "--device", "cpu")
+    process.wait_until(lambda: list(Path().glob("out/.n2n-*/x.npy")))
+    process.send(stop)
+    assert process.wait() == 128 + stop
+    assert "Stopped: denoised 0 of 1 image" in process.err
     assert list(Path("out").iterdir()) == []
 
 

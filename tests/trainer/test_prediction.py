@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,20 @@ from n2n.trainer.image_writer import WriteImages
 from tests.conftest import write_photos
 from tests.images import read_image
 from tests.networks import Slow
+from tests.processes import Command
 from tests.write_checkpoints import mean, write_checkpoint
 
+# Lightning starts the second process.
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
-def start(*options: str, command: tuple[str, ...] = ("-m", "n2n")) -> subprocess.Popen[str]:
-    """Start ``n2n predict`` in a process group of its own, with signals as in a terminal."""
-    return subprocess.Popen(
-        [sys.executable, *command, "predict", "--ckpt_path", "mean.ckpt", *options],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def start(*options: str) -> Command:
+    return Command("predict", "--ckpt_path", "mean.ckpt", *options)
 
 
-def predict(*options: str, command: tuple[str, ...] = ("-m", "n2n")) -> tuple[int, list[str]]:
-    """Run ``n2n predict``; returns its status, and its lines but for the progress."""
-    process = start(*options, command=command)
-    said = process.communicate(timeout=200)[1]
-    return process.returncode, [line for line in said.splitlines() if "n2n predict:" in line or line.startswith("Den")]
+def said(lines: str) -> list[str]:
+    """Return the lines of a prediction but for the progress."""
+    return [line for line in lines.splitlines() if "n2n predict:" in line or line.startswith("Den")]
 
 
 def contents(folder: str) -> dict[str, bytes]:
@@ -67,28 +58,30 @@ def photos(count: int = 20) -> None:
 def test_two_processes_give_what_one_gives(capsys: pytest.CaptureFixture[str]) -> None:
     photos()
     Path("in/7/bad.png").write_text("no image")
-    one = main(["predict", "--ckpt_path", "mean.ckpt", "--input", "in", "--output", "one", "--device", "cpu"])
-    said = capsys.readouterr().err.splitlines()
-    two, lines = predict("--input", "in", "--output", "two", *TWO)
-    assert one == two == 2
-    assert lines[-2] == said[-2]
+    assert main(["predict", "--ckpt_path", "mean.ckpt", "--input", "in", "--output", "one", "--device", "cpu"]) == 2
+    alone = capsys.readouterr().err.splitlines()
+    two = start("--input", "in", "--output", "two", *TWO)
+    assert two.wait() == 2
+    lines = said(two.err)
+    assert lines[-2] == alone[-2]
     assert lines[-2].startswith("n2n predict: error: in/7/bad.png is not an image that n2n reads")
     assert [line for line in lines if "Denoised" in line] == ["Denoised 20 of 21 images to two"]
     assert len(contents("one")) == 20
     assert contents("one") == contents("two")
-    status, lines = predict("--input", "in", "--output", "two", *TWO)
-    assert status == 2
-    assert len(lines) == 1
-    assert "exist already" in lines[0]
+    again = start("--input", "in", "--output", "two", *TWO)
+    assert again.wait() == 2
+    (line,) = said(again.err)
+    assert "exist already" in line
 
 
 def test_processes_that_torchrun_started() -> None:
     photos(3)
     Path("in/1/bad.png").write_text("no image")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "n2n")
-    status, lines = predict("--input", "in", "--output", "out", *TWO, command=torchrun)
-    assert status != 0
-    assert lines[-1] == "Denoised 3 of 4 images to out"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "n2n", "predict"]
+    options = ["--ckpt_path", "mean.ckpt", "--input", "in", "--output", "out", *TWO]
+    done = subprocess.run([sys.executable, *torchrun, *options], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert said(done.stderr)[-1] == "Denoised 3 of 4 images to out"
     assert len(contents("out")) == 3
 
 
@@ -99,16 +92,13 @@ def test_stopping_two_processes_leaves_no_half_file(everyone: bool) -> None:
         Path("in").mkdir(exist_ok=True)
         np.save(f"in/{i}.npy", np.zeros((4000, 4000), np.float32))
     process = start("--input", "in", "--output", "out", "--tile", "64", "--trust", "tests", *TWO)
-    until = time.monotonic() + 100
-    while len(list(Path().glob("out/.n2n-*/*.npy"))) < 2 and time.monotonic() < until:
-        time.sleep(0.05)
+    process.wait_until(lambda: len(list(Path().glob("out/.n2n-*/*.npy"))) == 2)
     if everyone:
         os.killpg(process.pid, signal.SIGINT)
     else:
-        process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == (130 if everyone else 143)
-    assert "Stopped: denoised 0 of 1 image to out" in said
+        process.send(signal.SIGTERM)
+    assert process.wait_for_all() == (130 if everyone else 143)
+    assert "Stopped: denoised 0 of 1 image to out" in process.err
     assert list(Path("out").iterdir()) == []
 
 

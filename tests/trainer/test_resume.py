@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from n2n.checkpoints.on_disk import claim_version, last_run
 from n2n.cli import main
 from n2n.commands.runs import Run
 from tests.conftest import write_course
+from tests.processes import Command, barrier
 
 OPTIONS = [
     *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", "3"),
@@ -48,6 +48,14 @@ class Signal(Callback):
     ) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_terminal() -> Iterator[None]:
+    """Take SIGHUP, which what nohup started ignores."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)
@@ -114,11 +122,8 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     assert fit("whole", *KINDS["schedule"]) == 0
     data = ["--config", "data/ee559", "--data.source.root", "data", "--name", "killed"]
-    command = [sys.executable, "-m", "n2n", "fit", *KINDS["schedule"], *data, *OPTIONS]
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
-    done = subprocess.run([*command, *stop_at(9, signal.SIGKILL)], env=environment, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    command = Command("fit", *KINDS["schedule"], *data, *OPTIONS, *stop_at(9, signal.SIGKILL))
+    assert command.wait() == -signal.SIGKILL
     assert fit("killed", *KINDS["schedule"], "--ckpt_path", "last") == 0
     assert same(weights("whole"), weights("killed"))
 
@@ -177,24 +182,16 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not same(weights("one"), weights("other"))
 
 
-def test_two_processes_never_get_one_version(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from n2n.checkpoints.on_disk import claim_version;"
-        "time.sleep(max(0, float(sys.argv[1]) - time.time()));"
-        "print(*(claim_version(Path('runs')) for _ in range(50)))"
-    )
-    start = str(time.time() + 6)
-    root = str(Path(__file__).parents[2])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, start],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": root},
-        )
-        for _ in range(3)
-    ]
-    numbers = [int(number) for process in processes for number in process.communicate()[0].split()]
+def claim(start: Barrier, many: int) -> None:
+    start.wait()
+    print(*(claim_version(Path("runs")) for _ in range(many)))
+
+
+def test_processes_never_get_one_version() -> None:
+    start = barrier(3)
+    processes = [Command(start, 50, target=claim) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0] * 3
+    numbers = [int(number) for process in processes for number in process.out.split()]
     assert sorted(numbers) == list(range(150))
     assert claim_version(Path("runs")) == 150
 

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 import signal
 import statistics
 import subprocess
 import sys
-import time
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,14 +18,17 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
+from n2n.backbones import Model2
 from n2n.cli import main
 from n2n.commands.compare.job import Job, differences
 from n2n.commands.compare.plan import Variation, plan
 from n2n.commands.compare.plot import plot
 from n2n.commands.compare.table import Row, markdown
 from n2n.commands.runs import Run
+from n2n.module import DenoisingModule
 from tests.conftest import write_course
 from tests.data.sources.test_own_images import write_captures
+from tests.processes import run
 from tests.run_folders import write_run
 
 
@@ -103,21 +107,31 @@ def test_what_is_done_is_not_trained_again_and_goes_on_for_more_epochs(monkeypat
     assert yaml.safe_load(Path("lightning_logs/part/model2/config.yaml").read_text())["ckpt_path"] is None
 
 
+def killed_in_the_third_epoch_of_model2(args: list[str]) -> int:
+    """Run the command in a process that is killed."""
+    step = DenoisingModule.training_step
+
+    def kill(module: DenoisingModule, *batch: Any) -> Any:
+        if isinstance(module.backbone, Model2) and module.current_epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(module, *batch)
+
+    DenoisingModule.training_step = kill  # type: ignore[method-assign, assignment]
+    return main(args)
+
+
 def test_killed_comparison_goes_on_where_it_was() -> None:
     write_course(Path("data"))
-    args = arguments("table1/model1.yaml", "table1/model2.yaml", options=("--epochs", "25", "--name", "killed"))
-    process = subprocess.Popen([sys.executable, "-m", "n2n", "compare", *args], stderr=subprocess.DEVNULL)
-    last = Path("lightning_logs/killed/model2/checkpoints/last.ckpt")
-    while not last.is_file() and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    first = Path("lightning_logs/killed/model1/checkpoints/last.ckpt").stat().st_mtime_ns
-    assert torch.load(last, weights_only=True)["epoch"] < 24
+    args = arguments("table1/model1.yaml", "table1/model2.yaml", options=("--epochs", "4", "--name", "killed"))
+    done = run(["compare", *args], target=killed_in_the_third_epoch_of_model2)
+    assert done.poll() == -signal.SIGKILL, done.err
+    first, last = (Path(f"lightning_logs/killed/{name}/checkpoints/last.ckpt") for name in ("model1", "model2"))
+    written = first.stat().st_mtime_ns
+    assert torch.load(last, weights_only=True)["epoch"] == 1
     assert main(["compare", *args]) == 0
-    assert Path("lightning_logs/killed/model1/checkpoints/last.ckpt").stat().st_mtime_ns == first
-    assert [row["epochs"] for row in rows("killed")] == ["25", "25"]
-    assert compare("table1/model2.yaml", options=("--epochs", "25", "--name", "whole")) == 0
+    assert first.stat().st_mtime_ns == written
+    assert [row["epochs"] for row in rows("killed")] == ["4", "4"]
+    assert compare("table1/model2.yaml", options=("--epochs", "4", "--name", "whole")) == 0
     killed, whole = weights("killed/model2"), weights("whole/model2")
     assert all(torch.equal(killed[key], whole[key]) for key in whole)
 
@@ -179,17 +193,19 @@ def test_averaged_weights_can_be_compared() -> None:
     assert any(not torch.equal(averaged[key], last[key]) for key in last)
 
 
+@pytest.mark.usefixtures("half_a_second_a_step")
 def test_budget_of_minutes_counts_over_interruptions(capsys: pytest.CaptureFixture[str]) -> None:
     write_course(Path("data"))
-    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
-    (first,) = rows()
-    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
-    assert rows() == [first]
+    # An epoch has three steps.
     assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
+    (first,) = rows()
+    assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
+    assert rows() == [first]
+    assert compare("table1/model2.yaml", options=("--minutes", "0.2")) == 0
     longer = int(rows()[0]["epochs"])
-    assert longer > int(first["epochs"]) > 1
+    assert (int(first["epochs"]), longer) == (4, 8)
     # Less time is a look back, to what had ended by then.
-    assert compare("table1/model2.yaml", options=("--minutes", "0.05")) == 0
+    assert compare("table1/model2.yaml", options=("--minutes", "0.1")) == 0
     assert 0 < int(rows()[0]["epochs"]) < longer
     # Time that was not counted cannot be counted on.
     assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "epochs")) == 0

@@ -56,7 +56,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resumed")
     options = ["fit", "--config", "table1/model2.yaml", "--config", "data/ee559", "--data.batch_size", "20"]
     options += ["--data.source.root", str(write_course(folder / "data")), "--trainer.accelerator", "cpu"]
-    options += ["--trainer.enable_progress_bar", "false"]
+    options += ["--trainer.enable_progress_bar", "false", "--panel.images", "8"]
     for epochs in "12":
         train([*options, "--trainer.max_epochs", epochs], folder / "model2")
     return folder / "model2"

@@ -7,10 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -22,17 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from n2n.commands.search.attempts import attempts_of
 from tests.commands.search.conftest import LR, write_search
+from tests.processes import Command
 
-EPOCHS = 20
+# Epochs of a trial, and those after which it waits for the one of the other process.
+EPOCHS, TOGETHER = 6, 3
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-
-
-def wait_for(condition: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
-    """Wait until the condition holds; fail if a process ends before."""
-    while not condition():
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -73,24 +67,15 @@ def postgresql() -> Iterator[str]:
     server = subprocess.Popen(postgres, cwd=folder, user=user, stderr=subprocess.DEVNULL, text=True)
     try:
         ready = [f"{installed[-1]}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
-        wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, server)
+        while subprocess.run(ready, check=False).returncode:
+            assert server.poll() is None
+            time.sleep(0.05)
         yield f"postgresql+psycopg://n2n@127.0.0.1:{port}/postgres"
     finally:
         # Unlike SIGTERM, it does not wait for clients.
         server.send_signal(signal.SIGINT)
         server.wait()
         shutil.rmtree(folder)
-
-
-def start(command: list[str]) -> subprocess.Popen[str]:
-    root = str(Path(__file__).parents[3])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "n2n", *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
 
 
 def epochs_of_running(study: optuna.Study) -> list[int]:
@@ -102,26 +87,26 @@ def test_the_trial_of_a_killed_process_continues_from_its_checkpoint(
     database: str, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(database)
+    gate = ("--trainer.callbacks", "tests.callbacks.Gate", "--trainer.callbacks.epoch", str(TOGETHER))
     command = [
         *write_search(epochs=EPOCHS, sampler="grid", space={LR: [1e-3, 1e-2, 1e-1]}),
-        "--storage",
-        url,
-        "--grace",
-        "4",
+        *("--storage", url, "--grace", "4", *gate, "--trainer.callbacks.file", str(Path("go").absolute())),
     ]
-    killed, other = start(command), start(command)
+    killed, other = Command(*command), Command(*command)
     try:
-        wait_for(lambda: len(list(Path("lightning_logs/s").glob("trial_*"))) == 2, killed, other)
+        for process in (killed, other):
+            process.wait_until(lambda: len(list(Path("lightning_logs/s").glob("trial_*"))) == 2)
         study = optuna.load_study(study_name="s", storage=url)
-        wait_for(lambda: [2 < n < 16 for n in epochs_of_running(study)] == [True, True], killed, other)
+        other.wait_until(lambda: len(list(Path().glob("go.*"))) == 2)
+        assert epochs_of_running(study) == [TOGETHER, TOGETHER]
         logs = set(Path("lightning_logs").rglob("events*"))
         killed.kill()
-        output = other.communicate()[0]
+        Path("go").touch()
+        assert other.wait() == 0, other.err
     finally:
-        for process in (killed, other):
-            process.kill()
-            process.wait()
-    assert other.returncode == 0
+        killed.kill()
+        other.kill()
+    output = other.out
     assert "3 trials: 3 finished" in output
 
     # The grid has each point once.
@@ -133,11 +118,11 @@ def test_the_trial_of_a_killed_process_continues_from_its_checkpoint(
     assert (before.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert before.params == again.params
     assert f"trial {number} was begun before: it continues." in output
-    # At most the epoch in which the process was killed is trained again.
+    # The epoch before which the process was killed, and those after it.
     trained = 0
     for log in set(Path(f"lightning_logs/s/trial_{number:04d}").glob("events*")) - logs:
         events = EventAccumulator(str(log))
         events.Reload()
         trained += len(events.Scalars("val/loss")) if "val/loss" in events.Tags()["scalars"] else 0
-    assert 2 < len(before.intermediate_values) < EPOCHS
-    assert 0 < trained <= EPOCHS + 1 - len(before.intermediate_values)
+    assert len(before.intermediate_values) == TOGETHER
+    assert trained == EPOCHS - TOGETHER

@@ -19,9 +19,11 @@ from n2n.data.images.base import DTYPES
 from n2n.data.sources.base import PairSource
 from n2n.data.sources.single_images import CleanImages
 from tests.devices.sweep.conftest import noisy_images
-from tests.devices.sweep.training import Small, by_name, check, classes, data, same_as_cpu, train
+from tests.devices.sweep.training import Small, by_name, check, classes, data, pairs, same_as_cpu, train
 from tests.devices.target import Target
 
+# Where the pairs are.
+PLACES = [pytest.param(True, id="resident"), pytest.param(False, id="streamed")]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
 # Of torch's optimisers: SparseAdam wants sparse gradients, torch's Muon takes only matrices, and LBFGS fails on weights in
 # channels_last order.
@@ -36,8 +38,7 @@ SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", backbones.__all__)
+@pytest.mark.parametrize(("name", "precision"), pairs(backbones.__all__, PRECISIONS))
 def test_backbone(name: str, precision: str, target: Target, files: Path) -> None:
     few: Any = {"batch_size": 2, "val_batch_size": 2}
     if name == "Model1":
@@ -76,8 +77,7 @@ def source_arguments(kind: type[Any], files: Path, dtype: str) -> dict[str, Any]
     return {"root": str(files / f"{folder}_{dtype}"), **patches}
 
 
-@pytest.mark.parametrize("on_device", [True, False, None], ids=["resident", "streamed", "by size"])
-@pytest.mark.parametrize("kind", by_name(SOURCES))
+@pytest.mark.parametrize(("kind", "on_device"), pairs(by_name(SOURCES), [*PLACES, pytest.param(None, id="by size")]))
 def test_source(kind: type[Any], on_device: bool | None, target: Target, files: Path) -> None:
     def made() -> Any:
         return data(files, source=kind(**source_arguments(kind, files, "uint16")), on_device=on_device)
@@ -92,8 +92,7 @@ def test_fresh_photographs(target: Target, files: Path) -> None:
     same_as_cpu(target, lambda: data(files, source=sources.Photographs(**arguments, fresh=True, zoom=1.2, turn=20)))
 
 
-@pytest.mark.parametrize("on_device", [True, False], ids=["resident", "streamed"])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("dtype", "on_device"), pairs(DTYPES, PLACES))
 def test_dtype(dtype: str, on_device: bool, target: Target, files: Path) -> None:
     arguments = source_arguments(sources.Stack, files, dtype)
     same_as_cpu(
@@ -108,8 +107,7 @@ def test_clean_targets(target: Target, files: Path) -> None:
     same_as_cpu(target, lambda: data(files, source=sources.DeadLeaves(**arguments), target="clean"))
 
 
-@pytest.mark.parametrize("on_device", [True, False], ids=["resident", "streamed"])
-@pytest.mark.parametrize("kind", by_name(classes(augmentation, Augmentation)))
+@pytest.mark.parametrize(("kind", "on_device"), pairs(by_name(classes(augmentation, Augmentation)), PLACES))
 def test_augmentation(kind: type[Augmentation], on_device: bool, target: Target, files: Path) -> None:
     same_as_cpu(target, lambda: data(files, augmentations=[kind()], on_device=on_device), random=True)
 
@@ -149,7 +147,8 @@ def test_optimizer(kind: type[torch.optim.Optimizer], target: Target, files: Pat
     check(whole, train(None, data(files), module=module, max_epochs=2), target, random=True)
 
 
-@pytest.mark.parametrize("kind", by_name(classes(schedules, torch.optim.lr_scheduler.LRScheduler)))
-@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("kind", "interval"), pairs(by_name(classes(schedules, torch.optim.lr_scheduler.LRScheduler)), ["epoch", "step"])
+)
 def test_schedule(kind: type[Any], interval: str, target: Target, files: Path) -> None:
     same_as_cpu(target, lambda: data(files), module={"scheduler": kind, "scheduler_interval": interval}, max_epochs=2)

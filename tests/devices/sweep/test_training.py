@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
 from n2n import data as sources
-from tests.devices.sweep.training import Small, data, same_as_cpu
+from tests.devices.sweep.training import Small, data, pairs, same_as_cpu
 from tests.devices.target import Target
 
 TRAINERS: dict[str, Any] = {
@@ -25,8 +25,7 @@ TRAINERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed", "bf16-true"])
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize(("name", "precision"), pairs(TRAINERS, ["32-true", "bf16-mixed", "16-mixed", "bf16-true"]))
 def test_trainer(name: str, precision: str, target: Target, files: Path) -> None:
     same_as_cpu(target, lambda: data(files), precision=precision, trainer=TRAINERS[name])
 

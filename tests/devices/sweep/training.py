@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
 from n2n.module import DenoisingModule
-from tests.devices.target import Target
+from tests.devices.target import Target, all_is_swept
 
 Class = TypeVar("Class")
 # Relative and absolute tolerance of figures: of float32 on one machine, where nothing differs but the order of sums; of half
@@ -71,6 +72,17 @@ def classes(module: ModuleType, base: type[Class]) -> list[type[Class]]:
         },
         key=lambda one: one.__name__,
     )
+
+
+def pairs(ones: Iterable[Any], others: Iterable[Any]) -> list[Any]:
+    """Return pairs of parameters, named in the test's name: each of one kind with the first of the other kind.
+
+    All pairs if all is swept.
+    """
+    one, other = ([x if hasattr(x, "values") else pytest.param(x, id=str(x)) for x in kind] for kind in (ones, others))
+    few = [*((a, other[0]) for a in one), *((one[0], b) for b in other[1:])]
+    chosen = itertools.product(one, other) if all_is_swept() else few
+    return [pytest.param(*a.values, *b.values, id=f"{a.id}-{b.id}") for a, b in chosen]
 
 
 def by_name(found: Iterable[type[Any]]) -> Any:
