@@ -31,7 +31,14 @@ GENERATED = ["--data.source.init_args.pairs", "25", "--data.source.init_args.val
 SHORTER = {
     "n2n fit --config quick.yaml": [*ONE_STEP, *GENERATED],
     "n2n fit --config speedrun.yaml": ONE_STEP,
-    "n2n fit --config own.yaml": [*ONE_STEP, *PATCHES, "--model.backbone", "n2n.backbones.Model2"],
+    "n2n fit --config own.yaml": [
+        *ONE_STEP,
+        *PATCHES,
+        "--model.backbone",
+        "n2n.backbones.Model2",
+        "--model.start_from",
+        "null",
+    ],
     "n2n fit --config lightning_logs": [],
     "n2n compare": [*SHORT, *PATCHES],
     "n2n search": [*SHORT, *PATCHES, "--trials", "1", "--trainer.max_epochs", "1"],
