@@ -241,7 +241,7 @@ def test_runs_below_a_folder_are_found_and_sorted(tmp_path: Path) -> None:
 def test_the_shipped_runs_have_the_figures_of_their_events_and_checkpoints() -> None:
     root = Path(__file__).parents[2] / "lightning_logs"
     runs = find_runs([root])
-    assert len(runs) == 13
+    assert len(runs) == 15
     for folder in runs:
         run = Run.read(folder)
         kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
