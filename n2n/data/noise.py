@@ -22,7 +22,7 @@ BLOCK = 8
 # Brightnesses that are told apart: equal parts of the range from black to white.
 BINS = 8
 # The noise is described by at least so many pairs, in all and at a brightness, and measured in at most so many.
-_LEAST, _LEAST_BIN, _MOST = 32, 8, 512
+_LEAST, _LEAST_BIN, _MOST = 32, 32, 512
 # The weakest and the strongest are quantiles over the pairs.
 _QUANTILES = (0.02, 0.98)
 # Part of a pair's blocks that counts as its flat ones, and as its rough ones. These are compared if their brightnesses differ

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from n2n.checkpoints.bundled import pretrained
 from n2n.system.config_files import bundled_names, describe_config
 
 # Asks for all options.
@@ -20,7 +19,6 @@ _FOLDERS = {
     "search/*": "spaces of values, for n2n search",
 }
 
-_PRETRAINED = " or ".join(pretrained())
 
 _FIT = {
     "-c, --config NAME": "a config (below), or your file; the later one wins",
@@ -42,7 +40,7 @@ _FIT = {
     "--data.source.help CLASS": "its arguments; as well --model.backbone.help, ...",
 }
 _VALIDATE = {
-    "--ckpt_path FILE": f"best.ckpt of a run, or {_PRETRAINED}",
+    "--ckpt_path FILE": "best.ckpt of a run, or a name such as gaussian",
     "--root PATH": "the images, a folder or file; --root A --root B",
     "-c, --config NAME": "other images: a config (below), or your file",
     "--data.source CLASS": "the kind of images: Folders, Captures, Stack, ...",
