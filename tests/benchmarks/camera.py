@@ -40,7 +40,8 @@ CAMERAS: Mapping[str, Camera] = {
 Array = NDArray[np.floating]
 
 
-def _psnr(image: Array, clean: Array) -> float:
+def psnr(image: Array, clean: Array) -> float:
+    """PSNR in dB of an image, clipped, against the clean one in [0, 1]."""
     return float(-10 * np.log10(np.square(image.clip(0, 1) - clean).mean()))
 
 
@@ -48,7 +49,7 @@ def _best(image: Array, clean: Array, apply: Callable[[Array, float], Array], st
     """PSNR at the strength that suits the image best; the strengths are tried upwards while the result improves."""
     best = -np.inf
     for strength in strengths:
-        if (found := _psnr(apply(image, strength), clean)) < best:
+        if (found := psnr(apply(image, strength), clean)) < best:
             break
         best = found
     return best
@@ -86,8 +87,8 @@ def run(setting: Setting) -> Iterator[str]:
             )
             stored = np.rint(noisy * 255).astype(np.uint8)
             figures = {
-                "noisy": _psnr(noisy, clean),
-                setting.checkpoint: _psnr(denoiser(stored).astype(np.float32) / 255, clean),
+                "noisy": psnr(noisy, clean),
+                setting.checkpoint: psnr(denoiser(stored).astype(np.float32) / 255, clean),
                 "CBM3D": _best(noisy, clean, _cbm3d, SIGMAS),
                 "Gaussian blur": _best(noisy, clean, _blur, BLURS),
             }

@@ -19,26 +19,22 @@ from PIL import Image
 
 from n2n.cli import main as n2n
 from n2n.denoiser import Denoiser
+from tests.benchmarks.camera import Array, psnr
 from tests.benchmarks.setting import table
 
 FOLDS = 4
 WEIGHTS = (0.02, 0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
-Array = NDArray[np.floating]
 
 
 def _open(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path))
 
 
-def _psnr(image: Array, clean: Array) -> float:
-    return float(-10 * np.log10(np.square(image - clean).mean()))
-
-
 def _total_variation(image: Array, clean: Array) -> float:
     """PSNR with the weight that suits the image best, which only its clean image tells."""
     from skimage.restoration import denoise_tv_chambolle
 
-    return max(_psnr(denoise_tv_chambolle(image, weight), clean) for weight in WEIGHTS)  # type: ignore[no-untyped-call]
+    return max(psnr(denoise_tv_chambolle(image, weight), clean) for weight in WEIGHTS)  # type: ignore[no-untyped-call]
 
 
 def _train(folder: Path, names: list[str], work: Path, options: list[str]) -> Callable[[NDArray[np.uint8]], Array]:
@@ -76,7 +72,7 @@ def main(folder: Path, options: list[str]) -> None:
                 clean = _open(folder / "clean" / f"{name}_1.png") / 255
                 noisy = [_open(folder / "noisy" / f"{name}_{capture}.png") for capture in (1, 2)]
                 figures = [
-                    (_psnr(one / 255, clean), _psnr(denoise(one), clean), _total_variation(one / 255, clean))
+                    (psnr(one / 255, clean), psnr(denoise(one), clean), _total_variation(one / 255, clean))
                     for one in noisy
                 ]
                 totals.append(np.mean(figures, 0))
