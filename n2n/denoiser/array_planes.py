@@ -9,22 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.errors import InputError
-
-
-def as_array(images: Any) -> NDArray[Any]:
-    """Return what has a shape and a dtype, such as an array of NumPy, h5py or xarray, as an array of NumPy.
-
-    Raises:
-        InputError: for anything else. The pixels of a Pillow image may be numbers of colours, or have opacity.
-    """
-    if not (hasattr(images, "shape") and hasattr(images, "dtype")):
-        raise InputError(
-            f"got a {type(images).__name__}: expected a NumPy array or a torch tensor, such as "
-            "numpy.asarray(image.convert('RGB')) of a Pillow image; n2n predict denoises files"
-        )
-    return np.asarray(images)
-
 
 @dataclass(frozen=True)
 class Planes:

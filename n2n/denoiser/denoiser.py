@@ -19,9 +19,10 @@ from n2n.checkpoints.trust import packages
 from n2n.data.images.axes import check_axes, check_named, unnamed
 from n2n.data.images.base import DTYPES
 from n2n.data.images.gaps import fill_gaps, find_gaps
+from n2n.data.images.in_memory import as_array
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.noise import TrainedNoise
-from n2n.denoiser.array_planes import Planes, as_array
+from n2n.denoiser.array_planes import Planes
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
@@ -168,17 +169,8 @@ class Denoiser:
         Raises:
             InputError: if the network cannot take this dtype, these axes or channels, or if the axes can be read in two ways.
         """
-        if isinstance(noisy, Tensor):
-            plain = noisy.detach().cpu()
-            array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
-        else:
-            array = as_array(noisy)
-        dtype = array.dtype.newbyteorder("=")
-        if str(dtype) not in DTYPES:
-            raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
-        planes = self._planes(array.shape, isinstance(noisy, Tensor))
-        # Torch takes no other byte order, no negative strides and no read-only memory.
-        images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
+        array, planes, images = self._take(noisy)
+        dtype = array.dtype
         scale, survey = self.value_range(dtype), Survey.of(array)
         survey.check(scale)
         unit = self.denoise(to_unit(images, scale.low, scale.high))
@@ -219,16 +211,21 @@ class Denoiser:
         Raises:
             InputError: as a call.
         """
-        array, tensor = (
-            np.asarray(noisy.detach().cpu().float() if isinstance(noisy, Tensor) else noisy),
-            isinstance(noisy, Tensor),
-        )
-        dtype = np.dtype(str(noisy.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
-        planes, scale = self._planes(array.shape, tensor), self.value_range(dtype)
-        images = torch.from_numpy(np.require(planes.take(array), np.float32, ["C", "W"]))
+        array, planes, images = self._take(noisy)
+        scale = self.value_range(array.dtype)
         found = self.spreading().denoise(to_unit(images, scale.low, scale.high)) * (scale.high - scale.low)
         back = planes.put_back(found.numpy())
         return torch.from_numpy(back).to(noisy.device) if isinstance(noisy, Tensor) else back
+
+    def _take(self, noisy: Any) -> tuple[NDArray[Any], Planes, Tensor]:
+        """Return images as an array in the machine's byte order, its planes, and these as a tensor N×C×H×W."""
+        array = as_array(noisy)
+        if str(dtype := array.dtype.newbyteorder("=")) not in DTYPES:
+            raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
+        planes = self._planes(array.shape, isinstance(noisy, Tensor))
+        array = array.astype(dtype, copy=False)
+        # Torch takes no other byte order, no negative strides and no read-only memory.
+        return array, planes, torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
 
     def _planes(self, shape: tuple[int, ...], tensor: bool) -> Planes:
         """Find out which axes of an array go through the network."""
@@ -249,7 +246,7 @@ class Denoiser:
         self.network.check_channels(planes.channels)
         if "C" in axes and not planes.has_channels:
             count = f"{shape[axes.index('C')]} channels and the network {self.network.channels}"
-            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=3)
+            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=4)
         return planes
 
     def denoise(self, noisy: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from n2n import Denoiser, DenoisingModule, backbones
 from n2n.data.reading import ImageFile
 from n2n.denoiser import streaming
 from n2n.denoiser.pipeline import denoise_files
+from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -221,11 +222,25 @@ def raising(error: Exception) -> Callable[..., Any]:
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((0, 4), np.uint8), r"shape \(0, 4\)"),
         (torch.zeros(4, 4, dtype=torch.int64), "got int64 values"),
+        (np.zeros((4, 4), bool), "got bool values"),
+        ([[1, 2]], "got a list"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(noisy: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Denoiser(nn.Identity(), 3, "cpu")(noisy)
+    denoiser = Denoiser(nn.Identity(), 3, "cpu")
+    for call in (denoiser, denoiser.spread):
+        with pytest.raises(InputError, match=message):
+            call(noisy)
+
+
+def test_the_byte_order_does_not_change_the_spread() -> None:
+    trained = TrainedRange(ValueRange(0, 4095), np.dtype(np.uint16))
+    denoiser = Denoiser(NETWORKS["DnCNN"], 3, "cpu", trained=trained)
+    noisy = np.random.default_rng(0).integers(0, 4096, (20, 30, 3)).astype(np.uint16)
+    found = denoiser.spread(noisy)
+    assert found.std() > 0
+    assert np.array_equal(denoiser.spread(noisy.astype(">u2")), found)
+    assert np.array_equal(denoiser.spread(torch.from_numpy(noisy.transpose(2, 0, 1))).numpy(), found.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch import Tensor
 from n2n.data.cache import Kept
 from n2n.data.images.axes import unnamed
 from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.in_memory import as_array
 from n2n.data.images.planes import channels_apart
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.scenes.gather import gather
@@ -28,13 +29,14 @@ Images = NDArray[Any] | Tensor | Sequence[NDArray[Any]] | Sequence[Tensor]
 
 def _as_image(image: NDArray[Any] | Tensor, name: str) -> NDArray[Any]:
     """Return one image as H×W×C."""
+    try:
+        array = as_array(image)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     if isinstance(image, Tensor):
-        array = image.detach().cpu().numpy()
         array = np.moveaxis(array, 0, 2) if array.ndim == 3 else array
-    else:
-        array = np.asarray(image)
-        if array.ndim == 3 and unnamed(array.shape) != "YXC":
-            raise InputError(f"{name} has the shape {array.shape}: expected H×W, or H×W×C with at most 4 channels")
+    elif array.ndim == 3 and unnamed(array.shape) != "YXC":
+        raise InputError(f"{name} has the shape {array.shape}: expected H×W, or H×W×C with at most 4 channels")
     if array.ndim not in (2, 3) or array.size == 0:
         raise InputError(f"{name} has the shape {array.shape}: expected an image H×W or H×W×C (a tensor C×H×W)")
     return array if array.ndim == 3 else array[..., None]

@@ -8,6 +8,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from n2n import Denoiser, DenoisingModule, PairDataModule
 from n2n.backbones import DnCNN
@@ -98,3 +99,19 @@ def test_clean_images_serve_validation_alone_and_channels_go_apart() -> None:
 def test_what_is_no_pair_of_images_gets_one_line(make: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_bfloat16_is_learnt_as_float32() -> None:
+    first, second = ((torch.from_numpy(one) / 255).bfloat16() for one in images(40, 30)[:2])
+    store = Arrays(first, second, check=False, **SMALL).train_pairs()
+    assert store.dtype == "float32"
+
+
+def test_lists_of_what_is_no_array_are_refused() -> None:
+    first, second, _ = images(40, 30, count=2)
+    # The pixels of a palette image are numbers of colours.
+    pictures = [Image.fromarray(one).convert("P") for one in first]
+    with pytest.raises(InputError, match=r"first\[0\]: got a Image: expected a NumPy array"):
+        Arrays(pictures, second)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"second\[0\]: got an array with masked values"):
+        Arrays(first, np.ma.masked_greater(second, 150))
