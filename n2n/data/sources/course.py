@@ -35,8 +35,8 @@ def load_pairs(path: Path, clean: bool) -> PairStore:
     for tensor in content:
         if not isinstance(tensor, Tensor):
             raise InputError(f"{path} holds a {type(tensor).__name__} where a tensor belongs: expected {wanted}")
-        # The shape of a tensor that is not contiguous may be far larger than its data.
-        if not tensor.is_contiguous() or tensor.layout != torch.strided:
+        # The shape of an expanded tensor may be far larger than its data. That of a permuted one is not.
+        if tensor.layout != torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise InputError(f"{path} holds a tensor that is not stored in full: expected {wanted}")
     try:
         first, second = content

@@ -31,6 +31,17 @@ def test_opens_any_size(tmp_path: Path) -> None:
     assert torch.equal(second, kept[1][[3, 0]])
 
 
+def test_permuted_tensors_are_stored_in_full(tmp_path: Path) -> None:
+    first, second = torch.randint(0, 256, (2, 5, 20, 12, 3), dtype=torch.uint8)
+    torch.save((first.permute(0, 3, 1, 2), second.permute(0, 3, 1, 2)), tmp_path / "train_data.pkl")
+    store = CourseFiles(str(tmp_path)).train_pairs()
+    assert (len(store), store.shape) == (5, (3, 20, 12))
+    batch = store.batch(torch.tensor([4, 1]), seed=0)
+    assert batch.second is not None
+    assert torch.equal(batch.first.permute(0, 2, 3, 1), first[[4, 1]])
+    assert torch.equal(batch.second.permute(0, 2, 3, 1), second[[4, 1]])
+
+
 GOOD = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
 
 
@@ -46,6 +57,8 @@ GOOD = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
         ((GOOD[:0], GOOD[:0]), "of shape"),
         # A few bytes that claim to be 3 TB.
         ((GOOD[:1, :1, :1, :1].expand(10**9, 3, 32, 32),) * 2, "not stored in full"),
+        ((GOOD[:1].clone().expand(2, 3, 8, 8),) * 2, "not stored in full"),
+        ((GOOD, GOOD.to_sparse()), "holds more than tensors|not stored in full"),
         ((GOOD, Hostile()), "none of it was run"),
     ],
 )
