@@ -50,12 +50,12 @@ def match_files(source: Path, output: Path, overwrite: bool, spread: bool = Fals
             others = f" ({line})" if (line := left_out([source], output)) else ""
             raise InputError(f"there is no image in {source}{others}: expected {EXPECTED}")
         files = [ImageFile(file, output / file.relative_to(source).with_name(written_name(file))) for file in found]
-        _check_distinct(files)
     else:
         as_file = find_format(output) is not None and (not output.is_dir() or is_image(output))
         files = [ImageFile(source, output if as_file else output / written_name(source))]
     if spread:
         files = [both for file in files for both in (_map_of(file), file)]
+    _check_distinct(files)
     if not overwrite:
         _check_free(files)
     for folder in {file.target.parent for file in files}:
@@ -86,7 +86,7 @@ def describe_suffixes(files: Sequence[ImageFile]) -> str:
 
 
 def _check_distinct(files: Sequence[ImageFile]) -> None:
-    """Refuse inputs that would get one output, because they differ only in a suffix that is not written."""
+    """Refuse inputs that would get one output, or one map, because they differ only in a suffix that is replaced."""
     first: dict[Path, Path] = {}
     for file in files:
         if (other := first.setdefault(file.target, file.source)) != file.source:
@@ -117,6 +117,9 @@ class ImageFiles(L.LightningDataModule):
             :meth:`n2n.Denoiser.spread`.
         axes: the letters of the axes of all files, such as TCYX; by default those that each file names. See
             :mod:`n2n.data.images.axes`.
+
+    Raises:
+        InputError: if a name is empty.
     """
 
     # A process without files has nothing to do.
@@ -131,6 +134,9 @@ class ImageFiles(L.LightningDataModule):
         axes: str | None = None,
     ) -> None:
         super().__init__()
+        # An empty name, as of a variable that is not set, would mean the current folder.
+        if not (input and output):
+            raise InputError(f"--input is {input!r} and --output {output!r}: expected names that are not empty")
         self.spread = spread
         self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.

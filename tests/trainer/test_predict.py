@@ -286,6 +286,16 @@ BAD: dict[str, tuple[Callable[[], object], str, str]] = {
 }
 
 
+@pytest.mark.parametrize(("source", "target"), [("", "out"), ("x.png", "")])
+def test_an_empty_name_is_not_the_current_folder(source: str, target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photo()
+    before = Path("x.png").read_bytes()
+    assert predict(source, target, "--overwrite") == 2
+    assert "expected names that are not empty" in capsys.readouterr().err
+    assert Path("x.png").read_bytes() == before
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_gets_one_line_and_leaves_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     make, command, message = BAD[name]

@@ -73,3 +73,17 @@ def test_an_image_that_its_result_replaces_has_no_spread(capsys: pytest.CaptureF
     options = ["--input", "in", "--output", "in", "--overwrite", "--spread"]
     assert main(["predict", "--ckpt_path", "mean.ckpt", *options]) == 2
     assert "--spread needs in/x.png unchanged: name another --output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["x.tif", "x.spread.ome.tif"])
+def test_two_images_never_share_a_map(other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("mean.ckpt", mean)
+    Path("in").mkdir()
+    Image.new("RGB", (40, 50)).save("in/x.png")
+    tifffile.imwrite(f"in/{other}", np.zeros((50, 40), np.uint8))
+    assert predict(ckpt="mean.ckpt") == 2
+    line = capsys.readouterr().err
+    assert f"in/x.png and in/{other} would both be written as out/x.spread.ome.tif: rename one" in line or (
+        f"in/{other} and in/x.png would both be written as out/x.spread.ome.tif: rename one" in line
+    )
+    assert not Path("out").exists()
