@@ -75,6 +75,18 @@ def test_few_pixels_shift_by_chance() -> None:
     assert not any(lines(RNG.normal(50, 10, (8, 8)), np.full((8, 8), 50.0), (0, 255)) for _ in range(50))
 
 
+@pytest.mark.parametrize("value", [0, 0.1, 100, 255])
+def test_an_image_of_one_value_has_no_noise_to_compare_with(value: float) -> None:
+    noisy = np.full((64, 64), value, np.float32)
+    assert lines(noisy, noisy + RNG.normal(0.1, 0.2, noisy.shape).astype(np.float32), (0, 255)) == []
+
+
+def test_errors_that_repeat_with_the_networks_stride_cancel() -> None:
+    noisy = RNG.normal(50, 10, (64, 64))
+    rows = np.arange(64)[:, None] % 4
+    assert lines(noisy, noisy - (noisy - noisy.mean()) + np.where(rows == 0, 3, -1), (0, 255)) == []
+
+
 def test_gaps_do_not_count() -> None:
     watch = Watch(ValueRange(0, 65535), guessed=True)
     noisy = RNG.integers(0, 4096, (64, 64, 1)).astype(np.uint16)
