@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 from n2n.data.images.arrays import ArrayReader
-from n2n.data.images.base import Array
-from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, write_rows
+from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, unwritten, write_rows
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.ome_zarr import OmeImage, find_image
 from n2n.data.images.writer import ImageWriter
@@ -85,8 +85,13 @@ def _dimensions(array: zarr.Array[Any]) -> str | None:
 class ZarrWriter(ImageWriter):
     """Writes a zarr array, with the chunks, compressors and attributes of the other file if that is a zarr array.
 
-    An OME-Zarr image becomes an OME-Zarr group of its version, which holds the one size that was read.
+    An OME-Zarr image becomes an OME-Zarr group of its version, which holds the one size that was read; a remark names the rest.
     """
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        if isinstance(like, ZarrReader) and like.ome is not None and like.ome.others:
+            self.remarks.append(unwritten(like.ome.others))
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

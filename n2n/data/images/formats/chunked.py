@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ from n2n.errors import InputError
 _ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**30, 2**15
 # Rows and columns of a chunk, if the source file has no chunks.
 _CHUNK = 512
+# Names that a remark lists.
+_LISTED = 5
+
+
+def unwritten(others: Sequence[str]) -> str:
+    """Return the remark on what is in a file beside the image."""
+    listed = ", ".join([*others[:_LISTED], *["..."] * (len(others) > _LISTED)])
+    return f"what else is in the file is not written ({len(others)}: {listed})"
 
 
 def check_claims(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], itemsize: int, stored: int) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 
 from n2n.data.images.arrays import ArrayReader
-from n2n.data.images.base import Array, refusing_damage
-from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, write_rows
+from n2n.data.images.base import Array, ImageReader, refusing_damage
+from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, unwritten, write_rows
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.table import split_part
 from n2n.data.images.writer import ImageWriter
@@ -98,8 +98,17 @@ class Hdf5Writer(ImageWriter):
     """Writes an HDF5 file with one data set, row by row.
 
     From HDF5 it keeps the path in the file, the attributes of the data set and of the groups that it is in, byte order, chunks
-    and compression. From another format the data set is called ``image``.
+    and compression; a remark counts what else is in the file. From another format the data set is called ``image``.
     """
+
+    def __init__(self, path: Path, like: ImageReader) -> None:
+        super().__init__(path, like)
+        if isinstance(like, Hdf5Reader):
+            name, others = str(like.data.name).strip("/"), list[str]()
+            like.data.file.visit(others.append)
+            others = [other for other in others if not f"{name}/".startswith(f"{other}/")]
+            if others:
+                self.remarks.append(unwritten(others))
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

@@ -20,12 +20,14 @@ class OmeImage(NamedTuple):
         axes: the letters of its axes.
         place: the path of the array in the group.
         attributes: of a group that holds this size alone.
+        others: the names of what else is in the group.
     """
 
     array: zarr.Array[Any]
     axes: str
     place: str
     attributes: dict[str, Any]
+    others: list[str]
 
 
 def find_image(group: zarr.Group, path: Path) -> OmeImage:
@@ -59,4 +61,5 @@ def find_image(group: zarr.Group, path: Path) -> OmeImage:
             raise InputError(f"{path} has axes other than x and y: expected an image")
         alone = inside | {"multiscales": [image | {"datasets": [largest]}]}
         kept = {key: alone[key] for key in ("version", "multiscales", "omero") if key in alone}
-        return OmeImage(array, axes, place, {"ome": kept} if "ome" in attributes else kept)
+        others = sorted(name for name, _ in group.members() if name != place.partition("/")[0])
+        return OmeImage(array, axes, place, {"ome": kept} if "ome" in attributes else kept, others)

@@ -37,6 +37,17 @@ def test_come_back_with_path_chunks_compression_and_attributes(dtype: str) -> No
             assert file["entry"].attrs["NX_class"] == "NXentry"
 
 
+def test_what_else_is_in_the_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File("in.h5", "w") as file:
+        file["entry/data/image"] = values((20, 30), "uint8")
+    predict("in.h5", "out")
+    assert "warning" not in capsys.readouterr().err
+    with h5py.File("in.h5", "a") as file:
+        file["entry/data/time"], file["entry/image"] = np.arange(5.0), 3
+    predict("in.h5", "out", 1, "--overwrite")
+    assert "what else is in the file is not written (2: entry/data/time, entry/image)" in capsys.readouterr().err
+
+
 def test_one_of_several_is_named() -> None:
     first, second = values((20, 30), "uint16"), values((2, 20, 30), "uint16")
     with h5py.File("in.h5", "w") as file:

@@ -39,13 +39,14 @@ def write(path: str, pixels: NDArray[Any], version: str, axes: str = "tczyx") ->
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_come_back_with_axes_scale_and_channels(version: str) -> None:
+def test_come_back_with_axes_scale_and_channels(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = values((2, 3, 2, 20, 30), "uint16")
     write("in.zarr", pixels, version)
     found, axes, shape = look("in.zarr")
     assert (axes, shape) == ("TCZYX", pixels.shape)
     assert np.array_equal(found.reshape(shape), pixels)
     predict("in.zarr", "out")
+    assert "in.zarr: what else is in the file is not written (1: 1)" in capsys.readouterr().err
     before, after = zarr.open_group("in.zarr", mode="r"), zarr.open_group("out/in.zarr", mode="r")
     assert np.array_equal(after["0"][:], pixels)
     assert (after["0"].chunks, after.metadata.zarr_format) == (before["0"].chunks, before.metadata.zarr_format)
