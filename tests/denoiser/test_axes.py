@@ -71,6 +71,18 @@ def test_an_array_that_can_be_read_in_two_ways_is_refused(shape: tuple[int, ...]
     assert Denoiser(Halves(), 1, "cpu")(np.ones(shape, np.float32)).max() == 0.5
 
 
+@pytest.mark.parametrize("shape", [(40, 56, 5), (2, 256, 300, 31)])
+@pytest.mark.parametrize("channels", [1, 3, None])
+def test_a_thin_last_axis_may_be_channels(shape: tuple[int, ...], channels: int | None) -> None:
+    noisy = np.zeros(shape, np.float32)
+    with pytest.raises(InputError, match=rf"px and {shape[-1]} channels, or .* px: give axes= Q?YXC or axes= Q*QYX"):
+        Denoiser(nn.Identity(), channels, "cpu")(noisy)
+    axes = "YXC".rjust(len(shape), "Q")
+    assert Denoiser(nn.Identity(), channels, "cpu", axes=axes)(noisy).shape == shape
+    # Stacks of small images are plain.
+    assert Denoiser(nn.Identity(), channels, "cpu")(np.zeros((40, 12, 9), np.float32)).shape == (40, 12, 9)
+
+
 def test_a_tensor_has_its_channels_first() -> None:
     noisy = torch.rand(2, 3, 8, 9)
     mean = noisy.mean(1, keepdim=True).expand_as(noisy)

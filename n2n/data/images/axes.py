@@ -20,6 +20,8 @@ from n2n.errors import InputError
 
 # The last axis of an array without names is C if it has at most this many entries.
 _MOST_CHANNELS = 4
+# A last axis that is shorter than the two before it by this factor may be channels too.
+_THIN = 8
 # Letters of which an image has one at most.
 _ONCE = "TZCYXS"
 
@@ -52,7 +54,7 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
 
 
 def check_named(channels: int | None, axes: str, shape: Sequence[int], named: bool, option: str) -> None:
-    """Refuse an array without names whose third last axis may be the channels of a network.
+    """Refuse an array without names that may have its channels elsewhere: on its third last axis, or on a thin last one.
 
     Args:
         channels: of the network.
@@ -64,12 +66,17 @@ def check_named(channels: int | None, axes: str, shape: Sequence[int], named: bo
     Raises:
         InputError: if the axes could be read in two ways, of which one gives a wrong result.
     """
-    if named or channels in (None, 1) or len(shape) < 3 or axes[-3:] != "QYX" or shape[-3] != channels:
+    if named or len(shape) < 3 or axes[-3:] != "QYX":
         return
-    size, lead = "×".join(map(str, shape)), axes[:-3]
+    size, lead, (pages, height, width) = "×".join(map(str, shape)), axes[:-3], shape[-3:]
+    if channels not in (None, 1) and pages == channels:
+        other, what = "CYX", f"images of {channels} channels, or {channels} grey ones"
+    elif _THIN * width <= min(pages, height):
+        other, what = "YXC", f"an image of {pages}×{height} px and {width} channels, or {pages} of {height}×{width} px"
+    else:
+        return
     raise InputError(
-        f"an array of {size} without names of its axes may be images of {channels} channels, or {channels} grey ones: give "
-        f"{option} {lead}CYX or {option} {lead}QYX"
+        f"an array of {size} without names of its axes may be {what}: give {option} {lead}{other} or {option} {lead}QYX"
     )
 
 
