@@ -114,4 +114,4 @@ def _stopped(stop: Interrupted) -> str:
         return "stopped"
     config = stop.saved.parent.parent / "config.yaml"
     command = shlex.join(["n2n", "fit", "--config", str(config), "--ckpt_path", "last"])
-    return f"stopped in {stop.where}, saved in {stop.saved}; to go on: {command}"
+    return f"stopped {stop.where}, saved in {stop.saved}; to go on: {command}"

@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path, capsys: py
     options = ["--trainer.max_epochs", "9", "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e12"]
     assert fit(root, *options, "--trainer.precision", "32-true") == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "the training diverged: the loss of step 2 of epoch 0 is not a finite number" in error
+    assert "the training diverged: the loss of step 2 of epoch 1 is not a finite number" in error
     assert (
         "lower the learning rate, which is 1e+12 here, or limit the gradients (--trainer.gradient_clip_val 1)" in error
     )
@@ -149,7 +149,7 @@ def test_a_network_that_collapses_stops_the_training_and_its_best_checkpoint_sta
     assert fit(root, *options) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the training diverged: val/loss is " in error
-    assert " after epoch 1, and was " in error
+    assert " after epoch 2, and was " in error
     best = tmp_path / "lightning_logs/run/version_0/checkpoints/best.ckpt"
     assert "What was saved before stays: " in error
     assert torch.load(best, weights_only=True)["epoch"] == 0

@@ -65,7 +65,7 @@ def check_losses(losses: EpochLosses, trainer: L.Trainer) -> None:
     elif not trainer.gradient_clip_val:
         advice += ", or limit the gradients (--trainer.gradient_clip_val 1)"
     raise InputError(
-        f"the training diverged: the loss of step {losses.bad + 1} of epoch {trainer.current_epoch} is not a finite "
+        f"the training diverged: the loss of step {losses.bad + 1} of epoch {trainer.current_epoch + 1} is not a finite "
         f"number; {advice}. {_saved(trainer)}"
     )
 
@@ -78,7 +78,7 @@ def check_validation_loss(loss: float, lowest: float, trainer: L.Trainer) -> Non
     """
     if math.isfinite(lowest) and not loss <= _COLLAPSED * lowest:
         raise InputError(
-            f"the training diverged: val/loss is {loss:.3g} after epoch {trainer.current_epoch}, and was {lowest:.3g} "
+            f"the training diverged: val/loss is {loss:.3g} after epoch {trainer.current_epoch + 1}, and was {lowest:.3g} "
             "before; lower the learning rate, or let it fall (--model.scheduler n2n.schedules.OneCycle "
             f"--model.scheduler_interval step). {_saved(trainer)}"
         )

@@ -121,12 +121,12 @@ class StopAndSave(_Signals):
             return
         if batch_idx + 1 < trainer.num_training_batches and self._interrupted(trainer):
             steps = f" after {batch_idx + 1} of {trainer.num_training_batches} steps"
-            self._stop(trainer, f"epoch {trainer.current_epoch}{steps}", save=True)
+            self._stop(trainer, f"in epoch {trainer.current_epoch + 1}{steps}", save=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop between two epochs; the first is saved already."""
         if self._interrupted(trainer):
-            self._stop(trainer, f"epoch {trainer.current_epoch}", save=False)
+            self._stop(trainer, f"after epoch {trainer.current_epoch}", save=False)
 
     def _interrupted(self, trainer: L.Trainer) -> bool:
         # All processes stop after the same step: those that went on would wait for the others.

@@ -94,7 +94,7 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(kind: str, capsy
     assert fit("halves", *KINDS[kind], *stop_at(8)) == 143
     error = capsys.readouterr().err
     assert (
-        "stopped in epoch 1 after 2 of 6 steps, saved in lightning_logs/halves/version_0/checkpoints/last.ckpt" in error
+        "stopped in epoch 2 after 2 of 6 steps, saved in lightning_logs/halves/version_0/checkpoints/last.ckpt" in error
     )
     assert "n2n fit --config lightning_logs/halves/version_0/config.yaml --ckpt_path last" in error
     assert fit("halves", *KINDS[kind], "--ckpt_path", "last") == 0
@@ -109,12 +109,12 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
 ) -> None:
     assert fit("whole", *KINDS["schedule"]) == 0
     assert fit("a", *KINDS["schedule"], *stop_at(2, signal.SIGINT)) == 130
-    assert "epoch 0 after 2 of 6 steps" in capsys.readouterr().err
+    assert "epoch 1 after 2 of 6 steps" in capsys.readouterr().err
     # As does a closed terminal.
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(4, signal.SIGHUP)) == 129
-    assert "epoch 0 after 4 of 6 steps" in capsys.readouterr().err
+    assert "epoch 1 after 4 of 6 steps" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last", *stop_at(12)) == 143
-    assert "stopped in epoch 2, saved" in capsys.readouterr().err
+    assert "stopped after epoch 2, saved" in capsys.readouterr().err
     assert fit("a", *KINDS["schedule"], "--ckpt_path", "last") == 0
     assert same(weights("whole"), weights("a"))
 

@@ -67,7 +67,7 @@ class Reporter(Callback):
             raise TrialFailed(f"the validation has no {monitor}; it has {there}")
         value = float(figures[monitor])
         if not math.isfinite(value):
-            raise TrialFailed(f"{monitor} is {value} in epoch {trainer.current_epoch}")
+            raise TrialFailed(f"{monitor} is {value} in epoch {trainer.current_epoch + 1}")
         self._value = self.search.best_of([value] if self._value is None else [value, self._value])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -127,7 +127,7 @@ def test_failed_trials_have_a_reason_and_the_search_goes_on(capsys: pytest.Captu
     assert main(write_search(epochs=2, sampler="grid", space=space)) == 0
     trials = read_trials()
     assert [t["state"] for t in trials] == ["complete", "fail", "fail", "fail"]
-    assert "the training diverged: the loss of step 2 of epoch 0" in trials[1]["reason"]
+    assert "the training diverged: the loss of step 2 of epoch 1" in trials[1]["reason"]
     assert "batch_size is 0" in trials[2]["reason"]
     assert "batch_size is 0" in (Path("lightning_logs/s/search.md")).read_text()
 
