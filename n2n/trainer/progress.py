@@ -156,12 +156,20 @@ class EpochBar(ProgressBar):
         last = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
         return f"Epoch {trainer.current_epoch + 1}{last}"
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the line of the epoch before, whose loss is known now, and open the bar of this one."""
-        self._write_epoch(trainer)
+    def _start_epoch(self, trainer: L.Trainer) -> None:
+        self._close()
         self._epoch_start = time.monotonic()
         self._pace.start()
         self._open(self._number(trainer), trainer.num_training_batches)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar. An epoch that goes on in its middle has no start."""
+        self._start_epoch(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the line of the epoch before, whose loss is known now, and open the bar of this one."""
+        self._write_epoch(trainer)
+        self._start_epoch(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -18,6 +18,7 @@ from n2n.trainer.progress import EpochBar, about, clock
 from n2n.trainer.run_folder import read_metrics
 from n2n.trainer.speed import NoProfiler
 from tests.conftest import fit, write_course, write_photos
+from tests.trainer.test_resume import stop_at
 
 SHOW = ("--trainer.enable_progress_bar", "true")
 
@@ -68,6 +69,21 @@ def test_a_line_for_each_epoch_stays(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = read_metrics(Path("lightning_logs/run/version_0"))
     expected = [(f"{row['epoch']:.0f}", f"{row['train/loss']:.4f}", f"{row['val/psnr_per_image']:.2f}") for row in rows]
     assert lines == expected
+
+
+def test_an_epoch_that_goes_on_in_its_middle_is_timed_and_has_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setattr("n2n.trainer.progress.tqdm", EagerBar)
+    options = ("--trainer.max_epochs", "1", "--data.batch_size", "2", *SHOW)
+    root = write_course(tmp_path / "data")
+    assert fit(*options, *stop_at(3), root=root) == 143
+    capsys.readouterr()
+    assert fit(*options, "--ckpt_path", "last", root=root) == 0
+    shown = re.split(r"[\r\n]+", capsys.readouterr().err)
+    assert [line for line in shown if re.match(r"Epoch 1/1, 0:\d\d, loss", line)]
+    assert [line for line in shown if re.match(r"Epoch 1/1 \|.*\| 4/30", line)]
 
 
 def test_the_bar_fits_a_narrow_terminal(
