@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +47,23 @@ def test_files_that_are_left_out_are_counted_by_suffix(capsys: pytest.CaptureFix
     assert last == "Denoised 1 of 1 image to in/out"
     assert predict("in/0.png", "out") == 0
     assert "left out" not in capsys.readouterr().err
+
+
+def test_folders_that_are_not_searched_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(Path("in/deep"), 1)
+    Path("elsewhere").mkdir()
+    for name in ("one", "two", ".hidden", "array.zarr"):
+        Path("in", name).symlink_to("../elsewhere")
+    assert str(left_out(["in"])).startswith("left out: 2 linked folders (n2n reads PNG")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert str(left_out(["in"])).startswith("left out: 2 linked folders, 1 unreadable folder (n2n reads PNG")
 
 
 def test_one_line_for_a_warning_of_many_images(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from n2n.data.images.files import is_image
 from n2n.data.images.formats.table import EXPECTED, find_suffix
+from n2n.system.text import counted
 
 # Kinds of files that a line names.
 _NAMED = 8
@@ -16,6 +17,8 @@ _NAMED = 8
 
 def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = None) -> str | None:
     """Count the files in folders and all their subfolders that are no images which n2n reads; hidden files are not counted.
+
+    Folders that cannot be read, and links to folders, which are not followed, are counted too.
 
     Args:
         roots: folders; other paths are passed over.
@@ -30,7 +33,7 @@ def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = Non
         folder = Path(root).expanduser()
         if not folder.is_dir() or is_image(folder):
             continue
-        for at, folders, files in os.walk(folder):
+        for at, folders, files in os.walk(folder, onerror=lambda _: kinds.update(["unreadable folder"])):
             shown = (Path(name) for name in files if not name.startswith("."))
             kinds.update(name.suffix.lower() for name in shown if find_suffix(name.name) is None)
             folders[:] = [
@@ -40,10 +43,14 @@ def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = Non
                 and find_suffix(name) is None
                 and os.path.realpath(Path(at, name)) != skipped
             ]
+            kinds.update("linked folder" for name in folders if Path(at, name).is_symlink())
     if not kinds:
         return None
     ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
-    parts = [f"{number} {suffix or 'without a suffix'}" for suffix, number in ordered[:_NAMED]]
+    parts = [
+        counted(number, kind) if kind.endswith("folder") else f"{number} {kind or 'without a suffix'}"
+        for kind, number in ordered[:_NAMED]
+    ]
     if more := sum(number for _, number in ordered[_NAMED:]):
         parts.append(f"{more} others")
     return f"left out: {', '.join(parts)} (n2n reads {EXPECTED})"
