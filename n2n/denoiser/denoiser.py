@@ -244,8 +244,8 @@ class Denoiser:
             check_named(self.network.channels, axes, shape, False, "axes=")
         planes = Planes.of(axes, shape, self.network.channels)
         self.network.check_channels(planes.channels)
-        if "C" in axes and not planes.has_channels:
-            count = f"{shape[axes.index('C')]} channels and the network {self.network.channels}"
+        if "C" in axes and not planes.has_channels and (channels := shape[axes.index("C")]) > 1:
+            count = f"{channels} channels and the network {self.network.channels}"
             warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=4)
         return planes
 

@@ -53,6 +53,12 @@ def test_channels_that_do_not_fit_go_one_by_one() -> None:
         means(2, axes="SYX")(noisy)
 
 
+def test_one_channel_is_grey(recwarn: pytest.WarningsRecorder) -> None:
+    noisy = np.random.default_rng(0).random((8, 9, 1)).astype(np.float32)
+    assert np.allclose(means(3)(noisy), noisy)
+    assert not [found for found in recwarn if "channel" in str(found.message)]
+
+
 def test_a_stack_of_slices_is_denoised_slice_by_slice() -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (12, 40, 50), dtype=np.uint8)
     assert np.array_equal(means(1)(noisy), noisy)

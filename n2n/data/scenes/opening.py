@@ -110,7 +110,7 @@ def describe_axes(files: Sequence[FilePages], captures: str | None = None) -> li
     lines = [f"axes of {largest.path.name}: {', '.join(parts)}"]
     if largest.channels > 1:
         lines.append(
-            f"warning: the {largest.channels} channels of {largest.path.name} are learnt together, so the network will take "
-            f"images of {largest.channels} channels only; the source's channels: apart learns each by itself"
+            f"warning: the {largest.channels} channels of {largest.path.name} are learnt together, so the network will suit "
+            f"images of these {largest.channels} channels only; the source's channels: apart learns each by itself"
         )
     return lines
