@@ -50,12 +50,15 @@ def _source(args: Sequence[str], checkpoint: Mapping[str, Any]) -> str:
 def _root_options(roots: list[str], source: str) -> list[str]:
     found = find_class("source", source)
     # A source that there is not gets its line from the parser.
-    parameters = inspect.signature(found).parameters if found is not None else {"root": None}
-    if "roots" in parameters:
-        return ["--data.source.roots", json.dumps(roots, ensure_ascii=False)]
-    if "root" not in parameters:
+    parameters = inspect.signature(found).parameters if found is not None else {}
+    if found is not None and not {"root", "roots"} & parameters.keys():
         raise InputError(
             f"--root is {', '.join(roots)}, and the source {source.rpartition('.')[2]} takes no images: choose one that does "
             "with --config data/photos, data/folders, data/captures, data/stack or data/single"
         )
-    return ["--data.source.root", roots[0] if len(roots) == 1 else json.dumps(roots, ensure_ascii=False)]
+    # Not as an option of its own, whose value is read as YAML: [raw] would be a list, and null nothing. Where a list may stand,
+    # [raw] must be in one.
+    lists = "root" in parameters and "list" in str(parameters["root"].annotation)
+    alone = len(roots) == 1 and not (lists and roots[0].startswith("["))
+    given = {"roots": roots} if "roots" in parameters else {"root": roots[0] if alone else roots}
+    return [f"--data.source.init_args={json.dumps(given, ensure_ascii=False)}"]
