@@ -1,6 +1,6 @@
 """The white noise of sensors, by its strength at mid-grey and its share of photon noise."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 from dataclasses import dataclass
 
