@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from n2n.data.images import find_images, is_image, split_part
+from n2n.data.images import find_images, is_image, split_part, without_suffix
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
@@ -31,13 +31,13 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
         raise InputError(f"{path} is not there: expected an image, or a folder of images")
     # A zarr array is a folder, and one image.
     if path.is_file() or is_image(path):
-        return {path.stem: path}
+        return {without_suffix(path.name): path}
     out = Path(without).expanduser().resolve() if without is not None else None
     found: dict[str, Path] = {}
     for file in find_images([path]):
         if out and file.resolve().is_relative_to(out):
             continue
-        name = file.relative_to(path).with_suffix("").as_posix()
+        name = file.relative_to(path).with_name(without_suffix(file.name)).as_posix()
         if name in found:
             raise InputError(f"{found[name]} and {file} have the same name but for the suffix: keep one of them")
         found[name] = file
@@ -153,7 +153,7 @@ class Captures(SceneSource):
     def _scene(self, path: PurePath) -> str | None:
         """Return the scene of a path in the folder, or None if the path does not fit the pattern."""
         suffix = PurePath(self.pattern).suffix
-        whole = path if suffix and "{" not in suffix else path.with_suffix("")
+        whole = path if suffix and "{" not in suffix else path.with_name(without_suffix(path.name))
         with_folders = "/" in self.pattern
         found = self._expression.fullmatch(whole.as_posix() if with_folders else whole.name)
         return found and (found["scene"] if with_folders else (path.parent / found["scene"]).as_posix())

@@ -142,8 +142,9 @@ def find_suffix(name: str) -> str | None:
 
 
 def without_suffix(name: str) -> str:
-    """Return a file name without the suffix of its format."""
-    return name[: len(name) - len(find_suffix(name) or "")]
+    """Return a file name without the suffix of its format, or without its last suffix if no format has that."""
+    suffix = find_suffix(name)
+    return name[: -len(suffix)] if suffix else Path(name).stem
 
 
 def find_format(path: Path) -> Format | None:
