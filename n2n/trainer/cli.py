@@ -282,7 +282,7 @@ class TrainingCLI(LightningCLI):
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
         rank_zero_info(describe_figures(kept))
-        compare_best(self.trainer, self.model, self.datamodule, best, best.parent.parent)
+        compare_best(self.trainer, self.model, self.datamodule, best)
         if is_worse_than_noisy(kept):
             constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
             rank_zero_info(
