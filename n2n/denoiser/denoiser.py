@@ -168,15 +168,7 @@ class Denoiser:
         Raises:
             InputError: if the network cannot take this dtype, these axes or channels, or if the axes can be read in two ways.
         """
-        if isinstance(noisy, Tensor):
-            plain = noisy.detach().cpu()
-            array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
-        else:
-            array = as_array(noisy)
-        dtype = array.dtype.newbyteorder("=")
-        if str(dtype) not in DTYPES:
-            raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
-        planes = self._planes(array.shape, isinstance(noisy, Tensor))
+        array, dtype, planes = self._read(noisy)
         # Torch takes no other byte order, no negative strides and no read-only memory.
         images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         scale, survey = self.value_range(dtype), Survey.of(array)
@@ -219,16 +211,25 @@ class Denoiser:
         Raises:
             InputError: as a call.
         """
-        array, tensor = (
-            np.asarray(noisy.detach().cpu().float() if isinstance(noisy, Tensor) else noisy),
-            isinstance(noisy, Tensor),
-        )
-        dtype = np.dtype(str(noisy.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
-        planes, scale = self._planes(array.shape, tensor), self.value_range(dtype)
-        images = torch.from_numpy(np.require(planes.take(array), np.float32, ["C", "W"]))
+        array, dtype, planes = self._read(noisy)
+        scale = self.value_range(dtype)
+        Survey.of(array).check(scale)
+        images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         found = self.spreading().denoise(to_unit(images, scale.low, scale.high)) * (scale.high - scale.low)
         back = planes.put_back(found.numpy())
         return torch.from_numpy(back).to(noisy.device) if isinstance(noisy, Tensor) else back
+
+    def _read(self, noisy: NDArray[Any] | Tensor) -> tuple[NDArray[Any], np.dtype[Any], Planes]:
+        """Return an array or a tensor as an array, its dtype in the machine's byte order, and its planes."""
+        if isinstance(noisy, Tensor):
+            plain = noisy.detach().cpu()
+            array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
+        else:
+            array = as_array(noisy)
+        dtype = array.dtype.newbyteorder("=")
+        if str(dtype) not in DTYPES:
+            raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
+        return array, dtype, self._planes(array.shape, isinstance(noisy, Tensor))
 
     def _planes(self, shape: tuple[int, ...], tensor: bool) -> Planes:
         """Find out which axes of an array go through the network."""
@@ -249,7 +250,7 @@ class Denoiser:
         self.network.check_channels(planes.channels)
         if "C" in axes and not planes.has_channels:
             count = f"{shape[axes.index('C')]} channels and the network {self.network.channels}"
-            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=3)
+            warnings.warn(f"the image has {count}: each is denoised by itself, as a grey image", stacklevel=4)
         return planes
 
     def denoise(self, noisy: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from n2n import Denoiser, DenoisingModule, backbones
 from n2n.data.reading import ImageFile
 from n2n.denoiser import streaming
 from n2n.denoiser.pipeline import denoise_files
+from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -63,6 +64,19 @@ def test_ensemble_is_the_mean_over_the_8_flips_and_rotations() -> None:
         outs.append(network(torch.rot90(noisy, turns, (2, 3)).flip(2)).flip(2).rot90(-turns, (2, 3)))
     denoised = Denoiser(network, 3, "cpu", ensemble=True).denoise(noisy)
     assert torch.allclose(denoised, torch.stack(outs).mean(0), atol=1e-6)
+
+
+class Tilted(nn.Module):
+    """Multiplies columns by rising factors, and clips."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * torch.linspace(0, 2, x.shape[-1])).clamp(max=0.5)
+
+
+def test_the_spread_has_the_range_of_the_training_whatever_the_byte_order() -> None:
+    denoiser = Denoiser(Tilted(), 1, "cpu", trained=TrainedRange(ValueRange(0.0, 4095.0), np.dtype(np.uint16)))
+    noisy = np.random.default_rng(0).integers(0, 4096, (20, 20), dtype=np.uint16)
+    assert np.array_equal(denoiser.spread(noisy.astype(">u2")), denoiser.spread(noisy))
 
 
 def test_grey_and_colour_meet() -> None:
@@ -221,11 +235,14 @@ def raising(error: Exception) -> Callable[..., Any]:
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((0, 4), np.uint8), r"shape \(0, 4\)"),
         (torch.zeros(4, 4, dtype=torch.int64), "got int64 values"),
+        ([[0, 1], [2, 3]], "got a list"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(noisy: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Denoiser(nn.Identity(), 3, "cpu")(noisy)
+    denoiser = Denoiser(nn.Identity(), 3, "cpu")
+    for function in (denoiser, denoiser.spread):
+        with pytest.raises(InputError, match=message):
+            function(noisy)
 
 
 @pytest.mark.parametrize(
