@@ -128,16 +128,6 @@ class TrainedNoise:
             "at_edges": self.at_edges,
         }
 
-    @property
-    def weakest(self) -> float:
-        """The least sigma at any brightness; 0 if none is known."""
-        return min((one[0] for one in self.sigma if one is not None), default=0.0)
-
-    @property
-    def strongest(self) -> float:
-        """The largest sigma at any brightness; infinite if none is known."""
-        return max((one[1] for one in self.sigma if one is not None), default=math.inf)
-
 
 def _is_span(value: object, least: float, most: float) -> bool:
     """Whether a value is a list of two numbers within limits, the smaller one first."""
