@@ -31,6 +31,11 @@ class RawBatch(NamedTuple):
     scene: int | None = None
     training: bool = False
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> RawBatch:
+        """Return the batch with all its images changed."""
+        second, clean = (x if x is None else change(x) for x in (self.second, self.clean))
+        return self._replace(first=change(self.first), second=second, clean=clean)
+
 
 class Batch(NamedTuple):
     """A batch on its device: float32, the images' range mapped to [0, 1], not clipped.
