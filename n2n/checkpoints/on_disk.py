@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError
@@ -33,7 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     The last one of a run gives its place to the next and stays beside it, in case that is damaged.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
@@ -65,7 +64,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise not_written(target, error) from error
 
     def load_checkpoint(
-        self, path: _PATH, map_location: Any | None = "cpu", weights_only: bool | None = None
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint to go on from, which may be hostile, also where a configuration names it.
 
