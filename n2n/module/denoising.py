@@ -28,6 +28,7 @@ from n2n.module.resume import Resume
 from n2n.module.start import load_weights
 from n2n.optimizers import fused
 from n2n.schedules import progress, training_epochs, training_steps
+from n2n.system.text import counted
 
 Built = TypeVar("Built")
 
@@ -122,7 +123,7 @@ class DenoisingModule(EvaluationModule):
         # On the CPU, so that the random weights are the same for every device; the Trainer moves them.
         with torch.device("cpu"):
             self.backbone = build(dict(spec)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rank_zero_info(f"The images have {channels} channel{'s' * (channels != 1)}: so has the backbone now.")
+        rank_zero_info(f"The images have {counted(channels, 'channel')}: so has the backbone now.")
 
     def setup(self, stage: str) -> None:
         """Refuse a backbone that cannot take the images, and warn of a loss that does not suit them.

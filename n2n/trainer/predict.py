@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from n2n.checkpoints.bundled import describe_checkpoint, list_checkpoints
 from n2n.errors import InputError, Interrupted, one_line
 from n2n.system.options import TRUST_HELP, CommandParser
+from n2n.system.text import counted
 
 if TYPE_CHECKING:
     from n2n.data.reading import ImageFile
@@ -240,8 +241,6 @@ def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0
     images = [file for file in files if not file.spread]
     done = sum(file.done for file in images)
     suffixes = describe_suffixes(images)
-    print(
-        f"{what} {done} of {len(images)} image{'s' * (len(images) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
-        file=sys.stderr,
-    )
+    more = f" ({suffixes})" if suffixes else ""
+    print(f"{what} {done} of {counted(len(images), 'image')} to {output}{more}", file=sys.stderr)
     return status or (2 if failures else 0)
