@@ -20,16 +20,16 @@ from n2n.system.torch_files import load_torch_file
 from n2n.system.yaml_files import nested_values
 
 LAST = "last.ckpt"
-# What was the last one before.
+# The last checkpoint before the present one.
 BEFORE = "before_last.ckpt"
 # Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
 _PROTOCOL = re.compile("://|::")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them when they are on the disk: there is never half a one.
+    """Writes a checkpoint to a temporary file and renames it when it is on the disk, so that no checkpoint is half-written.
 
-    The last one of a run gives its place to the next and stays beside it, in case that is damaged.
+    The previous last checkpoint of a run is kept beside the new one, in case that is damaged.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -40,7 +40,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         target = Path(path)
         part = None
-        # Not straight into the file, of whose failures torch says nothing that could be understood.
+        # Not directly to the file: on a full disk, torch raises an error that does not say so.
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
@@ -52,7 +52,7 @@ class WholeCheckpoints(TorchCheckpointIO):
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            # Readable by whoever may read other files, as for all that is written by name.
+            # A temporary file can be read by its owner only.
             part.chmod(0o666 & ~_umask())
             if target.name == LAST and target.exists():
                 _keep(target, target.with_name(BEFORE))
@@ -99,7 +99,7 @@ def not_written(path: Path | str, error: OSError) -> InputError:
 
 
 def _keep(path: Path, other: Path) -> None:
-    """Give a file a second name, so that it is never without one."""
+    """Give a file a second name and keep its first."""
     other.unlink(missing_ok=True)
     try:
         other.hardlink_to(path)
@@ -115,7 +115,7 @@ def _umask() -> int:
 
 
 def versions(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Give the runs in ``lightning_logs/NAME``, the folders ``version_N``, with their numbers."""
+    """Yield the runs in ``lightning_logs/NAME``, the folders ``version_N``, with their numbers."""
     try:
         entries = list(folder.iterdir())
     except OSError:
@@ -126,7 +126,7 @@ def versions(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def claim_version(folder: Path) -> int:
-    """Make the next ``version_N`` in a folder, which then is nobody else's; returns N.
+    """Create the next ``version_N`` in a folder, which no other process gets; return N.
 
     Raises:
         InputError: if the folder cannot be written.

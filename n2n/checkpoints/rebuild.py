@@ -22,9 +22,9 @@ from n2n.system.yaml_files import nested_values
 _PREFIX = "backbone."
 # More than any backbone's arguments have.
 _MOST_ARGUMENTS = 1000
-# Calls of torch that a constructor makes, at most: for each weight, and beside them.
+# Most calls of torch that a constructor makes: for each weight, and in addition.
 _CALLS, _MORE_CALLS = 200, 2000
-# Elements that a constructor's tensors have beside those of the weights, at most.
+# Most elements of a constructor's tensors beside those of the weights.
 _SPARE = 2**20
 # A checkpoint of a network in half precision fits one in single precision, and the other way round.
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -117,7 +117,7 @@ def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[
         trust: packages where the backbone's class may be defined, beside n2n.
 
     Returns:
-        What names the backbone, and its weights by their names.
+        The class and the arguments of the backbone, and its weights by their names.
 
     Raises:
         InputError: with what is wrong.

@@ -30,7 +30,7 @@ def bundled_names() -> list[str]:
 
 
 def describe_config(name: str) -> str:
-    """Return what a bundled configuration says of itself: the start of the comment in its first line."""
+    """Return the description of a bundled configuration: the start of the comment in its first line."""
     with (bundled_folder() / name).open(encoding="utf-8") as file:
         comment = file.readline().strip("# \n")
     return re.split(r"[:.;] | \(", comment)[0].rstrip(".:;")

@@ -11,7 +11,7 @@ import torch
 
 from n2n.system.text import counted
 
-# Types of devices that are used as NVIDIA GPUs are: pinned memory, fused optimisers. Tests add one that is made of the CPU.
+# Types of devices that get pinned memory and fused optimisers. Tests add one that computes on the CPU.
 CUDA = {"cuda"}
 
 
