@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d.,]*")
 
 
 class WriteImages(Callback):
-    """Writes predictions of :class:`n2n.data.ImageFiles` while the next ones are computed.
+    """Writes predictions of :class:`n2n.data.image_files.ImageFiles` while the next ones are computed.
 
     Args:
         progress: whether to show a progress bar.

@@ -92,6 +92,9 @@ class Folders(SceneSource):
         roots: two folders or more; files match by their path in the folder, without suffix.
         clean: a folder of clean images with the same names. They are used for validation only.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+
+    Raises:
+        InputError: if there are fewer than two different folders; and as that class.
     """
 
     kind = "folders"
@@ -119,7 +122,11 @@ class Folders(SceneSource):
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turn a naming pattern, with ``{scene}`` and ``{capture}`` once each, into a regular expression."""
+    """Turn a naming pattern into a regular expression.
+
+    Raises:
+        InputError: unless the pattern has ``{scene}`` and ``{capture}`` once each.
+    """
     parts = re.split(r"(\{\w*\})", pattern)
     if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
         raise InputError(
@@ -140,6 +147,9 @@ class Captures(SceneSource):
             suffix fits files of any suffix.
         clean: a folder of clean images, named like the scenes or by the same pattern. They are used for validation only.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+
+    Raises:
+        InputError: unless the pattern has ``{scene}`` and ``{capture}`` once each; and as that class.
     """
 
     kind = "captures"
