@@ -27,8 +27,8 @@ _SPREAD, _GROWTH = 0.35, 1.3
 # Noise of a smaller sigma is not judged: much of it is texture, and JPEG changes it.
 _WEAK = 4 / 255
 # Noise fits the training's if its correlation is at most _MORE above the training's and at most _LESS below, and its sigma at
-# most _STRONGER times the largest and at least _WEAKER times the least there. All limits of this file were chosen on crops of 40
-# photographs with noise of 17 kinds and on 48 micrographs, so that no remark is wrong there.
+# most _STRONGER times the largest and at least _WEAKER times the least there. All limits of this file were chosen on crops of
+# 40 photographs with noise of 17 kinds and on 48 micrographs, so that no remark is wrong there.
 _MORE, _LESS, _STRONGER, _WEAKER = 0.3, 0.1, 1.15, 0.5
 _TRAINED = "this checkpoint was trained on"
 # Checkpoints that come with n2n, for correlated and for white noise.

@@ -96,7 +96,9 @@ def export(
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu", trust=trust)
     backbone, channels = denoiser.backbone, denoiser.network.channels
     if channels is None:
-        raise InputError(f"{ckpt_path} does not say how many channels its images have: expected a number from 1 to {MAX_CHANNELS}")
+        raise InputError(
+            f"{ckpt_path} does not say how many channels its images have: expected a number from 1 to {MAX_CHANNELS}"
+        )
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]
     with _quiet():

@@ -105,7 +105,9 @@ class Arrays(SceneSource):
     def __init__(self, first: Images, second: Images, clean: Images | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.opener.axes is not None:
-            raise InputError(f"axes is {self.opener.axes}: arrays have fixed axes, N×H×W×C, and tensors N×C×H×W; leave it out")
+            raise InputError(
+                f"axes is {self.opener.axes}: arrays have fixed axes, N×H×W×C, and tensors N×C×H×W; leave it out"
+            )
         parts = {"first": _images(first, "first"), "second": _images(second, "second")}
         if clean is not None:
             parts["clean"] = _images(clean, "clean")
@@ -114,7 +116,9 @@ class Arrays(SceneSource):
         if len(set(counts.values())) > 1 or not counts["first"]:
             raise InputError(f"the numbers of images are {counts}: expected as many of each, and at least one")
         self._count, self._known = counts["first"], clean is not None
-        named = {Path(name, str(number)): image for name, images in parts.items() for number, image in enumerate(images)}
+        named = {
+            Path(name, str(number)): image for name, images in parts.items() for number, image in enumerate(images)
+        }
         self.opener = _FromMemory(apart=self.opener.apart, images=named)
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:

@@ -43,4 +43,6 @@ def compare_best(trainer: L.Trainer, module: DenoisingModule, data: PairDataModu
     for line in describe(found, data.scene_names):
         rank_zero_info(line)
     if isinstance(trainer.logger, TensorBoardLogger):
-        write_facts(Path(trainer.logger.log_dir), baselines={name: round(value, 3) for name, value in found.psnr.items()})
+        write_facts(
+            Path(trainer.logger.log_dir), baselines={name: round(value, 3) for name, value in found.psnr.items()}
+        )

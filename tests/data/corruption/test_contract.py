@@ -138,7 +138,7 @@ def test_a_users_own() -> None:
     own = parser.instantiate(parser.parse_object({"corruption": spec})).corruption
     assert (own.scale, own.zero_mean) == (1, True)
     assert torch.equal(own(torch.zeros(1, 1, 2, 2), None), torch.full((1, 1, 2, 2), 2.0))
-    with pytest.raises(ArgumentError, match="Expected a <class 'float'>. Got value: two"):
+    with pytest.raises(ArgumentError, match="Got value: two"):
         parser.parse_object({"corruption": spec | {"init_args": {"step": "two"}}})
 
 
