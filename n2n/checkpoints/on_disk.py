@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError
+from n2n.system.files import replacing
 from n2n.system.torch_files import load_torch_file
 from n2n.system.yaml_files import nested_values
 
@@ -39,28 +38,18 @@ class WholeCheckpoints(TorchCheckpointIO):
             InputError: if the file cannot be written.
         """
         target = Path(path)
-        part = None
         # Not directly to the file: on a full disk, torch raises an error that does not say so.
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=target.parent, prefix=f".{target.name}-", suffix=".part", delete=False
-            ) as file:
-                part = Path(file.name)
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            # A temporary file can be read by its owner only.
-            part.chmod(0o666 & ~_umask())
-            if target.name == LAST and target.exists():
-                _keep(target, target.with_name(BEFORE))
-            part.replace(target)
+            with replacing(target) as part:
+                with part.open("wb") as file:
+                    file.write(content.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+                if target.name == LAST and target.exists():
+                    _keep(target, target.with_name(BEFORE))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                if part is not None:
-                    part.unlink(missing_ok=True)
             raise not_written(target, error) from error
 
     def load_checkpoint(
@@ -106,12 +95,6 @@ def _keep(path: Path, other: Path) -> None:
     except OSError:
         # A file system without links.
         path.replace(other)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def versions(folder: Path) -> Iterator[tuple[int, Path]]:
