@@ -17,8 +17,8 @@ _LEAST_SHARE = 1e-6
 class SensorNoise(Corruption):
     """Adds Poisson-Gaussian noise: mean x, variance sigma² · ((1 - photons) + 2 · photons · x).
 
-    This is the model of Foi et al. 2008 (see :class:`n2n.data.corruption.PoissonGaussian`) with other parameters: sigma is the
-    standard deviation at mid-grey (0.5), whatever the share of photon noise is. So a range of sigma covers all strengths evenly.
+    This is the model of Foi et al. 2008 (see :class:`n2n.data.corruption.PoissonGaussian`) with other parameters. Sigma is the
+    standard deviation at mid-grey (0.5), whatever the share of photon noise, so a range of sigma covers all strengths evenly.
     Both views of a pair get the same sigma and share, as two captures by one camera do.
 
     Args:
