@@ -75,7 +75,7 @@ def check_arguments(cls: type, given: object, homes: Sequence[str], trust: Colle
         trust: packages where they may be defined, too.
 
     Raises:
-        InputError: with what is wrong.
+        InputError: if an argument does not exist, or the checkpoint may not give its value.
     """
     if type(given) is not dict:
         raise InputError(f"the arguments of {cls.__name__} are {short(given)}: expected names and values")
@@ -119,7 +119,7 @@ def check_spec(spec: object, homes: Sequence[str], trust: Collection[str]) -> ty
     """Return the class that ``class_path`` and ``init_args`` out of a checkpoint name.
 
     Raises:
-        InputError: if the checkpoint may not name it, or the arguments, or there is more.
+        InputError: if the checkpoint may not name the class or give the arguments, or the spec has other keys.
     """
     if type(spec) is not dict or "class_path" not in spec:
         raise InputError(f"it names a class by {short(spec)}: expected class_path and init_args")

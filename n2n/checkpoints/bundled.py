@@ -29,7 +29,7 @@ def pretrained() -> dict[str, Path]:
 
 
 def find_checkpoint(name: str | os.PathLike[str]) -> Path:
-    """Find a checkpoint: a file first, then one that comes with n2n; what is neither is returned as it is.
+    """Find a checkpoint: a file first, then one that comes with n2n. Other names are returned unchanged.
 
     An old name of a checkpoint still works, with a warning.
     """

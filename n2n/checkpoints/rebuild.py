@@ -120,7 +120,7 @@ def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[
         The class and the arguments of the backbone, and its weights by their names.
 
     Raises:
-        InputError: with what is wrong.
+        InputError: if the checkpoint may not name the backbone or its arguments, or the weights do not fit.
     """
     spec = content["hyper_parameters"].get("backbone")
     if type(spec) is not dict or "class_path" not in spec:
@@ -186,7 +186,7 @@ def rebuild(content: Mapping[str, Any], trust: Collection[str] = ()) -> nn.Modul
 
 
 def is_stored(value: object) -> bool:
-    """Whether a value is a tensor all of whose elements are there: others may claim any size over a few bytes."""
+    """Whether a value is a tensor with all its elements: an expanded one may claim any size and store a few bytes."""
     return (
         type(value) in (Tensor, nn.Parameter)
         and isinstance(value, Tensor)

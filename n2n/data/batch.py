@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     Attributes:
         noisy: input of the network, N×C×H×W.
-        target: another noisy view of the same images; None only if ``clean`` is known.
+        target: another noisy view of the same images, or None.
         clean: the clean images, or None.
         halves: the images from which the pair was taken, for losses that need them; None if the pair is not half-size.
         independent: whether ``noisy`` and ``target`` differ by independent noise alone, as PSNR without clean images needs.

@@ -21,7 +21,7 @@ from n2n.errors import InputError
 BLOCK = 8
 # Brightnesses that are told apart: equal parts of the range from black to white.
 BINS = 8
-# The noise is described by at least so many pairs, in all and at a brightness, and measured in at most so many.
+# Fewest pairs that describe the noise, in all and at one brightness, and most pairs in which it is measured.
 _LEAST, _LEAST_BIN, _MOST = 32, 32, 512
 # The weakest and the strongest are quantiles over the pairs.
 _QUANTILES = (0.02, 0.98)

@@ -58,7 +58,7 @@ class Prediction:
         def prepare(image: ImageReader) -> Preparation:
             check_image(denoiser, image)
             survey = survey_image(denoiser, image)
-            # What there is to say of the image is said with its denoised one.
+            # The denoised image, not its map, comes with the remarks.
             return Preparation(denoiser.tile, survey, [] if spread else remarks(denoiser, image, survey))
 
         self.file = batch.file

@@ -61,7 +61,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _trusted_by_configs(args: Sequence[str]) -> list[str]:
-    """Return what the configurations on a command line say of --trust, so that a saved one is enough to go on with its run."""
+    """Return the packages that the configurations on a command line trust, so that a saved one is enough to resume its run."""
     names: list[str] = []
     for config in (*options(args, "--config"), *options(args, "-c")):
         # n2n search gives the text of one; a text that is too long for the name of a file fails Path.is_file.

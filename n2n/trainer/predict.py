@@ -121,17 +121,17 @@ def _parser() -> CommandParser:
         dest="model.tile",
         metavar="N",
         type=int,
-        help="pixels from piece to piece of a large image, a multiple of 16 (256 to 512 on CPUs, 512 on GPUs)",
+        help="pixels from tile to tile of a large image, a multiple of 16 (256 to 512 on CPUs, 512 on GPUs)",
     )
     speed.add_argument(
         "--overlap",
         dest="model.overlap",
         metavar="N",
         type=int,
-        help="pixels that a piece sees beyond its own, a multiple of 16 (as far as the network looks)",
+        help="pixels that a tile extends beyond its edge, a multiple of 16 (the network's receptive field)",
     )
     speed.add_argument(
-        "--batch", dest="model.batch", metavar="N", type=int, help="pieces at once (1 on CPUs, 8 or what fits on GPUs)"
+        "--batch", dest="model.batch", metavar="N", type=int, help="tiles at once (1 on CPUs, 8 or what fits on GPUs)"
     )
     lightning = parser.add_argument_group("Lightning (any option of its Trainer, as --trainer.NAME)")
     lightning.add_argument(

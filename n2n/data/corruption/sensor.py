@@ -1,4 +1,4 @@
-"""The white noise of sensors, by its strength at mid-grey and its share of photon noise."""
+"""The white noise of sensors, described by its strength at mid-grey and its share of photon noise."""
 
 from __future__ import annotations
 
