@@ -38,7 +38,7 @@ class WriteImages(Callback):
         """Start the writing thread and the bar of the first process."""
         total = sum(int(count) for count in trainer.num_predict_batches)
         shown = self.progress and trainer.is_global_zero
-        bar = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+        bar = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
         self._bar = self._stack.enter_context(tqdm(total=total, desc="Denoising", bar_format=bar, disable=not shown))
         self._writer = self._stack.enter_context(FileWriter())
 
