@@ -100,7 +100,7 @@ class FileWriter:
 
         Args:
             prediction: to write.
-            progress: takes the share of the image that was finished, again and again; the shares add up to 1.
+            progress: takes the share of the image that was finished, again and again; the shares add up to 1. May be None.
             warn: takes the file and a line on what in the image differs from the training images, or does not suit the network.
         """
         opened = prediction.opened
