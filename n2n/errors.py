@@ -1,18 +1,18 @@
-"""What ends a command early: what the user can mend, and what the user asked for."""
+"""Exceptions that end a command early: wrong input, and an interruption by the user."""
 
 import signal
 from pathlib import Path
 
 
 def one_line(text: str) -> str:
-    """Write line ends and whatever else is not to be printed, in the name of a file for instance, as escapes."""
+    """Escape line breaks and other characters that cannot be printed, for example in the name of a file."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
 
 
 def reason(error: BaseException) -> str:
-    """Say in at most 200 letters of one line what an error of a library says, which may be a page, or nothing."""
+    """Return the message of a library's error in one line of at most 200 characters; its type if it has no message."""
     return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
 
 

@@ -70,6 +70,31 @@ class HDR(nn.Module):
         return ((output - target) / brightness).square().mean()
 
 
+class PSNRLoss(nn.Module):
+    """The negative PSNR in dB, averaged over the images of the batch: 10 · log₁₀(mean over the image of (f − y)² + ε).
+
+    A training on images of all noise levels minimises their summed squared error, which is mostly that of the noisiest. With
+    this loss each image weighs alike. The mean of the noisy targets stays the minimum, because the weight of an image hardly
+    depends on the noise of a single pixel. Used by Chen et al., "Simple Baselines for Image Restoration" (ECCV 2022).
+
+    Args:
+        eps: squared error below which images weigh less, in the range [0, 1] of images.
+
+    Raises:
+        InputError: unless eps is above 0.
+    """
+
+    def __init__(self, eps: float = 1e-8) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise InputError(f"eps is {eps}: expected a number above 0")
+        self.eps = eps
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Compare two tensors N×C×H×W of one shape; returns a scalar."""
+        return 10 * ((output - target).square().mean((1, 2, 3)) + self.eps).log10().mean()
+
+
 class Halves(NamedTuple):
     """The noisy images from which a batch took half-size pairs.
 

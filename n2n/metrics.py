@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from n2n.system.text import counted
 
 # Keeps the logarithm finite for identical images, at 80 dB. From the paper, section II.
 EPSILON = 1e-8
@@ -121,8 +124,8 @@ class BlindEstimate(NamedTuple):
         if not self.mse > 0:
             return "cannot be estimated: the estimated error is not positive, because there are too few pixels"
         if self.scenes < LEAST_SCENES:
-            scenes = "one scene" if self.scenes == 1 else f"{self.scenes} scenes"
-            return f"about {psnr:.2f} dB (from {scenes}; an interval needs at least {LEAST_SCENES}: hold out more)"
+            few = counted(self.scenes, "scene")
+            return f"about {psnr:.2f} dB (from {few}; an interval needs at least {LEAST_SCENES}: hold out more)"
         upper = "no upper limit" if math.isinf(high) else f"{high:.2f} dB"
         return f"{psnr:.2f} dB (95 % interval {low:.2f} dB to {upper}, for scenes like these {self.scenes})"
 
@@ -185,13 +188,15 @@ class BlindPSNR(Metric):
     def compute(self) -> BlindEstimate:
         """Return the estimate of everything added."""
         # Apple's GPUs have no float64.
-        errors, noises, sizes = (_cat(values).cpu().double() for values in (self.errors, self.noises, self.sizes))
+        errors, noises, sizes = (
+            dim_zero_cat(values).cpu().double() for values in (self.errors, self.noises, self.sizes)
+        )
         mse = (errors * sizes).sum() / sizes.sum()
         noisy = psnr_from_mse((noises * sizes).sum() / sizes.sum())
         nan = torch.tensor(float("nan"))
         psnr = psnr_from_mse(mse) if mse > 0 else nan
         # Images that show their own scene get unique negative numbers.
-        scenes = _cat(self.scenes).cpu()
+        scenes = dim_zero_cat(self.scenes).cpu()
         scenes = torch.where(scenes < 0, -1 - torch.arange(len(scenes)), scenes)
         scene = torch.unique(scenes, return_inverse=True)[1]
         count = int(scene.max()) + 1
@@ -203,11 +208,6 @@ class BlindPSNR(Metric):
         high = psnr_from_mse(best) if best > 0 else torch.tensor(float("inf"))
         low = psnr_from_mse(worst) if worst > 0 else nan
         return BlindEstimate(mse, psnr, low, high, noisy, count)
-
-
-def _cat(values: list[Tensor] | Tensor) -> Tensor:
-    """Concatenate the values; after a reduction over processes they are one tensor already."""
-    return values if isinstance(values, Tensor) else torch.cat(values)
 
 
 def better(figure: str) -> Literal["min", "max"]:

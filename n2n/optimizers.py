@@ -146,17 +146,17 @@ def fused(optimizer: Optimizer) -> Optimizer:
     Other optimisers are returned as they are: of another class or device, with several parameter groups, or with a variant that
     the user has chosen.
     """
-    defaults = optimizer.defaults
     if type(optimizer) not in (Adam, AdamW, SGD) or len(optimizer.param_groups) > 1:
         return optimizer
-    if any(defaults.get(name) is not None for name in ("fused", "foreach")) or defaults.get("differentiable"):
+    options = dict(optimizer.param_groups[0])
+    parameters = options.pop("params")
+    if any(options.get(name) is not None for name in ("fused", "foreach")) or options.get("differentiable"):
         return optimizer
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not all(p.device.type in {"cpu"} | CUDA and p.is_floating_point() for p in parameters):
         return optimizer
-    # The defaults also contain values that the class does not take as arguments.
+    # They also contain values that the class does not take as arguments.
     known = inspect.signature(type(optimizer)).parameters
-    return type(optimizer)(parameters, **{k: v for k, v in defaults.items() if k in known} | {"fused": True})
+    return type(optimizer)(parameters, **{k: v for k, v in options.items() if k in known} | {"fused": True})
 
 
 def check_state(optimizer: Optimizer) -> None:

@@ -9,7 +9,7 @@ import torch
 from n2n.cli import main
 from n2n.data.corruption import Impulse
 from n2n.errors import InputError
-from n2n.losses import HDR, AnnealedL0, Halves, Neighbor2Neighbor
+from n2n.losses import HDR, AnnealedL0, Halves, Neighbor2Neighbor, PSNRLoss
 from tests.conftest import fit, write_course
 
 
@@ -51,6 +51,24 @@ def test_hdr_finds_the_mean_of_noisy_targets() -> None:
         HDR()(image.expand(4, 1), targets).backward()
         optimizer.step()
     assert image.item() == pytest.approx(0.1, abs=2e-3)
+
+
+def test_psnr_loss_is_the_negative_psnr_of_each_image() -> None:
+    target = torch.rand(2, 3, 4, 4)
+    output = target + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+    assert PSNRLoss()(output, target).item() == pytest.approx(-(20 + 40) / 2, abs=0.01)
+    assert PSNRLoss(eps=1)(target, target).item() == 0
+
+
+def test_with_psnr_loss_weak_and_strong_noise_weigh_alike() -> None:
+    noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    output, strength = torch.zeros(2, 1, 16, 16).requires_grad_(), torch.tensor([0.01, 0.1]).view(2, 1, 1, 1)
+    PSNRLoss()(output, strength * noise).backward()
+    assert output.grad is not None
+    # Of an error as large as the noise, the gradient's product with the error does not depend on the strength.
+    weak, strong = (output.grad * strength * noise).flatten(1).sum(1).tolist()
+    assert weak == pytest.approx(strong, rel=1e-3)
+    assert weak < 0
 
 
 def fitted(loss: torch.nn.Module) -> float:
@@ -131,7 +149,7 @@ def test_loss_and_source_of_neighbor2neighbor_belong_together(
 
 
 def test_bad_numbers_are_refused() -> None:
-    for kind in (AnnealedL0, HDR):
+    for kind in (AnnealedL0, HDR, PSNRLoss):
         with pytest.raises(InputError, match="eps is 0"):
             kind(eps=0)
     with pytest.raises(InputError, match="weight is -1"):

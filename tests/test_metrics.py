@@ -102,7 +102,7 @@ def test_blind_psnr_says_when_it_cannot_say() -> None:
     assert "the estimated error is not positive" in str(worse.compute())
     single = BlindPSNR()
     single.update(first[:1], second[:1], clean[:1] + 0.3, clean[:1] + 0.3)
-    assert "(from one scene; an interval needs" in str(single.compute())
+    assert "(from 1 scene; an interval needs" in str(single.compute())
 
 
 def test_images_of_one_scene_count_once() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from n2n.backbones import NAFNet
 from n2n.cli import main
 from n2n.errors import InputError
-from n2n.optimizers import Muon, orthogonal
+from n2n.optimizers import Muon, fused, orthogonal
 from tests.conftest import write_course
 
 
@@ -112,6 +112,14 @@ def test_the_command_trains_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["fit", *options, "--model.optimizer", "n2n.optimizers.Muon", "--model.optimizer.lr", "0.002"]) == 0
     assert main(["fit", *options, "--model.optimizer", "n2n.optimizers.Muon", "--model.optimizer.momentum", "1"]) == 2
     assert "Muon's lr is 0.001, momentum 1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_the_fused_variant_keeps_what_the_parameter_group_says(kind: type[torch.optim.Optimizer]) -> None:
+    groups = [{"params": list(network().parameters()), "lr": 1e-4, "weight_decay": 0.5}]
+    made = fused(kind(groups, lr=1e-2))  # type: ignore[call-arg]
+    (group,) = made.param_groups
+    assert (type(made), group["fused"], group["lr"], group["weight_decay"]) == (kind, True, 1e-4, 0.5)
 
 
 def test_a_negative_rate_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Sizes: those in the arguments of networks, and those of images whose resolution a network halves several times."""
+"""Checks of the sizes in arguments, and padding of images to multiples of a number of pixels."""
 
 from __future__ import annotations
 

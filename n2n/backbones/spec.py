@@ -9,7 +9,7 @@ from torch import nn
 
 from n2n.errors import InputError, reason
 
-# What a checkpoint holds of arguments.
+# Types of the arguments that a checkpoint holds.
 PLAIN = (bool, int, float, str, type(None))
 
 

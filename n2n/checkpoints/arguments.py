@@ -14,13 +14,13 @@ from n2n.checkpoints.trust import HOMES, find_class, short
 from n2n.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-# Where fsspec looks for a protocol, Windows for a server, and the system for the end of a name.
+# Protocols as fsspec reads them, servers as Windows does, and the character that ends a name for the system.
 _ADDRESS = re.compile(r"://|::|^(//|\\\\)|\0")
 _LARGEST = 2**63
 
 
 def arguments(cls: type) -> Callable[[str], Any]:
-    """Return what gives the annotation of a class's argument by its name, and raises InputError if there is none."""
+    """Return a function that maps the name of a class's argument to its annotation, and raises InputError for other names."""
     known: dict[str, Any] = {}
     is_open = False
     for base in cls.__mro__:
@@ -58,7 +58,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 def takes_text(annotation: Any) -> bool:
-    """Whether an argument takes strings, and neither classes nor functions, for which a parser would look by a string."""
+    """Whether an argument takes strings but no classes or functions, which a parser would import by their names."""
     leaves = list(_leaves(annotation))
     text = (str, Literal, Any, inspect.Parameter.empty)
     plain = (*text, bool, int, float, type(None), list, tuple, dict, ...)
@@ -75,7 +75,7 @@ def check_arguments(cls: type, given: object, homes: Sequence[str], trust: Colle
         trust: packages where they may be defined, too.
 
     Raises:
-        InputError: with what is wrong.
+        InputError: if an argument does not exist, or the checkpoint may not give its value.
     """
     if type(given) is not dict:
         raise InputError(f"the arguments of {cls.__name__} are {short(given)}: expected names and values")
@@ -85,7 +85,7 @@ def check_arguments(cls: type, given: object, homes: Sequence[str], trust: Colle
             raise InputError(f"{cls.__name__} has no argument {short(name)}")
         wanted = annotation(name)
         _check(value, f"{cls.__name__}'s {name}", takes_text(wanted), HOMES.get(name, homes), trust)
-        # jsonargparse does not look at a text that stands where a default does.
+        # jsonargparse does not check the strings among the defaults.
         if typing.get_origin(wanted) is Literal and value not in (choices := typing.get_args(wanted)):
             raise InputError(
                 f"{cls.__name__}'s {name} is {short(value)}: expected one of {', '.join(map(repr, choices))}"
@@ -119,7 +119,7 @@ def check_spec(spec: object, homes: Sequence[str], trust: Collection[str]) -> ty
     """Return the class that ``class_path`` and ``init_args`` out of a checkpoint name.
 
     Raises:
-        InputError: if the checkpoint may not name it, or the arguments, or there is more.
+        InputError: if the checkpoint may not name the class or give the arguments, or the spec has other keys.
     """
     if type(spec) is not dict or "class_path" not in spec:
         raise InputError(f"it names a class by {short(spec)}: expected class_path and init_args")

@@ -25,11 +25,11 @@ def pretrained() -> dict[str, Path]:
     if not folder.is_dir():
         folder = package.parent / "lightning_logs" / "reference"
     found = {path.parent.parent.name: path for path in sorted(folder.glob("*/checkpoints/best.ckpt"))}
-    return {name: found[name] for name in [*(name for name in _NOISE if name in found), *(set(found) - set(_NOISE))]}
+    return {name: found[name] for name in _NOISE if name in found} | found
 
 
 def find_checkpoint(name: str | os.PathLike[str]) -> Path:
-    """Find a checkpoint: a file first, then one that comes with n2n; what is neither is returned as it is.
+    """Find a checkpoint: a file first, then one that comes with n2n. Other names are returned unchanged.
 
     An old name of a checkpoint still works, with a warning.
     """

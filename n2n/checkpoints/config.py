@@ -29,7 +29,7 @@ def checkpoint_config(path: str, parts: Mapping[str, type], trust: Collection[st
     """Read from a checkpoint how its network and its data were configured.
 
     What is returned can be parsed and built: it names only classes of n2n, PyTorch's losses, optimisers and schedulers, and
-    classes of trusted packages, and all else in it is a plain value that stays what it is.
+    classes of trusted packages. Everything else in it is a plain value.
 
     Args:
         path: the checkpoint.
@@ -40,7 +40,7 @@ def checkpoint_config(path: str, parts: Mapping[str, type], trust: Collection[st
         The arguments by their names in a configuration, such as ``model.backbone``.
 
     Raises:
-        InputError: if the file is not a checkpoint of n2n, or names what it may not.
+        InputError: if the file is not a checkpoint of n2n, or names a class or a value that it may not.
     """
     content = read_checkpoint(path)
     given = {"model": content["hyper_parameters"], "data": content.get("datamodule_hyper_parameters") or {}}

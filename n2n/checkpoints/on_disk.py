@@ -2,70 +2,58 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 
 from n2n.checkpoints.bundled import describe_checkpoint
 from n2n.errors import InputError
+from n2n.system.files import replacing
 from n2n.system.torch_files import load_torch_file
 from n2n.system.yaml_files import nested_values
 
 LAST = "last.ckpt"
-# What was the last one before.
+# The last checkpoint before the present one.
 BEFORE = "before_last.ckpt"
 # Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
 _PROTOCOL = re.compile("://|::")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them when they are on the disk: there is never half a one.
+    """Writes a checkpoint to a temporary file and renames it when it is on the disk, so that no checkpoint is half-written.
 
-    The last one of a run gives its place to the next and stays beside it, in case that is damaged.
+    The previous last checkpoint of a run is kept beside the new one, in case that is damaged.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
             InputError: if the file cannot be written.
         """
         target = Path(path)
-        part = None
-        # Not straight into the file, of whose failures torch says nothing that could be understood.
+        # Not directly to the file: on a full disk, torch raises an error that does not say so.
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=target.parent, prefix=f".{target.name}-", suffix=".part", delete=False
-            ) as file:
-                part = Path(file.name)
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            # Readable by whoever may read other files, as for all that is written by name.
-            part.chmod(0o666 & ~_umask())
-            if target.name == LAST and target.exists():
-                _keep(target, target.with_name(BEFORE))
-            part.replace(target)
+            with replacing(target) as part:
+                with part.open("wb") as file:
+                    file.write(content.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+                if target.name == LAST and target.exists():
+                    _keep(target, target.with_name(BEFORE))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                if part is not None:
-                    part.unlink(missing_ok=True)
             raise not_written(target, error) from error
 
     def load_checkpoint(
-        self, path: _PATH, map_location: Any | None = "cpu", weights_only: bool | None = None
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint to go on from, which may be hostile, also where a configuration names it.
 
@@ -100,7 +88,7 @@ def not_written(path: Path | str, error: OSError) -> InputError:
 
 
 def _keep(path: Path, other: Path) -> None:
-    """Give a file a second name, so that it is never without one."""
+    """Give a file a second name and keep its first."""
     other.unlink(missing_ok=True)
     try:
         other.hardlink_to(path)
@@ -109,14 +97,8 @@ def _keep(path: Path, other: Path) -> None:
         path.replace(other)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def versions(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Give the runs in ``lightning_logs/NAME``, the folders ``version_N``, with their numbers."""
+    """Yield the runs in ``lightning_logs/NAME``, the folders ``version_N``, with their numbers."""
     try:
         entries = list(folder.iterdir())
     except OSError:
@@ -127,7 +109,7 @@ def versions(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def claim_version(folder: Path) -> int:
-    """Make the next ``version_N`` in a folder, which then is nobody else's; returns N.
+    """Create the next ``version_N`` in a folder, which no other process gets; return N.
 
     Raises:
         InputError: if the folder cannot be written.

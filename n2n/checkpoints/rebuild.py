@@ -22,9 +22,9 @@ from n2n.system.yaml_files import nested_values
 _PREFIX = "backbone."
 # More than any backbone's arguments have.
 _MOST_ARGUMENTS = 1000
-# Calls of torch that a constructor makes, at most: for each weight, and beside them.
+# Most calls of torch that a constructor makes: for each weight, and in addition.
 _CALLS, _MORE_CALLS = 200, 2000
-# Elements that a constructor's tensors have beside those of the weights, at most.
+# Most elements of a constructor's tensors beside those of the weights.
 _SPARE = 2**20
 # A checkpoint of a network in half precision fits one in single precision, and the other way round.
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -117,10 +117,10 @@ def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[
         trust: packages where the backbone's class may be defined, beside n2n.
 
     Returns:
-        What names the backbone, and its weights by their names.
+        The class and the arguments of the backbone, and its weights by their names.
 
     Raises:
-        InputError: with what is wrong.
+        InputError: if the checkpoint may not name the backbone or its arguments, or the weights do not fit.
     """
     spec = content["hyper_parameters"].get("backbone")
     if type(spec) is not dict or "class_path" not in spec:
@@ -186,7 +186,7 @@ def rebuild(content: Mapping[str, Any], trust: Collection[str] = ()) -> nn.Modul
 
 
 def is_stored(value: object) -> bool:
-    """Whether a value is a tensor all of whose elements are there: others may claim any size over a few bytes."""
+    """Whether a value is a tensor with all its elements: an expanded one may claim any size and store a few bytes."""
     return (
         type(value) in (Tensor, nn.Parameter)
         and isinstance(value, Tensor)

@@ -81,7 +81,7 @@ def file_names(labels: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def look() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Draw and save figures in one style. The same figure gives the same bytes each time."""
     import matplotlib as mpl
 
@@ -134,7 +134,7 @@ def legend(
 
 
 def save(figure: Figure, path_without_suffix: Path, dpi: float = 200) -> list[Path]:
-    """Write a figure, drawn within ``look()``, as PNG and SVG, in place of files of these names; return the files.
+    """Write a figure, drawn within ``figure_style()``, as PNG and SVG, in place of files of these names; return the files.
 
     Args:
         figure: to write.
@@ -148,7 +148,7 @@ def save(figure: Figure, path_without_suffix: Path, dpi: float = 200) -> list[Pa
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
         file = path_without_suffix.with_name(path_without_suffix.name + suffix)
         try:
-            with look(), replacing(file) as part:
+            with figure_style(), replacing(file) as part:
                 figure.savefig(part, dpi=dpi, metadata=metadata)
         except OSError as error:
             raise InputError(f"{file} cannot be written ({error.strerror or error}): name another folder") from None

@@ -1,6 +1,6 @@
 """Augmentations: random changes of the training views, on their device, new ones at each step."""
 
-from __future__ import annotations
+# No postponed annotations, for the same reason as in n2n.data.corruption.base.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -31,13 +31,18 @@ class RawBatch(NamedTuple):
     scene: int | None = None
     training: bool = False
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> RawBatch:
+        """Return the batch with all its images changed."""
+        second, clean = (x if x is None else change(x) for x in (self.second, self.clean))
+        return self._replace(first=change(self.first), second=second, clean=clean)
+
 
 class Batch(NamedTuple):
     """A batch on its device: float32, the images' range mapped to [0, 1], not clipped.
 
     Attributes:
         noisy: input of the network, N×C×H×W.
-        target: another noisy view of the same images; None only if ``clean`` is known.
+        target: another noisy view of the same images, or None.
         clean: the clean images, or None.
         halves: the images from which the pair was taken, for losses that need them; None if the pair is not half-size.
         independent: whether ``noisy`` and ``target`` differ by independent noise alone, as PSNR without clean images needs.

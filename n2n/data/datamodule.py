@@ -222,32 +222,26 @@ class PairDataModule(L.LightningDataModule):
         """Move a batch to the device, unless it was cut there; the host does not wait if the memory is pinned."""
         if batch.first.device == device:
             return batch
-        first, second, clean = (
-            # Apple's GPUs have no float64.
-            x if x is None else (x.float() if x.dtype == torch.float64 else x).to(device, non_blocking=True)
-            for x in (batch.first, batch.second, batch.clean)
-        )
-        assert first is not None
-        return batch._replace(first=first, second=second, clean=clean)
+        # Apple's GPUs have no float64.
+        return batch.map(lambda x: (x.float() if x.dtype == torch.float64 else x).to(device, non_blocking=True))
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Scale a batch on its device to float32 in [0, 1], N×C×H×W, and draw its noisy views if its source makes them."""
         store = self._train if batch.training else self._val
         assert store is not None
-        images = (batch.first, batch.second, batch.clean)
-        first, second, clean = (x if x is None else to_unit(x, *store.range) for x in images)
-        assert first is not None
-        if self._generator is None or self._generator.device != first.device:
-            self._generator = torch.Generator(first.device)
+        low, high = store.range
+        batch = batch.map(lambda images: to_unit(images, low, high))
+        if self._generator is None or self._generator.device != batch.first.device:
+            self._generator = torch.Generator(batch.first.device)
         generator = self._generator.manual_seed(batch.seed)
         if store.draw is None:
-            views = Batch(first, second, clean)
+            views = Batch(batch.first, batch.second, batch.clean)
         else:
             # Random numbers cannot be drawn of NaN.
-            drawn = fill_gaps(first) if store.gaps and store.draw.from_clean else first
+            drawn = fill_gaps(batch.first) if store.gaps and store.draw.from_clean else batch.first
             views = store.draw(drawn, generator, progress(self.trainer) if self.trainer is not None else 1.0)
-            if drawn is not first:
-                views = _with_gaps(views, first)
+            if drawn is not batch.first:
+                views = _with_gaps(views, batch.first)
         views = views._replace(gaps=store.gaps)
         if not batch.training:
             # The store decides which figures there are, not the batch: all processes must log the same ones.

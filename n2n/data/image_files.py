@@ -17,6 +17,7 @@ from n2n.data.images import (
     is_image,
     left_out,
     split_part,
+    without_suffix,
     written_name,
 )
 from n2n.data.reading import FileBatches, FileReader, ImageFile
@@ -69,10 +70,10 @@ def match_files(source: Path, output: Path, overwrite: bool, spread: bool = Fals
 
 def _map_of(file: ImageFile) -> ImageFile:
     """Return the map of the spread of an image, which is read before the image may be replaced."""
-    if file.target.exists() and file.target.samefile(file.source):
+    if file.target.exists() and file.target.samefile(split_part(file.source)[0]):
         raise InputError(f"--spread needs {file.source} unchanged: name another --output")
-    name = file.target.name.removesuffix(find_suffix(file.target.name) or "")
-    return ImageFile(file.source, file.target.with_name(f"{name}.spread.ome.tif"), spread=True)
+    name = f"{without_suffix(file.target.name)}.spread.ome.tif"
+    return ImageFile(file.source, file.target.with_name(name), spread=True)
 
 
 def describe_suffixes(files: Sequence[ImageFile]) -> str:
@@ -86,7 +87,7 @@ def describe_suffixes(files: Sequence[ImageFile]) -> str:
 
 
 def _check_distinct(files: Sequence[ImageFile]) -> None:
-    """Refuse inputs that would get one output, or one map, because they differ only in a suffix that is replaced."""
+    """Refuse inputs that would get one output or one map, because they differ in their suffixes only."""
     first: dict[Path, Path] = {}
     for file in files:
         if (other := first.setdefault(file.target, file.source)) != file.source:

@@ -132,6 +132,4 @@ class PairLoader:
 
 
 def _pinned(batch: RawBatch) -> RawBatch:
-    first, second, clean = (x if x is None else x.pin_memory() for x in (batch.first, batch.second, batch.clean))
-    assert first is not None
-    return batch._replace(first=first, second=second, clean=clean)
+    return batch.map(lambda images: images.pin_memory())

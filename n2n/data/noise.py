@@ -21,7 +21,7 @@ from n2n.errors import InputError
 BLOCK = 8
 # Brightnesses that are told apart: equal parts of the range from black to white.
 BINS = 8
-# The noise is described by at least so many pairs, in all and at a brightness, and measured in at most so many.
+# Fewest pairs that describe the noise, in all and at one brightness, and most pairs in which it is measured.
 _LEAST, _LEAST_BIN, _MOST = 32, 32, 512
 # The weakest and the strongest are quantiles over the pairs.
 _QUANTILES = (0.02, 0.98)
@@ -127,16 +127,6 @@ class TrainedNoise:
             "second": list(self.second),
             "at_edges": self.at_edges,
         }
-
-    @property
-    def weakest(self) -> float:
-        """The least sigma at any brightness; 0 if none is known."""
-        return min((one[0] for one in self.sigma if one is not None), default=0.0)
-
-    @property
-    def strongest(self) -> float:
-        """The largest sigma at any brightness; infinite if none is known."""
-        return max((one[1] for one in self.sigma if one is not None), default=math.inf)
 
 
 def _is_span(value: object, least: float, most: float) -> bool:

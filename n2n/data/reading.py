@@ -1,4 +1,4 @@
-"""Image files that are to be denoised, opened and read ahead in a thread, through the end of one file into the next."""
+"""Image files to denoise, opened and read ahead in a thread, the next file too while the last strips of one are denoised."""
 
 from __future__ import annotations
 

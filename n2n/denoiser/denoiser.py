@@ -169,8 +169,9 @@ class Denoiser:
         Raises:
             InputError: if the network cannot take this dtype, these axes or channels, or if the axes can be read in two ways.
         """
-        array, planes, images = self._take(noisy)
-        dtype = array.dtype
+        array, dtype, planes = self._read(noisy)
+        # Torch takes no other byte order, no negative strides and no read-only memory.
+        images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         scale, survey = self.value_range(dtype), Survey.of(array)
         survey.check(scale)
         unit = self.denoise(to_unit(images, scale.low, scale.high))
@@ -211,21 +212,21 @@ class Denoiser:
         Raises:
             InputError: as a call.
         """
-        array, planes, images = self._take(noisy)
-        scale = self.value_range(array.dtype)
+        array, dtype, planes = self._read(noisy)
+        scale = self.value_range(dtype)
+        Survey.of(array).check(scale)
+        images = torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
         found = self.spreading().denoise(to_unit(images, scale.low, scale.high)) * (scale.high - scale.low)
         back = planes.put_back(found.numpy())
         return torch.from_numpy(back).to(noisy.device) if isinstance(noisy, Tensor) else back
 
-    def _take(self, noisy: Any) -> tuple[NDArray[Any], Planes, Tensor]:
-        """Return images as an array in the machine's byte order, its planes, and these as a tensor N×C×H×W."""
+    def _read(self, noisy: NDArray[Any] | Tensor) -> tuple[NDArray[Any], np.dtype[Any], Planes]:
+        """Return an array or a tensor as an array, its dtype in the machine's byte order, and its planes."""
         array = as_array(noisy)
-        if str(dtype := array.dtype.newbyteorder("=")) not in DTYPES:
+        dtype = array.dtype.newbyteorder("=")
+        if str(dtype) not in DTYPES:
             raise InputError(f"got {array.dtype} values: expected one of {', '.join(DTYPES)}")
-        planes = self._planes(array.shape, isinstance(noisy, Tensor))
-        array = array.astype(dtype, copy=False)
-        # Torch takes no other byte order, no negative strides and no read-only memory.
-        return array, planes, torch.from_numpy(np.require(planes.take(array), dtype, ["C", "W"]))
+        return array, dtype, self._planes(array.shape, isinstance(noisy, Tensor))
 
     def _planes(self, shape: tuple[int, ...], tensor: bool) -> Planes:
         """Find out which axes of an array go through the network."""

@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TrainedNetwork:
-    """A backbone that denoises batches of tiles; takes arguments of :class:`Denoiser`, and raises the same errors."""
+    """A backbone that denoises batches of tiles; takes arguments of :class:`n2n.Denoiser`, and raises the same errors."""
 
     def __init__(
         self,
@@ -37,11 +37,12 @@ class TrainedNetwork:
         device: str | torch.device | None,
         precision: str | None,
         ensemble: bool,
-        spread: bool = False,
     ) -> None:
         if str(precision or "32") not in PRECISIONS:
             raise InputError(f"precision is {precision}: expected one of {', '.join(PRECISIONS)}")
-        self.channels, self.ensemble, self.spread = channels, ensemble, spread
+        self.channels, self.ensemble = channels, ensemble
+        # Whether calls return the spread of the results in place of their mean.
+        self.spread = False
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
         backbone = backbone.eval().requires_grad_(False)
         # Convolutions run faster in this memory format. Training uses it, too.

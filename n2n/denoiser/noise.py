@@ -1,7 +1,7 @@
 """The noise of an image that is denoised, and how it differs from the noise that the network was trained on.
 
-It is measured in the image itself, in its flattest blocks. What the network removes would not do: a network that learnt white
-noise removes the white part of other noise.
+It is measured in the flattest blocks of the noisy image. The difference of noisy and denoised image would not do: a network
+that learnt white noise removes only the white part of other noise.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, TrainedNoise, correlations
 from n2n.denoiser.value_range import ValueRange
 
-# Blocks that are kept: so many or twice as many of a large image; and the channels of each.
+# Of a large image, _MOST to twice as many blocks are kept, with at most _CHANNELS channels each.
 _MOST, _CHANNELS = 4096, 3
 # Blocks with a larger part of clipped values are left out.
 _CLIPPED = 0.2
-# At each brightness, this part of the blocks is flat, at least so many of at least so many. An image has noise only if all
-# brightnesses have _FLAT of them.
+# At each brightness, this part of the blocks counts as flat, and at least _LEAST blocks. Brightnesses with fewer than _BLOCKS
+# blocks are not judged, and no image with fewer than _FLAT flat blocks in all.
 _PART, _LEAST, _BLOCKS, _FLAT = 0.05, 16, 160, 32
-# What tells noise from texture, which varies from block to block: the standard deviation of the blocks' energies beside that of
-# chance, in parts of their mean; and the energy of the next flattest blocks in parts of that of the flattest.
+# Texture varies from block to block, noise does not. Limits for noise: the standard deviation of the blocks' energies, beyond
+# that of chance, relative to their mean; and the energy of the next flattest blocks relative to that of the flattest.
 _SPREAD, _GROWTH = 0.35, 1.3
 # Noise of a smaller sigma is not judged: much of it is texture, and JPEG changes it.
 _WEAK = 4 / 255
-# The noise fits if its correlation is at most this much above that of the training, or below it; and if its sigma is at most
-# so many times the largest, or the least. All limits of this file were chosen on crops of 40 photographs with noise of 17 kinds
-# and on 48 micrographs, so that no remark is wrong there.
+# Noise fits the training's if its correlation is at most _MORE above the training's and at most _LESS below, and its sigma at
+# most _STRONGER times the largest and at least _WEAKER times the least there. All limits of this file were chosen on crops of
+# 40 photographs with noise of 17 kinds and on 48 micrographs, so that no remark is wrong there.
 _MORE, _LESS, _STRONGER, _WEAKER = 0.3, 0.1, 1.15, 0.5
 _TRAINED = "this checkpoint was trained on"
-# Checkpoints that come with n2n, and suit such noise.
+# Checkpoints that come with n2n, for correlated and for white noise.
 _PHOTOGRAPHS, _WHITE = "for a photograph, try --ckpt_path camera", "try --ckpt_path gaussian"
 
 
@@ -57,7 +57,7 @@ class BlockSample:
     def __init__(self, scale: ValueRange) -> None:
         self._scale = scale
         self._kept: list[NDArray[Any]] = []
-        # One block of so many is kept, and so many came by.
+        # Every _step-th block is kept; _count blocks came so far.
         self._step, self._count = 1, 0
 
     def add(self, rows: NDArray[Any], gaps: NDArray[np.bool_] | None) -> None:

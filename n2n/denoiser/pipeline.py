@@ -58,7 +58,7 @@ class Prediction:
         def prepare(image: ImageReader) -> Preparation:
             check_image(denoiser, image)
             survey = survey_image(denoiser, image)
-            # What there is to say of the image is said with its denoised one.
+            # The denoised image, not its map, comes with the remarks.
             return Preparation(denoiser.tile, survey, [] if spread else remarks(denoiser, image, survey))
 
         self.file = batch.file
@@ -93,17 +93,16 @@ class FileWriter:
     def write(
         self,
         prediction: Prediction,
-        progress: Callable[[float], object] | None = None,
-        warn: Callable[[Path, str], object] | None = None,
+        progress: Callable[[float], object] | None,
+        warn: Callable[[Path, str], object],
     ) -> None:
         """Compute a prediction and hand it over to the thread, which says in ``prediction.file`` what became of it.
 
         Args:
             prediction: to write.
-            progress: takes the share of the image that was finished, again and again; the shares add up to 1.
+            progress: takes the share of the image that was finished, again and again; the shares add up to 1. May be None.
             warn: takes the file and a line on what in the image differs from the training images, or does not suit the network.
         """
-        warn = warn or _warn
         opened = prediction.opened
         if opened is None:
             return
@@ -132,10 +131,6 @@ class FileWriter:
         self._behind.__exit__(*exception)
 
 
-def _warn(source: Path, line: str) -> None:
-    warnings.warn(f"{source}: {line}", stacklevel=3)
-
-
 # Names of a Trainer's precision, and the denoiser's for them.
 _PRECISIONS = {"32-true": "32", "bf16-mixed": "bf16", "bf16-true": "bf16", "16-mixed": "16", "16-true": "16"}
 
@@ -147,7 +142,7 @@ def trainer_denoiser(
     precision: str,
     image_format: Mapping[str, Any],
     options: Mapping[str, Any],
-    noise: TrainedNoise | None = None,
+    noise: TrainedNoise | None,
 ) -> Denoiser:
     """Return the denoiser for a Trainer's device and precision.
 

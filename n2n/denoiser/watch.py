@@ -13,7 +13,7 @@ from n2n.data.noise import TrainedNoise
 from n2n.denoiser.noise import BlockSample, misfit
 from n2n.denoiser.value_range import ValueRange
 
-# Of so many rows, one is compared with its denoised one, and one is searched for the largest median; of few rows more.
+# One of this many rows is compared with its denoised row, and one is searched for the largest median; more of small images.
 _SAMPLED = 16
 # Least shift of the mean that is remarked on: in standard deviations of the removed noise, as for the drift between captures;
 # in standard errors; and in standard deviations of the image. The last was chosen on 24 micrographs and 96 noisy photographs,

@@ -28,6 +28,7 @@ from n2n.module.resume import Resume
 from n2n.module.start import load_weights
 from n2n.optimizers import fused
 from n2n.schedules import progress, training_epochs, training_steps
+from n2n.system.text import counted
 
 Built = TypeVar("Built")
 
@@ -50,7 +51,11 @@ class DenoisingModule(EvaluationModule):
             must be of the same kind; its optimiser and its progress are not used.
 
     Attributes:
-        images: what is known about the images; None if no data module has told.
+        images: what is known about the images; None without a data module.
+
+    Raises:
+        InputError: if the backbone is no ``torch.nn.Module``, or does not keep its arguments, see
+            :func:`n2n.backbones.spec.describe`.
     """
 
     def __init__(
@@ -70,11 +75,9 @@ class DenoisingModule(EvaluationModule):
         if not self._from_config:
             # Built in Python, not by the command line: keep what rebuilds the backbone, as the command line does.
             self.hparams.clear()
-            hparams = {
-                "backbone": describe(backbone),
-                "_instantiator": "lightning.pytorch.cli.instantiate_module",
-            }
-            self.save_hyperparameters(hparams)
+            self.save_hyperparameters(
+                {"backbone": describe(backbone), "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+            )
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
         self.start_from = start_from
         self.images: ImageInfo | None = None
@@ -122,7 +125,7 @@ class DenoisingModule(EvaluationModule):
         # On the CPU, so that the random weights are the same for every device; the Trainer moves them.
         with torch.device("cpu"):
             self.backbone = build(dict(spec)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rank_zero_info(f"The images have {channels} channel{'s' * (channels != 1)}: so has the backbone now.")
+        rank_zero_info(f"The images have {counted(channels, 'channel')}: so has the backbone now.")
 
     def setup(self, stage: str) -> None:
         """Refuse a backbone that cannot take the images, and warn of a loss that does not suit them.
@@ -167,11 +170,7 @@ class DenoisingModule(EvaluationModule):
             scheduler.total_steps = length(self.trainer, f"the scheduler {type(scheduler).__name__}")  # type: ignore[attr-defined]
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": self.scheduler_interval,
-                "monitor": "val/loss",
-            },
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": "val/loss"},
         }
 
     def on_train_start(self) -> None:

@@ -23,6 +23,11 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's weights; the CPU if it has none."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
 def is_constant(network: nn.Module, shape: tuple[int, int, int]) -> bool:
     """Whether a network's output hardly depends on its input, so that it is the same for noise and for a black image.
 
@@ -30,12 +35,9 @@ def is_constant(network: nn.Module, shape: tuple[int, int, int]) -> bool:
         network: maps N×C×H×W to the same shape.
         shape: C, H, W of the images.
     """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    black = torch.zeros(1, *shape, device=device)
+    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(device_of(network))
     with torch.no_grad(), evaluating(network):
-        difference = network(torch.rand(black.shape, generator=torch.Generator().manual_seed(0)).to(device)) - network(
-            black
-        )
+        difference = network(noise) - network(torch.zeros_like(noise))
     # A thousandth of the range is less than half a grey level of 8 bits.
     return bool(difference.abs().max() < 1e-3)
 
@@ -50,10 +52,9 @@ def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
     Raises:
         InputError: if the network cannot take it.
     """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad(), evaluating(network):
-            network(torch.zeros(1, *shape, device=device))
+            network(torch.zeros(1, *shape, device=device_of(network)))
     except RuntimeError as error:
         name = type(getattr(network, "backbone", network)).__name__
         raise InputError(

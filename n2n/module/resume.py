@@ -1,4 +1,4 @@
-"""What a resumed training needs beside what Lightning keeps, to end as if it had not been interrupted."""
+"""State that Lightning does not save, so that a resumed training gives the result of an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -66,7 +67,7 @@ class Scores(nn.Module):
                 # SSIM, if no image of this process was large enough.
                 warnings.filterwarnings("ignore", "The ``compute`` method of metric")
                 figures |= {name: float(metric.compute()) for name, metric in self.against_clean.items()}  # type: ignore[operator]
-            if figures["ssim"] != figures["ssim"]:
+            if math.isnan(figures["ssim"]):
                 del figures["ssim"]
         blind = self.blind.compute() if self.blind.update_called else None
         if blind is not None:

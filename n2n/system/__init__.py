@@ -1,1 +1,1 @@
-"""What n2n asks of the machine that it runs on: files, hardware, threads, and the command line."""
+"""Files, hardware, threads and command-line options."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from n2n.errors import InputError
+from n2n.system.options import options
 from n2n.system.yaml_files import load_yaml
 
 # The bundled folder of configurations that choose the images.
@@ -30,7 +31,7 @@ def bundled_names() -> list[str]:
 
 
 def describe_config(name: str) -> str:
-    """Return what a bundled configuration says of itself: the start of the comment in its first line."""
+    """Return the description of a bundled configuration: the start of the comment in its first line."""
     with (bundled_folder() / name).open(encoding="utf-8") as file:
         comment = file.readline().strip("# \n")
     return re.split(r"[:.;] | \(", comment)[0].rstrip(".:;")
@@ -117,16 +118,19 @@ def _data_last(paths: list[Path]) -> list[Path]:
     return ordered
 
 
+def named_configs(args: Sequence[str]) -> list[Path]:
+    """Return the files after ``--config`` and ``-c`` in command line arguments; a configuration may be given as text, too."""
+    values = [*options(args, "--config"), *options(args, "-c")]
+    return [Path(value) for value in values if os.path.isfile(value)]  # noqa: PTH113  # Path.is_file fails for long texts
+
+
 def overridden(args: Sequence[str]) -> list[str]:
     """Return a line for each configuration that changes what a bundled configuration of images before it has set.
 
     Args:
         args: from :func:`resolve_configs`.
     """
-    given = ((args[at - 1], argument) if at else ("", "") for at, argument in enumerate(args))
-    paths = [Path(value) for name, value in given if name in ("--config", "-c")]
-    paths = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113  # Path.is_file fails for long texts
-    lines = []
+    paths, lines = named_configs(args), []
     for number, later in enumerate(paths):
         for earlier in paths[:number]:
             if not _is_data(earlier) or _is_data(later):

@@ -27,13 +27,17 @@ def file_size(path: Path, wanted: str = "an image") -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; the file written there replaces ``path`` at the end, or is removed if the body fails."""
+    """Yield a temporary path; the file or folder written there replaces ``path`` at the end, or is removed if the body fails.
+
+    Raises:
+        OSError: if a folder stands in the place of a file, or the other way round; it stays there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
     try:
         part = folder / path.name
         yield part
-        if path.is_dir():  # a folder cannot be replaced in one step
+        if path.is_dir() and part.is_dir():  # a folder cannot be replaced in one step
             path.replace(folder / "old")
         part.replace(path)
     finally:

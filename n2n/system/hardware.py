@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
-# Types of devices that are used as NVIDIA GPUs are: pinned memory, fused optimisers. Tests add one that is made of the CPU.
+from n2n.system.text import counted
+
+# Types of devices that get pinned memory and fused optimisers. Tests add one that computes on the CPU.
 CUDA = {"cuda"}
 
 
@@ -75,8 +77,7 @@ def device_name(device: torch.device) -> str:
         return device.type
     found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     model = found[1].strip() if found else platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
-    return f"{model}, {threads} thread{'s' * (threads != 1)}"
+    return f"{model}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def free_memory(device: torch.device) -> int:

@@ -12,10 +12,10 @@ from n2n.errors import InputError
 
 # Longest message, in characters, that is shown whole.
 _LONGEST = 500
-# What argparse and jsonargparse say of an option that does not exist.
+# Messages of argparse and jsonargparse about an option that does not exist.
 _UNKNOWN = re.compile(r"(?:unrecognized arguments: --|Option '|Group '(\S+)' does not accept option ')([^\s=']+)")
 
-# Of --trust.
+# Help of --trust.
 TRUST_HELP = (
     "a package whose classes a checkpoint may name beside n2n's; may be repeated. Its code is imported and run, so name only "
     "packages that you would run yourself"
@@ -107,7 +107,7 @@ class CommandParser(argparse.ArgumentParser):
 
         Args:
             args: the command line.
-            passed: how the options begin that are another parser's.
+            passed: prefixes of the options of another parser.
 
         Raises:
             InputError: if an argument is wrong.

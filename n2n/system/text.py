@@ -1,4 +1,4 @@
-"""Words for the user."""
+"""Text for messages."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[str, type]] = {
     "corruption": ("n2n.data.corruption", Corruption),
     "augmentations": ("n2n.data.augmentation", Augmentation),
 }
-# A base class; and what only Python can give its arguments.
+# A base class, and a source whose arguments can only be given in Python.
 _NOT_BY_NAME = (NetworkLoss, Arrays)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import time
 import traceback
@@ -30,6 +29,7 @@ from n2n.data.sources.scene_source import noisy_images
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.module.probe import is_constant
+from n2n.system.config_files import named_configs
 from n2n.system.hardware import default_accelerator, default_precision, device_name
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.system.text import counted
@@ -61,11 +61,10 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _trusted_by_configs(args: Sequence[str]) -> list[str]:
-    """Return what the configurations on a command line say of --trust, so that a saved one is enough to go on with its run."""
+    """Return the packages that the configurations on a command line trust, so that a saved one is enough to resume its run."""
     names: list[str] = []
-    for config in (*options(args, "--config"), *options(args, "-c")):
-        # n2n search gives the text of one; a text that is too long for the name of a file fails Path.is_file.
-        content = load_yaml(Path(config), "a configuration") if os.path.isfile(config) else None  # noqa: PTH113
+    for path in named_configs(args):
+        content = load_yaml(path, "a configuration")
         given = content.get("trust") if isinstance(content, dict) else None
         names += [str(name) for name in given] if isinstance(given, list) else []
     return names
@@ -282,7 +281,7 @@ class TrainingCLI(LightningCLI):
         with contextlib.suppress(ValueError):
             best = best.relative_to(Path.cwd())
         rank_zero_info(describe_figures(kept))
-        compare_best(self.trainer, self.model, self.datamodule, best, best.parent.parent)
+        compare_best(self.trainer, self.model, self.datamodule, best)
         if is_worse_than_noisy(kept):
             constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
             rank_zero_info(

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from n2n.module.probe import evaluating
+from n2n.module.probe import device_of, evaluating
 
 
 def hyperparameters(config: Namespace) -> dict[str, Any]:
@@ -68,8 +68,7 @@ def network_cost(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, A
         ``parameters`` and ``macs_per_pixel`` (multiply-accumulates of convolutions and matrix products).
     """
     C, H, W = shape
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.no_grad(), evaluating(network), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, C, H, W, device=device))
+        network(torch.zeros(1, C, H, W, device=device_of(network)))
     macs = counter.get_total_flops() / 2 / (H * W)
     return {"parameters": sum(p.numel() for p in network.parameters()), "macs_per_pixel": round(macs, 1)}

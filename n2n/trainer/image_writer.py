@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d.,]*")
 
 
 class WriteImages(Callback):
-    """Writes predictions of :class:`n2n.data.ImageFiles` while the next ones are computed.
+    """Writes predictions of :class:`n2n.data.image_files.ImageFiles` while the next ones are computed.
 
     Args:
         progress: whether to show a progress bar.
@@ -38,7 +38,7 @@ class WriteImages(Callback):
         """Start the writing thread and the bar of the first process."""
         total = sum(int(count) for count in trainer.num_predict_batches)
         shown = self.progress and trainer.is_global_zero
-        bar = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+        bar = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
         self._bar = self._stack.enter_context(tqdm(total=total, desc="Denoising", bar_format=bar, disable=not shown))
         self._writer = self._stack.enter_context(FileWriter())
 

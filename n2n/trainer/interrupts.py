@@ -134,7 +134,8 @@ class StopAndSave(_Signals):
 
     def _stop(self, trainer: L.Trainer, where: str, save: bool) -> None:
         keepers = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint))
-        folder = next((one.dirpath for one in keepers if one.dirpath is not None), None)
+        # That of the last checkpoint: the best ones may be in another folder.
+        folder = next((one.dirpath for one in keepers if one.filename == Path(LAST).stem), None)
         saved = Path(folder) / LAST if folder is not None else None
         if save and saved is not None:
             trainer.save_checkpoint(saved, weights_only=False)

@@ -55,11 +55,11 @@ def is_worse_than_noisy(kept: Mapping[str, Any]) -> bool:
 
 
 def write_facts(folder: Path, **facts: Any) -> None:
-    """Write what reports need to know of a run beside its figures to ``run.yaml``; other facts that stand there stay.
+    """Add facts about a run to its ``run.yaml``, which reports read; facts of other names stay.
 
     Raises:
         OSError: if it cannot be written.
-        InputError: if what stands there cannot be read.
+        InputError: if the file there cannot be read.
     """
     with replacing(folder / FACTS) as part:
         part.write_text(
@@ -79,7 +79,7 @@ class SaveConfig(SaveConfigCallback):
         if isinstance(trainer.logger, RunLogger):
             trainer.logger.lock()
         if self.overwrite:
-            # Whoever repeats a resumed run from its saved configuration starts anew.
+            # A run from the saved configuration of a resumed one starts anew.
             self.config.ckpt_path = None
         assert isinstance(pl_module, DenoisingModule)
         pl_module.configure_model()

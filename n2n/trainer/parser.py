@@ -40,7 +40,7 @@ def _forget_other_class(_: Any, before: Any, now: Any) -> None:
 
 
 def _own_class_first(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
-    """Return what finds a class by its name, and takes n2n's where several have it: Muon is also one of torch.optim."""
+    """Return a function that finds a class by its name, n2n's if several classes have it, such as Muon of torch.optim."""
 
     def resolve_own_first(base: Any, name: str) -> str:
         try:

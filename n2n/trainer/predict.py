@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from n2n.checkpoints.bundled import describe_checkpoint, list_checkpoints
 from n2n.errors import InputError, Interrupted, one_line
 from n2n.system.options import TRUST_HELP, CommandParser
+from n2n.system.text import counted
 
 if TYPE_CHECKING:
     from n2n.data.reading import ImageFile
@@ -120,17 +121,17 @@ def _parser() -> CommandParser:
         dest="model.tile",
         metavar="N",
         type=int,
-        help="pixels from piece to piece of a large image, a multiple of 16 (256 to 512 on CPUs, 512 on GPUs)",
+        help="pixels from tile to tile of a large image, a multiple of 16 (256 to 512 on CPUs, 512 on GPUs)",
     )
     speed.add_argument(
         "--overlap",
         dest="model.overlap",
         metavar="N",
         type=int,
-        help="pixels that a piece sees beyond its own, a multiple of 16 (as far as the network looks)",
+        help="pixels that a tile extends beyond its edge, a multiple of 16 (the network's receptive field)",
     )
     speed.add_argument(
-        "--batch", dest="model.batch", metavar="N", type=int, help="pieces at once (1 on CPUs, 8 or what fits on GPUs)"
+        "--batch", dest="model.batch", metavar="N", type=int, help="tiles at once (1 on CPUs, 8 or what fits on GPUs)"
     )
     lightning = parser.add_argument_group("Lightning (any option of its Trainer, as --trainer.NAME)")
     lightning.add_argument(
@@ -240,8 +241,6 @@ def _report(what: str, files: Sequence[ImageFile], output: Path, status: int = 0
     images = [file for file in files if not file.spread]
     done = sum(file.done for file in images)
     suffixes = describe_suffixes(images)
-    print(
-        f"{what} {done} of {len(images)} image{'s' * (len(images) != 1)} to {output}{f' ({suffixes})' * bool(suffixes)}",
-        file=sys.stderr,
-    )
+    more = f" ({suffixes})" if suffixes else ""
+    print(f"{what} {done} of {counted(len(images), 'image')} to {output}{more}", file=sys.stderr)
     return status or (2 if failures else 0)

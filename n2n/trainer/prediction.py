@@ -38,9 +38,9 @@ def load_module(
         ckpt_path: a file, or the name of a checkpoint that comes with n2n.
         range: the values that mean 0 and 1.
         ensemble: whether to average over the 8 flips and rotations.
-        tile: side in pixels of the pieces of a large image.
-        overlap: pixels that a piece sees beyond its edge.
-        batch: pieces at once.
+        tile: pixels from tile to tile of a large image.
+        overlap: pixels that a tile extends beyond its edge.
+        batch: tiles at once.
         trust: packages whose classes the checkpoint may name, beside n2n's.
 
     Raises:

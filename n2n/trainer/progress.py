@@ -45,8 +45,8 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def about(seconds: float) -> str:
-    """Return a duration as one says it: "about 12 minutes"."""
+def rough_duration(seconds: float) -> str:
+    """Return a rounded duration in words, such as "about 12 minutes"."""
     if seconds < 60:
         return "less than a minute"
     if seconds < 100 * 60:
@@ -177,7 +177,7 @@ class EpochBar(ProgressBar):
         """Draw the bar, if it is time to, and once say how long the training will take."""
         self._pace.step()
         if self._pace.steps == _ENOUGH and (left := self._pace.left(trainer)) is not None:
-            self._say(f"The training will take {about(left)}.")
+            self._say(f"The training will take {rough_duration(left)}.")
         done = batch_idx + 1
         if self._bar is None or (done % self.refresh_rate and done != trainer.num_training_batches):
             return

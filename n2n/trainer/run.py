@@ -40,7 +40,7 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
         callbacks: added to those of the configuration.
 
     Raises:
-        InputError: for what the user can mend.
+        InputError: if something given by the user is wrong.
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP.
     """
     drop_irrelevant()

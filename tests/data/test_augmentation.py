@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from PIL import Image
 from torch import Tensor
 
@@ -155,3 +157,20 @@ def test_augmentations_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytes
     single = ("--data.augmentations", ALL, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu")
     assert main(["fit", "--config", "table1/model2.yaml", *source, *single]) == 2
     assert "SingleImages takes both views from one image" in capsys.readouterr().err
+
+
+@dataclass
+class Own(Augmentation):
+    """A user's own augmentation, in a module with postponed annotations that does not import ClassVar."""
+
+    step: float = 1.0
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch
+
+
+def test_the_arguments_of_a_users_own_are_checked() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--one", type=Augmentation)
+    with pytest.raises(ArgumentError, match="Got value: two"):
+        parser.parse_object({"one": {"class_path": f"{__name__}.Own", "init_args": {"step": "two"}}})

@@ -55,7 +55,7 @@ def building(folder: Path) -> bool:
 
 def parts(folder: Path) -> set[str]:
     """Return the checkpoints that are being written, or were when the process was killed."""
-    return {path.name for path in folder.glob("lightning_logs/run/*/checkpoints/.*.part")}
+    return {path.name for path in folder.glob("lightning_logs/run/*/checkpoints/.n2n-*")}
 
 
 def moment(folder: Path, parts_before: set[str]) -> str:

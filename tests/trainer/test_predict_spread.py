@@ -75,15 +75,23 @@ def test_an_image_that_its_result_replaces_has_no_spread(capsys: pytest.CaptureF
     assert "--spread needs in/x.png unchanged: name another --output" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("other", ["x.tif", "x.spread.ome.tif"])
-def test_two_images_never_share_a_map(other: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_would_share_a_map_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint("mean.ckpt", mean)
     Path("in").mkdir()
-    Image.new("RGB", (40, 50)).save("in/x.png")
-    tifffile.imwrite(f"in/{other}", np.zeros((50, 40), np.uint8))
+    for name in ("X.PNG", "X.tif"):
+        Image.new("RGB", (40, 50)).save(f"in/{name}")
     assert predict(ckpt="mean.ckpt") == 2
-    line = capsys.readouterr().err
-    assert f"in/x.png and in/{other} would both be written as out/x.spread.ome.tif: rename one" in line or (
-        f"in/{other} and in/x.png would both be written as out/x.spread.ome.tif: rename one" in line
-    )
+    line = "in/X.PNG and in/X.tif would both be written as out/X.spread.ome.tif: rename one of them"
+    assert line in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_the_spread_of_one_of_several_images_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    h5py = pytest.importorskip("h5py")
+    write_checkpoint("mean.ckpt", mean)
+    with h5py.File("x.h5", "w") as file:
+        file["a"] = np.zeros((40, 50), np.uint8)
+    options = ["--input", "x.h5:/a", "--output", "out.h5", "--overwrite", "--spread"]
+    for _ in range(2):
+        assert main(["predict", "--ckpt_path", "mean.ckpt", *options]) == 0
+    assert sorted(path.name for path in Path().glob("out*")) == ["out.h5", "out.spread.ome.tif"]

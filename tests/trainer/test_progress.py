@@ -14,7 +14,7 @@ from n2n import DenoisingModule, backbones
 from n2n.cli import main
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
-from n2n.trainer.progress import EpochBar, about, clock
+from n2n.trainer.progress import EpochBar, clock, rough_duration
 from n2n.trainer.run_folder import read_metrics
 from n2n.trainer.speed import NoProfiler
 from tests.conftest import fit, write_course, write_photos
@@ -126,5 +126,5 @@ def test_the_last_line_denoises_the_user_s_folder(tmp_path: Path, caplog: pytest
     [(59, "less than a minute"), (60, "about 1 minute"), (700, "about 12 minutes"), (7300, "about 2 hours")],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert about(seconds) == said
+    assert rough_duration(seconds) == said
     assert clock(3661) == "1:01:01"

@@ -204,3 +204,14 @@ def test_epochs_of_some_of_the_batches_are_complete_when_resumed() -> None:
     assert main([*options, "1", "--name", "part"]) == 0
     assert main([*options, "2", "--name", "part", "--ckpt_path", "last"]) == 0
     assert same(weights("whole"), weights("part"))
+
+
+def test_best_checkpoints_in_a_folder_of_their_own_change_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = ("--checkpoint.dirpath", "elsewhere/best")
+    assert fit("whole", *KINDS["plain"]) == 0
+    assert fit("apart", *KINDS["plain"], *elsewhere, *stop_at(8)) == 143
+    assert "saved in lightning_logs/apart/version_0/checkpoints/last.ckpt" in capsys.readouterr().err
+    assert fit("apart", *KINDS["plain"], *elsewhere, "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("apart"))
+    assert Run.read(Path("lightning_logs/apart/version_0")).baselines
+    assert sorted(str(path) for path in Path("elsewhere").rglob("*")) == ["elsewhere/best", "elsewhere/best/best.ckpt"]

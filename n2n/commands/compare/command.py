@@ -16,7 +16,7 @@ from n2n.commands.compare.table import collect, csv_text, markdown
 from n2n.errors import InputError
 from n2n.system.config_files import matching
 from n2n.system.files import write_text
-from n2n.system.options import CommandParser
+from n2n.system.options import CommandParser, option_names
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
 
@@ -132,7 +132,7 @@ def main(args: Sequence[str]) -> int:
         raise InputError("no configuration is given: name one or more, such as table1/model2.yaml table1/model6.yaml")
     variations = [Variation.parse(text) for text in own.vary]
     options = [*rest, *_budget(own.epochs, own.minutes)]
-    further = list(parser._option_string_actions)
+    further = sorted(option_names(parser))
     jobs = plan(list(matching(args[:first])), variations, own.seeds, options, own.name, further, own.base)
     folder = jobs[0].folder.parent
     command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])

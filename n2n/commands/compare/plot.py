@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from n2n.commands.compare.table import Row, psnr_estimated
-from n2n.commands.plots import legend, look, save, shortened, style
+from n2n.commands.plots import figure_style, legend, save, shortened, style
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -27,7 +27,7 @@ def plot(rows: Sequence[Row], path: Path) -> list[Path]:
     if found is None:
         return []
     tag, title, psnr = found
-    with look():
+    with figure_style():
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 

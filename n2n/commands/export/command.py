@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -21,6 +20,7 @@ from n2n.commands.export.formats import INPUT, OUTPUT, SUFFIXES, ExportFormat
 from n2n.commands.export.tracing import TRIED, Sides, find_sides, trace
 from n2n.denoiser.denoiser import MAX_CHANNELS, Denoiser
 from n2n.errors import InputError
+from n2n.system.files import replacing
 from n2n.system.options import TRUST_HELP, CommandParser
 from n2n.system.torch_files import load_torch_file
 
@@ -96,19 +96,18 @@ def export(
     denoiser = Denoiser.from_checkpoint(ckpt_path, "cpu", trust=trust)
     backbone, channels = denoiser.backbone, denoiser.network.channels
     if channels is None:
-        raise InputError(f"{ckpt_path} names {channels} channels: expected a number from 1 to {MAX_CHANNELS}")
+        raise InputError(
+            f"{ckpt_path} does not say how many channels its images have: expected a number from 1 to {MAX_CHANNELS}"
+        )
     sides = find_sides(backbone, channels)
     shapes = [(N, channels, *sides.fit(H, W)) for N, H, W in TRIED]
     with _quiet():
         program, sides = trace(backbone, channels, sides)
         write = formats.write_onnx if file_format == "onnx" else formats.write_torch
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".n2n-") as folder:
-                part = Path(folder) / f"network{suffix}"
+            with replacing(path) as part:
                 exported = write(program, part, _model_card(ckpt_path, channels, sides))
                 worst = max(difference(exported, backbone, noisy) for noisy in noisy_images(shapes))
-                part.replace(path)
         except OSError as error:
             raise InputError(f"cannot write {path} ({error.strerror or error})") from error
     return Exported(path, channels, sides, shapes, worst)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from n2n.commands.plots import legend, look, style
+from n2n.commands.plots import figure_style, legend, style
 from n2n.commands.runs import Run
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def curves_figure(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     columns = 2 if len(plots) == 4 else max(1, len(plots))
     rows = max(1, -(-len(plots) // columns))
     beside = _LEGEND + _LETTER * max(len("95 % interval"), *map(len, labels))
-    with look():
+    with figure_style():
         figure = Figure(figsize=(_WIDTH * columns + beside, _HEIGHT * rows), layout="constrained")
         for i, plot in enumerate(plots):
             axes = figure.add_subplot(rows, columns, i + 1)

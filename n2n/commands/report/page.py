@@ -47,7 +47,7 @@ def page(
         names: of the runs, for people.
         curves: SVG of the curves.
         panels: of the runs that have one, by name.
-        images: at most so many of each run.
+        images: most images of each run.
     """
     shown = sliders(panels, images)
     figures = [_figures(run) for run in runs]

@@ -74,7 +74,7 @@ def sliders(panels: Mapping[str, Sequence[PanelRow]], images: int) -> Sliders:
 
     Args:
         panels: by the name of the run, which is shown if there are several.
-        images: at most so many of each run.
+        images: most images of each run.
     """
     groups: dict[tuple[tuple[int, ...], bytes], list[tuple[str, PanelRow]]] = {}
     for i in range(images):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from n2n.commands.plots import look
+from n2n.commands.plots import figure_style
 from n2n.errors import InputError
 from n2n.trainer.panels import COLUMNS, PanelRow, Picture, enlargement
 
@@ -95,7 +95,7 @@ def _figure(columns: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Seque
     height = head + sum(high) + sum(foot) + _GAP * (len(rows) + 1)
     if max(width, height) >= _MOST_SIDE:
         raise InputError(f"a strip would have {width}×{height} pixels: ask for fewer --images, or for fewer runs")
-    with look():
+    with figure_style():
         figure = Figure(figsize=((width + _SLACK) / DPI, (height + _SLACK) / DPI), dpi=DPI)
 
         def text(x: float, y: float, words: str, weight: str = "normal") -> None:

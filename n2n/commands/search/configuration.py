@@ -15,6 +15,7 @@ from n2n.commands.search.space import Distribution, Search, Value, text
 from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.options import option
+from n2n.system.yaml_files import load_yaml
 from n2n.trainer.parsing import ParsingOnly
 from n2n.trainer.quiet import silence
 
@@ -59,10 +60,7 @@ def take_section(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         path = argument if expected else value if name in ("--config", "-c") and equals else None
         expected = not expected and argument in ("--config", "-c")
         if path is not None:
-            try:
-                content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise InputError(f"the config {path} cannot be read: {' '.join(str(error).split())}") from None
+            content = load_yaml(Path(path), "a configuration")
             if isinstance(content, dict) and "search" in content:
                 found, own = True, content.pop("search")
                 if not isinstance(own, dict):

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from n2n.commands.plots import file_names, look, save
+from n2n.commands.plots import figure_style, file_names, save
 from n2n.commands.search.results import best_trial, importances, short_names, varied
 from n2n.commands.search.space import Search
 
@@ -32,7 +32,7 @@ def draw(trials: list[FrozenTrial], search: Search, folder: Path) -> list[Path]:
     study.add_trials(trials)
     # Optuna draws with pyplot, which would open windows.
     plt.switch_backend("agg")
-    with look():
+    with figure_style():
         plot_optimization_history(study, target_name=search.monitor)
         files = _save(folder / "trials")
         if importances(trials, search):

@@ -1,6 +1,7 @@
 """Base class of the corruptions, and their levels: fixed, or drawn for each image."""
 
-from __future__ import annotations
+# No postponed annotations: jsonargparse looks for the names in them in the module of the derived dataclass. Where that has no
+# ClassVar, it accepts any value for the arguments.
 
 import math
 from abc import ABC, abstractmethod

@@ -1,6 +1,6 @@
 """The noise of cameras: Gaussian read-out noise, photon noise, and both."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 from dataclasses import dataclass
 

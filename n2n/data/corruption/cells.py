@@ -1,6 +1,6 @@
 """Pixel sampling: of photographs in memory, and of images on the device."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 from dataclasses import dataclass
 

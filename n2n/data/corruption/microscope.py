@@ -1,6 +1,6 @@
 """The noise of fluorescence microscopes."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 from dataclasses import dataclass
 

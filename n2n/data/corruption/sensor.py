@@ -1,6 +1,6 @@
-"""The white noise of sensors, by its strength at mid-grey and its share of photon noise."""
+"""The white noise of sensors, described by its strength at mid-grey and its share of photon noise."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ _LEAST_SHARE = 1e-6
 class SensorNoise(Corruption):
     """Adds Poisson-Gaussian noise: mean x, variance sigma² · ((1 - photons) + 2 · photons · x).
 
-    This is the model of Foi et al. 2008 (see :class:`PoissonGaussian`) with other parameters: sigma is the standard deviation
-    at mid-grey (0.5), whatever the share of photon noise is. So a range of sigma covers all strengths evenly. Both views of a
-    pair get the same sigma and share, as two captures by one camera do.
+    This is the model of Foi et al. 2008 (see :class:`n2n.data.corruption.PoissonGaussian`) with other parameters. Sigma is the
+    standard deviation at mid-grey (0.5), whatever the share of photon noise, so a range of sigma covers all strengths evenly.
+    Both views of a pair get the same sigma and share, as two captures by one camera do.
 
     Args:
         sigma: standard deviation at mid-grey, in grey levels of 0 to 255; a number, or a range [low, high] from which that of

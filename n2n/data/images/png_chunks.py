@@ -41,7 +41,7 @@ _OF_SAMPLES = {
     b"sBIT": {0: 1, 2: 3, 3: 3, 4: 2, 6: 4},
     b"bKGD": {0: 2, 2: 6, 4: 2, 6: 6},
 }
-# Chunks that other formats cannot hold, and their values that mean what is assumed without them.
+# Chunks that other formats cannot hold, and their values that equal the default without them.
 _SHOWN = (b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI")
 _USUAL = (
     struct.pack(">I", 45455),

@@ -19,11 +19,11 @@ _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Samples(NamedTuple):
-    """The samples of a pixel, as in :class:`ImageReader`.
+    """The samples of a pixel, as in :class:`n2n.data.images.ImageReader`.
 
     Attributes:
         convert: maps rows×W×stored samples to rows×W×(C + extra).
-        palette: as in :class:`Metadata`.
+        palette: as in :class:`n2n.data.images.Metadata`.
     """
 
     channels: int

@@ -39,9 +39,9 @@ _ENCODERS: dict[int, Callable[[Any], bytes | bytearray]] = {
 }
 _HORIZONTAL, _FLOATING = 2, 3
 # Bytes of a strip before compression, if the source file's strips cannot be kept.
-_STRIP = 2**18
+STRIP = 2**18
 # Classic TIFF addresses 4 GiB, of which some is left for the tags. Larger files are BigTIFF.
-_CLASSIC = 2**32 - 2**25
+CLASSIC = 2**32 - 2**25
 _LEVEL = int(JPEG_OPTIONS["quality"])
 
 
@@ -67,7 +67,7 @@ class TiffWriter(ImageWriter):
         source = like if isinstance(like, TiffReader) else None
         samples, planes = like.channels + like.extra, 1 if source is None else source.planes
         size = like.pages * like.height * like.width * samples * like.dtype.itemsize
-        big = size > _CLASSIC or (source is not None and source.tiff.is_bigtiff)
+        big = size > CLASSIC or (source is not None and source.tiff.is_bigtiff)
         options, encode, heights, tile = self._storage(source, samples)
         if samples > 1 or planes > 1:
             options["planarconfig"] = "contig" if samples > 1 else "separate"
@@ -99,14 +99,14 @@ class TiffWriter(ImageWriter):
         """Choose how samples are stored: options of the file, an encoder of pieces, the heights of pieces, and the tile."""
         like = self.like
         row = like.width * samples * like.dtype.itemsize
-        rows, tile, compression, predictor = max(1, min(like.height, _STRIP // row)), None, _NONE, 1
+        rows, tile, compression, predictor = max(1, min(like.height, STRIP // row)), None, _NONE, 1
         if source is not None:
             first = source.first
             compression, predictor = int(first.compression), int(first.predictor)
             if first.is_tiled and first.tilelength % 16 == 0 and first.tilewidth % 16 == 0:
                 tile = (first.tilelength, first.tilewidth)
                 rows = first.tilelength
-            elif not first.is_tiled and first.rowsperstrip * row <= 16 * _STRIP:
+            elif not first.is_tiled and first.rowsperstrip * row <= 16 * STRIP:
                 rows = max(1, min(like.height, first.rowsperstrip))
         options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": rows}
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]

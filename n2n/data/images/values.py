@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
-
-_INT32 = (torch.int32, torch.uint32)
 
 
 def to_unit(images: Tensor, low: float, high: float) -> Tensor:
@@ -17,7 +13,7 @@ def to_unit(images: Tensor, low: float, high: float) -> Tensor:
     The distance from ``low`` is exact to float32 even where ``low`` itself is too large for float32 to resolve the range.
 
     Args:
-        images: of any shape, floats or integers of at most 32 bits.
+        images: of any shape, floats or integers of at most 16 bits.
         low: the value that becomes 0.
         high: the value that becomes 1.
     """
@@ -26,9 +22,6 @@ def to_unit(images: Tensor, low: float, high: float) -> Tensor:
         return images / span  # one pass over the memory instead of three, and the same numbers
     if images.dtype == torch.float64:
         return (images - low).div_(span).float()
-    if images.dtype in _INT32:  # float32 holds integers up to 24 bits only
-        whole = math.floor(low)
-        images, low = images.to(torch.int64) - whole, low - whole
     near, rest = _two_floats(low)
     images = images.float()
     # Not in place: float32 images are still the caller's memory here.
@@ -48,10 +41,10 @@ def from_unit(
         images: float32, of any shape.
         low: the value that 0 becomes.
         high: the value that 1 becomes.
-        dtype: of the result. float64 and 32-bit integers are computed in float64, which Apple GPUs do not have.
+        dtype: of the result. float64 is computed in float64, which Apple GPUs do not have.
         limits: least and largest value of integers; by default those of the dtype.
     """
-    if dtype == torch.float64 or dtype in _INT32:
+    if dtype == torch.float64:
         values = images.double().mul_(high - low).add_(low)
     else:
         near, rest = _two_floats(low)

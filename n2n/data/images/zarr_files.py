@@ -66,7 +66,9 @@ class ZarrReader(ArrayReader):
             raise InputError(f"{path} is encoded by {', '.join(unsafe)}, which n2n does not read: use zstd or blosc")
         self.array = node
         self.dtype = np.dtype(node.dtype).newbyteorder("=")
-        self._layout = self._name_axes(node.shape, self.ome.axes if self.ome else _dimensions(node))
+        # Arrays of format 2 have no names of dimensions.
+        names = getattr(node.metadata, "dimension_names", None) or ()
+        self._layout = self._name_axes(node.shape, self.ome.axes if self.ome else letters(names))
         self.pages, self.height, self.width, self.channels = self._layout.sizes
         stored = node.shards or node.chunks
         self._block = min(self.height, stored[self._layout.rows])
@@ -74,12 +76,6 @@ class ZarrReader(ArrayReader):
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         return read_rows(self.array, self._layout, page, start, stop).astype(self.dtype, copy=False)
-
-
-def _dimensions(array: zarr.Array[Any]) -> str | None:
-    """Return the axes of an array whose dimensions have n2n's letters for names, Y and X among them; None for others."""
-    names = getattr(array.metadata, "dimension_names", None) or ()
-    return letters(names)
 
 
 class ZarrWriter(ImageWriter):

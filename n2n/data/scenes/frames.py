@@ -45,7 +45,7 @@ class SceneFiles:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """Size (H, W), channels and dtype of an image, by which it is compared; and what its file says of its values."""
+    """Size (H, W), channels and dtype of an image, which are compared; and its white and no-data values, which are not."""
 
     size: tuple[int, int]
     channels: int

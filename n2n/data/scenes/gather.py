@@ -197,11 +197,11 @@ def gather(
 
     Returns:
         ``remarks``: lines for the user. ``range``: ``value_range``, or see :func:`default_range`. ``dtype``: that of the files;
-        the array has floats if the files state a value without data. ``gaps``: whether some values are NaN, which mean that.
-        ``scenes``: name, height, width, the index of the
-        first pixel of each capture, and that of the clean image or None. ``correlated``: for each scene whether its noise is
-        correlated between neighbouring pixels; empty for single captures. ``repeats``: numbers of two scenes that share an
-        image, and a text. ``mismatch``: a line if the captures show different scenes, or None.
+        the array has floats if the files state a value without data. ``gaps``: whether there are values without data, which are
+        NaN. ``scenes``: name, height, width, the index of the first pixel of each capture, and that of the clean image or None.
+        ``correlated``: for each scene whether its noise is correlated between neighbouring pixels; empty for single captures.
+        ``repeats``: numbers of two scenes that share an image, and a text. ``mismatch``: a line if the captures show different
+        scenes, or None.
 
     Raises:
         InputError: if nothing can be used, or all images have one value.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,14 @@ class _Memory(ImageReader):
         return self._image[start:stop].astype(self.dtype, copy=False)
 
 
+@dataclass(frozen=True)
 class _FromMemory(Opener):
     """Opens images in memory by names that look like paths."""
 
-    def __init__(self, images: dict[Path, NDArray[Any]], apart: bool) -> None:
-        super().__init__(apart=apart)
-        object.__setattr__(self, "images", images)  # the base class is frozen
+    images: Mapping[Path, NDArray[Any]] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> ImageReader:
-        images: dict[Path, NDArray[Any]] = self.images  # type: ignore[attr-defined]
-        image = _Memory(path, images[path])
+        image = _Memory(path, self.images[path])
         return channels_apart(image) if self.apart else image
 
 
@@ -107,6 +106,10 @@ class Arrays(SceneSource):
 
     def __init__(self, first: Images, second: Images, clean: Images | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if self.opener.axes is not None:
+            raise InputError(
+                f"axes is {self.opener.axes}: arrays have fixed axes, N×H×W×C, and tensors N×C×H×W; leave it out"
+            )
         parts = {"first": _images(first, "first"), "second": _images(second, "second")}
         if clean is not None:
             parts["clean"] = _images(clean, "clean")
@@ -115,10 +118,10 @@ class Arrays(SceneSource):
         if len(set(counts.values())) > 1 or not counts["first"]:
             raise InputError(f"the numbers of images are {counts}: expected as many of each, and at least one")
         self._count, self._known = counts["first"], clean is not None
-        self.opener = _FromMemory(
-            {Path(name, str(number)): image for name, images in parts.items() for number, image in enumerate(images)},
-            self.opener.apart,
-        )
+        named = {
+            Path(name, str(number)): image for name, images in parts.items() for number, image in enumerate(images)
+        }
+        self.opener = _FromMemory(apart=self.opener.apart, images=named)
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Pair the images by their numbers."""

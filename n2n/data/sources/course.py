@@ -52,6 +52,9 @@ class CourseFiles(PairSource):
         root: the folder of the two files.
         train_file: name of the training file.
         val_file: name of the validation file.
+
+    Raises:
+        InputError: from the methods, as :func:`load_pairs`.
     """
 
     def __init__(self, root: str = ".", train_file: str = "train_data.pkl", val_file: str = "val_data.pkl") -> None:

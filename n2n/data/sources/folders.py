@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from n2n.data.images import find_images, is_image, split_part
+from n2n.data.images import find_images, is_image, split_part, without_suffix
 from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
@@ -31,13 +31,13 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
         raise InputError(f"{path} is not there: expected an image, or a folder of images")
     # A zarr array is a folder, and one image.
     if path.is_file() or is_image(path):
-        return {path.stem: path}
+        return {without_suffix(path.name): path}
     out = Path(without).expanduser().resolve() if without is not None else None
     found: dict[str, Path] = {}
     for file in find_images([path]):
         if out and file.resolve().is_relative_to(out):
             continue
-        name = file.relative_to(path).with_suffix("").as_posix()
+        name = file.relative_to(path).with_name(without_suffix(file.name)).as_posix()
         if name in found:
             raise InputError(f"{found[name]} and {file} have the same name but for the suffix: keep one of them")
         found[name] = file
@@ -92,6 +92,9 @@ class Folders(SceneSource):
         roots: two folders or more; files match by their path in the folder, without suffix.
         clean: a folder of clean images with the same names. They are used for validation only.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+
+    Raises:
+        InputError: if there are fewer than two different folders; and as that class.
     """
 
     kind = "folders"
@@ -119,7 +122,11 @@ class Folders(SceneSource):
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turn a naming pattern, with ``{scene}`` and ``{capture}`` once each, into a regular expression."""
+    """Turn a naming pattern into a regular expression.
+
+    Raises:
+        InputError: unless the pattern has ``{scene}`` and ``{capture}`` once each.
+    """
     parts = re.split(r"(\{\w*\})", pattern)
     if parts.count("{scene}") != 1 or parts.count("{capture}") != 1:
         raise InputError(
@@ -140,6 +147,9 @@ class Captures(SceneSource):
             suffix fits files of any suffix.
         clean: a folder of clean images, named like the scenes or by the same pattern. They are used for validation only.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+
+    Raises:
+        InputError: unless the pattern has ``{scene}`` and ``{capture}`` once each; and as that class.
     """
 
     kind = "captures"
@@ -153,7 +163,7 @@ class Captures(SceneSource):
     def _scene(self, path: PurePath) -> str | None:
         """Return the scene of a path in the folder, or None if the path does not fit the pattern."""
         suffix = PurePath(self.pattern).suffix
-        whole = path if suffix and "{" not in suffix else path.with_suffix("")
+        whole = path if suffix and "{" not in suffix else path.with_name(without_suffix(path.name))
         with_folders = "/" in self.pattern
         found = self._expression.fullmatch(whole.as_posix() if with_folders else whole.name)
         return found and (found["scene"] if with_folders else (path.parent / found["scene"]).as_posix())

@@ -25,7 +25,7 @@ from n2n.system.text import counted
 
 
 class Photographs(SampledPairs):
-    """Pixel-sampled random crops of photographs (see :class:`PixelSampling`), like the course's data.
+    """Pixel-sampled random crops of photographs (see :class:`n2n.data.PixelSampling`), like the course's data.
 
     Unreadable files, and photographs smaller than a crop (than the smallest crop, with ``zoom``), are left out and counted. The
     pairs are made once and kept in the cache folder. With ``fresh`` the photographs are kept instead, and each step draws new

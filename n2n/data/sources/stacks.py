@@ -25,6 +25,9 @@ class Stack(SceneSource):
             validation only. Its pages are those of the scenes.
         captures_axis: the letter of the axis of the captures.
         **kwargs: see :class:`~n2n.data.sources.scene_source.SceneSource`.
+
+    Raises:
+        InputError: if ``captures_axis`` is no letter, or Y or X; and as that class.
     """
 
     kind = "stack"

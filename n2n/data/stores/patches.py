@@ -14,9 +14,6 @@ from torch import Tensor
 from n2n.data.batch import RawBatch
 from n2n.data.stores.scenes import SceneArray, channels_first
 
-# CUDA cannot index unsigned integers of more than 8 bits: on a device, their bits are kept as signed ones.
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32}
-
 
 def _cut(pixels: Any, grid: Any, numbers: Any) -> Any:
     """Cut patches out of T×C pixels: N×side×side×C.
@@ -73,8 +70,8 @@ class PatchStore(SceneArray):
         moved = copy(self)
         moved.resident = device.type != "cpu"
         pixels = torch.from_numpy(self.pixels)
-        if pixels.dtype in _SIGNED:
-            pixels = pixels.view(_SIGNED[pixels.dtype])
+        if pixels.dtype == torch.uint16:
+            pixels = pixels.view(torch.int16)  # CUDA cannot index uint16
         elif pixels.dtype == torch.float64:
             pixels = pixels.float()  # Apple's GPUs have no float64
         moved._moved = pixels.to(device), torch.from_numpy(self._grid).to(device)
@@ -113,8 +110,7 @@ class PatchStore(SceneArray):
                 return channels_first(torch.from_numpy(_cut(self.pixels, self._grid, numbers)))
             pixels, grid = self._moved
             patches = _cut(pixels, grid, torch.from_numpy(numbers).to(pixels.device))
-            stored = torch.from_numpy(self.pixels[:0]).dtype
-            return channels_first(patches.view(stored) if stored in _SIGNED else patches)
+            return channels_first(patches.view(torch.uint16) if self.pixels.dtype == np.uint16 else patches)
 
         one = rng.integers(0, count)
         first = cut(self._starts[self._first[scene] + one])

@@ -1,4 +1,4 @@
-"""What a user would have done without a network, measured beside it on held-out images."""
+"""Classical filters, compared with a network on held-out images."""
 
 from n2n.trainer.baselines.best import compare_best
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.rebuild import backbone_weights, load_checkpoint
@@ -15,9 +16,7 @@ from n2n.trainer.baselines.comparison import compare_with_filters, describe
 from n2n.trainer.logger import write_facts
 
 
-def compare_best(
-    trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, checkpoint: Path, run: Path
-) -> None:
+def compare_best(trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, checkpoint: Path) -> None:
     """Say what classical filters give on the held-out images, beside the best network, and write it to ``run.yaml``.
 
     All processes must call this; the first compares its share of the images.
@@ -27,7 +26,6 @@ def compare_best(
         module: gets the weights of the checkpoint.
         data: of the training.
         checkpoint: the best one.
-        run: folder of the run.
     """
     # The processes agree on a seed for this.
     loader = data.val_dataloader()
@@ -44,5 +42,7 @@ def compare_best(
         return
     for line in describe(found, data.scene_names):
         rank_zero_info(line)
-    if trainer.logger is not None:
-        write_facts(run, baselines={name: round(value, 3) for name, value in found.psnr.items()})
+    if isinstance(trainer.logger, TensorBoardLogger):
+        write_facts(
+            Path(trainer.logger.log_dir), baselines={name: round(value, 3) for name, value in found.psnr.items()}
+        )

@@ -14,12 +14,12 @@ from n2n.data.batch import Batch
 from n2n.metrics import psnr_from_mse, squared_error_per_image
 from n2n.trainer.baselines.filters import Filter, Noise, filters
 
-# Pixels that are compared, in all. The centres of the images are taken, of at least this side, and larger ones where there are
-# few images.
+# Pixels to compare in all. Only the centres of the images are compared: squares of at least this side, and larger ones if there
+# are few images.
 _PIXELS, _SIDE = 2**21, 128
-# With a slow filter so many images are compared, spread over all, and so many pixels: BM3D takes a minute for them.
+# Most images, spread over all, and most pixels to compare with a slow filter. BM3D takes a minute for these.
 _IMAGES, _FEW_PIXELS = 8, 2**19
-# A filter is said to be better than the network where it is better by this much, in dB.
+# Least advantage of a filter over the network, in dB, that a warning names.
 _BETTER = 0.1
 NETWORK, NOISY = "network", "noisy"
 # By method, and then by scene: the sum of the squared errors and the number of values.

@@ -79,7 +79,8 @@ def total_variation(images: Tensor, strength: float, noise: Noise) -> Tensor:
 def bm3d(images: Tensor, strength: float, noise: Noise) -> Tensor:
     """Stabilise the variance (generalised Anscombe transform), filter by BM3D, and transform back.
 
-    See Dabov et al. 2007 and, for the exact inverse, Mäkitalo and Foi 2013. BM3D is told ``strength`` times the noise.
+    See Dabov et al. 2007 and, for the exact inverse, Mäkitalo and Foi 2013. BM3D gets ``strength`` times the standard deviation
+    of the noise.
     """
     import bm3d as package
 

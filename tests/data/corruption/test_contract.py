@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
 from n2n.data.corruption import (
@@ -120,20 +121,25 @@ def test_the_suited_loss_exists(corruption: Corruption, init_args: dict[str, Any
     assert corruption.zero_mean == (corruption.suited_loss == "torch.nn.MSELoss")
 
 
+@dataclass
 class Own(Corruption):
-    """A user's own corruption."""
+    """A user's own corruption, in a module with postponed annotations that does not import ClassVar."""
+
+    step: float = 1.0
 
     def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
-        return clean + 1
+        return clean + self.step
 
 
 def test_a_users_own() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--corruption", type=Corruption)
-    config = parser.parse_object({"corruption": {"class_path": f"{__name__}.Own"}})
-    own = parser.instantiate(config).corruption
+    spec = {"class_path": f"{__name__}.Own", "init_args": {"step": 2.0}}
+    own = parser.instantiate(parser.parse_object({"corruption": spec})).corruption
     assert (own.scale, own.zero_mean) == (1, True)
-    assert torch.equal(own(torch.zeros(1, 1, 2, 2), None), torch.ones(1, 1, 2, 2))
+    assert torch.equal(own(torch.zeros(1, 1, 2, 2), None), torch.full((1, 1, 2, 2), 2.0))
+    with pytest.raises(ArgumentError, match="Got value: two"):
+        parser.parse_object({"corruption": spec | {"init_args": {"step": "two"}}})
 
 
 @pytest.mark.parametrize(

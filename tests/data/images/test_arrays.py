@@ -12,7 +12,7 @@ from PIL import Image
 
 from n2n.data.images import create_image, find_images, open_image
 from n2n.errors import InputError
-from n2n.system.files import replacing
+from n2n.system.files import replacing, write_text
 from tests.data.images.test_pictures import copy
 from tests.images import read_image
 
@@ -122,6 +122,15 @@ def test_folders_are_replaced_too() -> None:
         (part / "new").touch()
     assert [path.name for path in Path("a.zarr").iterdir()] == ["new"]
     assert [path.name for path in Path().iterdir()] == ["a.zarr"]
+
+
+def test_a_file_does_not_replace_a_folder() -> None:
+    Path("a.csv").mkdir()
+    Path("a.csv/old").touch()
+    with pytest.raises(InputError, match="csv cannot be written"):
+        write_text(Path("a.csv"), "new")
+    assert [path.name for path in Path("a.csv").iterdir()] == ["old"]
+    assert [path.name for path in Path().iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_clean_images_serve_validation_alone_and_channels_go_apart() -> None:
             "the numbers of images are {'first': 2, 'second': 3}",
         ),
         (lambda: Arrays([], []), "at least one"),
+        (lambda: Arrays(np.zeros((2, 9, 9)), np.zeros((2, 9, 9)), axes="QYX"), "axes is QYX: arrays have fixed axes"),
         (lambda: Arrays([np.zeros((3, 9, 9))], [np.zeros((3, 9, 9))]), "with at most 4 channels"),
         (lambda: Arrays([np.zeros(9)], [np.zeros(9)]), r"first\[0\] has the shape \(9,\)"),
         (lambda: Arrays(np.zeros((2, 9, 9), int), np.ones((2, 9, 9), int)).train_pairs(), "holds int64 values"),

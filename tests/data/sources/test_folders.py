@@ -52,7 +52,7 @@ def text(source: Any) -> str:
 
 
 def test_folders_match_by_name_whatever_the_suffix() -> None:
-    a, b = write("a/x.png"), write("b/x.tif")
+    a, b = write("a/x.png"), write("b/x.ome.tif")
     for name in ("y", "deep/z"):
         write(f"a/{name}.png", (17, 30))
         write(f"b/{name}.png", (17, 30))

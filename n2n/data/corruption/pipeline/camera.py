@@ -1,6 +1,6 @@
 """The noise of photographs as phones and cameras save them: sensor, demosaicing, colours, filters, JPEG."""
 
-# No postponed annotations: jsonargparse would not resolve those of these dataclasses, and would accept any value.
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass

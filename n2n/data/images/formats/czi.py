@@ -12,6 +12,7 @@ from pylibCZIrw import czi
 
 from n2n.data.images.base import Array, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
+from n2n.data.images.formats.ome_axes import UNREAD
 from n2n.data.images.formats.table import split_part
 from n2n.system.files import file_size
 
@@ -20,7 +21,6 @@ _DTYPES = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "B
 _OME = "TZC"
 # Rows that are read together, because the tiles of a mosaic are searched each time.
 _ROWS = 256
-_UNREAD = "its pixel size and names of channels cannot be read, so they are not written"
 
 
 class CziReader(FixedReader):
@@ -80,7 +80,7 @@ class CziReader(FixedReader):
     def _describe(self) -> dict[str, Any]:
         """Return what OME calls the sizes and names; what the file does not say is left out."""
         found: dict[str, Any] = {}
-        self.remarks = (_UNREAD,)
+        self.remarks = (UNREAD,)
         with suppress(Exception):  # damaged descriptions fail in many ways
             text = self._file.raw_metadata
             root = ET.fromstring("" if "<!ENTITY" in text else text)  # entities could unfold to any size

@@ -47,7 +47,7 @@ class Values:
         return cls(stored, np.dtype(np.float32 if bits in (8, 16) else np.float64), scale, zero)
 
     def read(self, raw: Array) -> Array:
-        """Return the values of what is stored."""
+        """Return the values of stored numbers."""
         if not self._scaled:
             return raw.astype(self.dtype, copy=False)
         if self.dtype.kind != "f":

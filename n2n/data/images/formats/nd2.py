@@ -12,11 +12,11 @@ import numpy as np
 
 from n2n.data.images.base import Array, check_piece, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
+from n2n.data.images.formats.ome_axes import UNREAD
 from n2n.system.files import file_size
 
 # n2n's letters for axes of ND2: positions of the stage are OME's tiles.
 _LETTERS = {"P": "R"}
-_UNREAD = "its pixel size and names of channels cannot be read, so they are not written"
 
 
 class Nd2Reader(FixedReader):
@@ -54,7 +54,7 @@ class Nd2Reader(FixedReader):
     def _describe(self) -> dict[str, Any]:
         """Return what OME calls the sizes and names; what the file does not say is left out."""
         found: dict[str, Any] = {}
-        self.remarks = (_UNREAD,)
+        self.remarks = (UNREAD,)
         with suppress(Exception):  # older files say less
             channels = self._file.metadata.channels or []
             found["Channel"] = {"Name": [str(channel.channel.name) for channel in channels]}

@@ -1,10 +1,12 @@
-"""The names that other formats give their axes."""
+"""What formats of instruments say of axes and pixels, in OME's terms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _LETTERS = "TZCYXS"
+# Remark on a file of an instrument whose description cannot be read.
+UNREAD = "its pixel size and names of channels cannot be read, so they are not written"
 
 
 def letters(names: Sequence[object]) -> str | None:

@@ -13,15 +13,11 @@ import tifffile
 from n2n.data.images.axes import Layout
 from n2n.data.images.base import Array, ImageReader
 from n2n.data.images.tiff_reader import TiffReader
-from n2n.data.images.tiff_writer import TiffWriter
+from n2n.data.images.tiff_writer import CLASSIC, STRIP, TiffWriter
 from n2n.data.images.writer import ImageWriter, regroup
 
 # Axes of one image in OME's model; along others, there are several images.
 _OME = "TZCYXS"
-# Bytes of a strip.
-_STRIP = 2**18
-# Larger files are BigTIFF.
-_CLASSIC = 2**32 - 2**25
 # float16 is no type of OME's.
 _DTYPES = ("uint8", "int8", "uint16", "int16", "float32", "float64")
 
@@ -58,7 +54,7 @@ class OmeTiffWriter(ImageWriter):
         several = _several(like) or 0
         samples = like.channels + like.extra
         row = like.width * samples * like.dtype.itemsize
-        rows = max(1, min(like.height, _STRIP // row))
+        rows = max(1, min(like.height, STRIP // row))
         heights = [min(rows, like.height - top) for top in range(0, like.height, rows)]
         metadata = {"axes": like.axes[several:]} | dict(getattr(like, "ome", {}))
         images = math.prod(like.shape[:several])
@@ -66,7 +62,7 @@ class OmeTiffWriter(ImageWriter):
         if samples > 1:
             options |= {"planarconfig": "contig", "extrasamples": [2] * like.extra or None}
         little = like.dtype.newbyteorder("<")
-        big = like.pages * like.height * row > _CLASSIC
+        big = like.pages * like.height * row > CLASSIC
         with tifffile.TiffWriter(path, bigtiff=big, byteorder="<", ome=True) as tiff:
             for _ in range(images):
                 wanted = (height for _ in range(like.pages // images) for height in heights)

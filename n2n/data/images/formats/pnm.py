@@ -48,7 +48,7 @@ class PnmReader(FixedReader):
 
 
 class PnmWriter(ImageWriter):
-    """Writes PGM or PPM row by row. White is what it was in the other file if that is PGM or PPM."""
+    """Writes PGM or PPM row by row. The value for white is that of the other file if that is PGM or PPM."""
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)

@@ -141,6 +141,12 @@ def find_suffix(name: str) -> str | None:
     return next((tail for tail in tails if tail in _OF_SUFFIX or tail in plugins()), None)
 
 
+def without_suffix(name: str) -> str:
+    """Return a file name without the suffix of its format, or without its last suffix if no format has that."""
+    suffix = find_suffix(name)
+    return name[: -len(suffix)] if suffix else Path(name).stem
+
+
 def find_format(path: Path) -> Format | None:
     """Return the format of a path's suffix; None if n2n knows none."""
     suffix = find_suffix(path.name)
@@ -166,7 +172,7 @@ def written_name(path: Path) -> str:
     line = find_format(Path(name))
     if line is None or line.writer is not None:
         return name
-    return name[: -len(find_suffix(name) or "")] + line.written_as
+    return without_suffix(name) + line.written_as
 
 
 def describe() -> list[tuple[str, str, str, str]]:
