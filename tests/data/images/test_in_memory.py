@@ -50,5 +50,6 @@ def test_other_things_are_refused(images: Any, message: str) -> None:
 
 
 def test_the_advice_on_masked_values_works() -> None:
-    filled = as_array(np.ma.MaskedArray(VALUES, VALUES > 5).astype(float).filled(np.nan))
+    masked: Any = np.ma.MaskedArray(VALUES, VALUES > 5)
+    filled = as_array(masked.astype(float).filled(np.nan))
     assert np.array_equal(np.isnan(filled), VALUES > 5)
