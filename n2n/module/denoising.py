@@ -48,7 +48,7 @@ class DenoisingModule(EvaluationModule):
         scheduler: makes the learning-rate scheduler from the optimiser; None for a constant rate.
         scheduler_interval: whether the scheduler steps after each epoch or after each training step.
         start_from: a checkpoint whose weights the training starts from, or the name of one that comes with n2n. Its backbone
-            must be of the same kind; its optimiser and its progress are not used.
+            must be of the same kind; its optimiser and its progress are not used. Of several, the mean of their weights.
 
     Attributes:
         images: what is known about the images; None without a data module.
@@ -65,7 +65,7 @@ class DenoisingModule(EvaluationModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        start_from: str | None = None,
+        start_from: list[str] | str | None = None,  # jsonargparse tries the types in this order
     ) -> None:
         super().__init__(backbone, loss)
         with warnings.catch_warnings():
@@ -108,8 +108,9 @@ class DenoisingModule(EvaluationModule):
         if self.image_channels is None:
             self._set_channels()
         if self.start_from is not None and self.trainer.state.fn == "fit":
-            load_weights(self.start_from, self.backbone, self.images.shape[0] if self.images else None)
-            rank_zero_info(f"The training starts from the weights of {self.start_from}.")
+            names = [self.start_from] if isinstance(self.start_from, str) else self.start_from
+            load_weights(names, self.backbone, self.images.shape[0] if self.images else None)
+            rank_zero_info(f"The training starts from the {'mean ' * (len(names) > 1)}weights of {' and '.join(names)}.")
             self.start_from = None
 
     def _set_channels(self) -> None:

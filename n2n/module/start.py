@@ -1,6 +1,8 @@
-"""Starting a training from the weights of a checkpoint."""
+"""Starting a training from the weights of a checkpoint, or from the mean of several."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +12,33 @@ from n2n.checkpoints.rebuild import backbone_weights, load_checkpoint
 from n2n.errors import InputError
 
 
-def load_weights(name: str, backbone: nn.Module, channels: int | None) -> None:
-    """Load the weights of a checkpoint into a backbone of the same kind.
+def load_weights(names: Sequence[str], backbone: nn.Module, channels: int | None) -> None:
+    """Load the weights of a checkpoint, or the mean of those of several, into a backbone of the same kind.
+
+    The mean is better than each of them if all were trained from one checkpoint (Wortsman et al., "Model soups", ICML 2022).
 
     A network for colour images starts one for grey images, or for any other number of channels, and the other way round. If its
     last layer is linear, it then gives for alike channels what the other one gives.
 
     Args:
-        name: a checkpoint of ``n2n fit``, or the name of one that comes with n2n.
+        names: at least one checkpoint of ``n2n fit``, or the name of one that comes with n2n.
         backbone: to load them into. No class that the checkpoint names is built, so it need not be trusted.
         channels: of the images that the backbone is for; None if they are not known, and then the shapes must be the same.
 
     Raises:
-        InputError: if the file is no checkpoint, or its weights are those of another network.
+        InputError: if there is no name, a file is no checkpoint, or its weights are those of another network.
     """
+    if not names:
+        raise InputError("start_from is an empty list: expected a checkpoint, several, or null for random weights")
+    all_weights = [_fitted_weights(name, backbone, channels) for name in names]
+    # Whole numbers, such as BatchNorm's count of batches, have no mean of their own type.
+    stacks = {key: torch.stack([one[key] for one in all_weights]) for key in all_weights[0]}
+    means = {key: x.mean(0) if x.is_floating_point() else x[0] for key, x in stacks.items()}
+    backbone.load_state_dict(means)
+
+
+def _fitted_weights(name: str, backbone: nn.Module, channels: int | None) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint in the shapes of a backbone's."""
     path = find_checkpoint(name)
     content, wanted = load_checkpoint(path), backbone.state_dict()
     weights, have = backbone_weights(content), content["n2n"].get("image_channels")
@@ -40,7 +55,7 @@ def load_weights(name: str, backbone: nn.Module, channels: int | None) -> None:
             shapes = " and not ".join(str(tuple(one.shape)) for one in (weights[key], wanted[key]))
             raise InputError(f"{path} holds the weights of another network ({key:.80} is {shapes}): {_advice(kind)}")
         fitted[key] = found
-    backbone.load_state_dict(fitted)
+    return fitted
 
 
 def _advice(kind: str) -> str:

@@ -25,6 +25,10 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def backbone_of(path: Path) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("backbone."): value for name, value in weights(path).items()}
+
+
 def test_a_training_starts_from_the_weights_of_a_checkpoint(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_course(Path("data"))
     assert fit("--model.start_from", str(checkpoint), *STILL, *NETWORK, root=root) == 0
@@ -41,13 +45,34 @@ def test_a_training_starts_from_the_weights_of_a_checkpoint(checkpoint: Path, ca
     assert all(torch.equal(one[name], value) for name, value in weights(LAST).items())
 
 
+def test_a_training_starts_from_the_mean_of_several_checkpoints(caplog: pytest.LogCaptureFixture) -> None:
+    networks = [backbones.ModelFinal(3, widths=(8, 8)) for _ in range(2)]
+    for name, network in zip(("one.ckpt", "other.ckpt"), networks, strict=True):
+        write_checkpoint(name, network, 3)
+    both = "[one.ckpt, other.ckpt]"
+    assert fit("--model.start_from", both, *STILL, *NETWORK, root=write_course(Path("data"))) == 0
+    assert "The training starts from the mean weights of one.ckpt and other.ckpt." in caplog.text
+    one, other = (network.state_dict() for network in networks)
+    assert all(torch.allclose(value, (one[name] + other[name]) / 2) for name, value in backbone_of(LAST).items())
+
+
+def test_the_mean_keeps_whole_numbers() -> None:
+    for name in ("one.ckpt", "other.ckpt"):
+        write_checkpoint(name, backbones.Model3(), 3)
+    network = backbones.Model3()
+    load_weights(["one.ckpt", "other.ckpt"], network, 3)
+    assert all(x.dtype == torch.int64 for name, x in network.state_dict().items() if name.endswith("num_batches_tracked"))
+    with pytest.raises(InputError, match="start_from is an empty list"):
+        load_weights([], network, 3)
+
+
 @pytest.mark.parametrize(("have", "want"), [(3, 1), (1, 3), (3, 3), (3, 4), (2, 1)])
 @pytest.mark.parametrize("kind", [backbones.NAFNet, backbones.DnCNN])
 def test_a_network_starts_one_for_other_channels(kind: type, have: int, want: int) -> None:
     torch.manual_seed(0)
     first, second = kind(channels=have), kind(channels=want)
     write_checkpoint("x.ckpt", first, have)
-    load_weights("x.ckpt", second, want)
+    load_weights(["x.ckpt"], second, want)
     grey = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     alike = [torch.from_numpy(grey).expand(1, count, 32, 32) for count in (have, want)]
     with torch.no_grad():
@@ -69,7 +94,7 @@ def test_a_network_starts_one_for_other_channels(kind: type, have: int, want: in
 def test_weights_of_another_network_are_refused(backbone: torch.nn.Module, message: str) -> None:
     write_checkpoint("x.ckpt", backbones.ModelFinal(3, widths=(8,)), 3)
     with pytest.raises(InputError, match=message):
-        load_weights("x.ckpt", backbone, 3)
+        load_weights(["x.ckpt"], backbone, 3)
 
 
 def test_what_is_no_checkpoint_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
