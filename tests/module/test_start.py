@@ -61,7 +61,9 @@ def test_the_mean_keeps_whole_numbers() -> None:
         write_checkpoint(name, backbones.Model3(), 3)
     network = backbones.Model3()
     load_weights(["one.ckpt", "other.ckpt"], network, 3)
-    assert all(x.dtype == torch.int64 for name, x in network.state_dict().items() if name.endswith("num_batches_tracked"))
+    assert all(
+        x.dtype == torch.int64 for name, x in network.state_dict().items() if name.endswith("num_batches_tracked")
+    )
     with pytest.raises(InputError, match="start_from is an empty list"):
         load_weights([], network, 3)
 
