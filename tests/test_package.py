@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,13 @@ IMAGES = torch.rand(4, 3, 8, 8)
 
 def test_public_names_are_completed() -> None:
     assert set(dir(n2n)) == set(n2n.__all__)
+
+
+def test_one_import_is_enough() -> None:
+    """``import n2n`` alone gives its rooms, and loads none of them."""
+    code = "import n2n, sys; assert 'torch' not in sys.modules; n2n.data.DeadLeaves, n2n.losses.HDR, n2n.backbones.UNet"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("images", [PICTURE, "noisy.png", [[0.1, 0.2]], TensorDataset(IMAGES), DataLoader(PICTURE)])  # type: ignore[arg-type]

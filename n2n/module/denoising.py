@@ -110,9 +110,7 @@ class DenoisingModule(EvaluationModule):
         if self.start_from is not None and self.trainer.state.fn == "fit":
             names = [self.start_from] if isinstance(self.start_from, str) else self.start_from
             load_weights(names, self.backbone, self.images.shape[0] if self.images else None)
-            rank_zero_info(
-                f"The training starts from the {'mean ' * (len(names) > 1)}weights of {' and '.join(names)}."
-            )
+            rank_zero_info(f"The training starts from the weights of {' and '.join(names)}.")
             self.start_from = None
 
     def _set_channels(self) -> None:

@@ -51,7 +51,7 @@ def test_a_training_starts_from_the_mean_of_several_checkpoints(caplog: pytest.L
         write_checkpoint(name, network, 3)
     both = "[one.ckpt, other.ckpt]"
     assert fit("--model.start_from", both, *STILL, *NETWORK, root=write_course(Path("data"))) == 0
-    assert "The training starts from the mean weights of one.ckpt and other.ckpt." in caplog.text
+    assert "The training starts from the weights of one.ckpt and other.ckpt." in caplog.text
     one, other = (network.state_dict() for network in networks)
     assert all(torch.allclose(value, (one[name] + other[name]) / 2) for name, value in backbone_of(LAST).items())
 
