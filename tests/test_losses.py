@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from n2n.cli import main
 from n2n.data.corruption import Impulse
 from n2n.errors import InputError
 from n2n.losses import HDR, AnnealedL0, Halves, Neighbor2Neighbor, PSNRLoss
+from n2n.module.divergence import check_validation_loss
 from tests.conftest import fit, write_course
 
 
@@ -69,6 +72,16 @@ def test_with_psnr_loss_weak_and_strong_noise_weigh_alike() -> None:
     weak, strong = (output.grad * strength * noise).flatten(1).sum(1).tolist()
     assert weak == pytest.approx(strong, rel=1e-3)
     assert weak < 0
+
+
+def test_a_loss_below_0_that_rises_has_not_diverged() -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False)
+    check_validation_loss(-10.2, -12.0, trainer)
+    check_validation_loss(0.5, -12.0, trainer)
+    check_validation_loss(0.09, 0.01, trainer)
+    for loss, lowest in ((0.11, 0.01), (math.nan, 0.01), (math.nan, -12.0), (math.inf, -12.0)):
+        with pytest.raises(InputError, match="the training diverged"):
+            check_validation_loss(loss, lowest, trainer)
 
 
 def fitted(loss: torch.nn.Module) -> float:

@@ -74,9 +74,10 @@ def check_validation_loss(loss: float, lowest: float, trainer: L.Trainer) -> Non
     """Compare the validation loss with the lowest one so far.
 
     Raises:
-        InputError: if the network has become much worse.
+        InputError: if it is not finite, or many times the lowest one. Of losses below 0, such as a negative PSNR, a multiple
+            says nothing.
     """
-    if math.isfinite(lowest) and not loss <= _COLLAPSED * lowest:
+    if math.isfinite(lowest) and (not math.isfinite(loss) or loss > _COLLAPSED * lowest > 0):
         raise InputError(
             f"the training diverged: val/loss is {loss:.3g} after epoch {trainer.current_epoch + 1}, and was {lowest:.3g} "
             "before; lower the learning rate, or let it fall (--model.scheduler n2n.schedules.OneCycle "

@@ -3,7 +3,7 @@ import lightning as L
 import numpy as np
 import torch
 
-import n2n.data
+import n2n
 from n2n import Denoiser, DenoisingModule, PairDataModule
 
 # %%
