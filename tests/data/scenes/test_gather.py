@@ -24,6 +24,13 @@ from n2n.data.scenes.pages import convert
 from n2n.errors import InputError
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _alike_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 SMALL: dict[str, Any] = {"patch": 8, "patches": 40, "val_fraction": 0}
 
 
