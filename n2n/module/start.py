@@ -15,7 +15,7 @@ from n2n.errors import InputError
 def load_weights(names: Sequence[str], backbone: nn.Module, channels: int | None) -> None:
     """Load the weights of a checkpoint, or the mean of those of several, into a backbone of the same kind.
 
-    The mean is often better than each of them if all were trained from one checkpoint (Wortsman et al., "Model soups", ICML
+    The mean can be better than each of them if all were trained from one checkpoint (Wortsman et al., "Model soups", ICML
     2022).
 
     A network for colour images starts one for grey images, or for any other number of channels, and the other way round. If its
