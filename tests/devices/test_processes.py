@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from n2n.cli import main
 from tests.conftest import write_course
+from tests.devices.target import ALL
 from tests.processes import Command, on_two_devices, run
 
 
@@ -68,7 +70,7 @@ def fit(root: Path, batch_size: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("rank", "stuck"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("rank", "stuck"), [(0, False), (1, True)] if os.environ.get(ALL) == "1" else [(1, True)])
 def test_the_death_of_a_process_ends_the_other_and_the_training_can_be_resumed(
     rank: int, stuck: bool, tmp_path: Path
 ) -> None:

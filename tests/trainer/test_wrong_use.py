@@ -23,6 +23,7 @@ from n2n.cli import COMMANDS, DEBUG, main
 from n2n.errors import InputError
 from n2n.trainer.cli import TrainingCLI
 from tests.conftest import write_course, write_photos
+from tests.devices.target import ALL
 from tests.run_folders import write_run
 from tests.write_checkpoints import write_checkpoint
 
@@ -32,7 +33,7 @@ OWN = {"-h", "--help", "-c", "--config", "--print_config"}
 TEXTS = {"--name", "--output", "--study", "--trainer.default_root_dir", "--trainer.model_registry"}
 TEXTS |= {"--checkpoint.filename", "--checkpoint.dirpath", "--checkpoint.monitor", "--axes"}
 # Of the commands with a hundred options, so few are misspelt and left without a value; with N2N_TEST_ALL=1 all are.
-SOME = 1 if os.environ.get("N2N_TEST_ALL") == "1" else 4
+SOME = 1 if os.environ.get(ALL) == "1" else 6
 # Numbers may be negative.
 SIGNED = {"--range"}
 NETWORK = (

@@ -117,7 +117,7 @@ def paper(name: str) -> nn.Module:
 
 
 # Of each kind of network one; ``python -m tests.long.exports`` tries all in both formats.
-KINDS = ("Model1", "Model2", "Model6", "ModelPooling", "ModelFinal", "UNet", "DnCNN", "NAFNet")
+KINDS = ("Model1", "Model6", "ModelPooling", "UNet", "NAFNet")
 
 
 @pytest.mark.parametrize(

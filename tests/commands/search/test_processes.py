@@ -21,10 +21,14 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from n2n.commands.search.attempts import attempts_of
 from tests.commands.search.conftest import LR, write_search
+from tests.devices.target import ALL
 from tests.processes import Command
 
 # Epochs of a trial, and those after which it waits for the one of the other process.
 EPOCHS, TOGETHER = 6, 3
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+# A database on a server is the harder one. test_attempts.py tries SQLite.
+DATABASES = ["sqlite", "postgresql"] if os.environ.get(ALL) == "1" else ["postgresql" if INSTALLED else "sqlite"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -37,8 +41,7 @@ def sqlite() -> str:
 @pytest.fixture
 def postgresql() -> Iterator[str]:
     """Start a server on the loopback, in a temporary folder; gives the URL of a database."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not installed:
+    if not INSTALLED:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     # PostgreSQL refuses to run as root, and pytest's temporary folders are the user's alone.
@@ -50,7 +53,7 @@ def postgresql() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     initdb = [
-        f"{installed[-1]}/initdb",
+        f"{INSTALLED[-1]}/initdb",
         "-D",
         "data",
         "-U",
@@ -63,10 +66,10 @@ def postgresql() -> Iterator[str]:
         "--no-sync",
     ]
     subprocess.run(initdb, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
-    postgres = [f"{installed[-1]}/postgres", "-D", "data", "-h", "127.0.0.1", "-p", port, "-k", "", "-F"]
+    postgres = [f"{INSTALLED[-1]}/postgres", "-D", "data", "-h", "127.0.0.1", "-p", port, "-k", "", "-F"]
     server = subprocess.Popen(postgres, cwd=folder, user=user, stderr=subprocess.DEVNULL, text=True)
     try:
-        ready = [f"{installed[-1]}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
+        ready = [f"{INSTALLED[-1]}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
         while subprocess.run(ready, check=False).returncode:
             assert server.poll() is None
             time.sleep(0.05)
@@ -82,7 +85,7 @@ def epochs_of_running(study: optuna.Study) -> list[int]:
     return [len(trial.intermediate_values) for trial in study.get_trials(states=[TrialState.RUNNING])]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", DATABASES)
 def test_the_trial_of_a_killed_process_continues_from_its_checkpoint(
     database: str, request: pytest.FixtureRequest
 ) -> None:
