@@ -122,6 +122,9 @@ def test_regularizer_vanishes_for_a_network_that_returns_its_input() -> None:
     # A network that returns zeros expects no difference: the regularizer is the error itself, here with half the weight of 2.
     zero = loss(torch.zeros_like(target), target, torch.zeros_like, halves)
     assert zero.item() == pytest.approx(2 * target.square().mean().item())
+    # As in the paper, no gradient flows through the whole image.
+    weight = torch.ones(()).requires_grad_()
+    assert not loss(noisy, target, lambda x: weight * x, halves).requires_grad
     # In validation there is no network.
     assert loss(noisy, target).item() == pytest.approx(squared.item())
     with pytest.raises(InputError, match=r"set --data\.source n2n\.data\.SingleImages"):

@@ -119,6 +119,24 @@ def test_images_of_one_scene_count_once() -> None:
     assert other.high - other.low > 3 * (one.high - one.low)
 
 
+def test_the_interval_is_students_over_scenes_weighted_by_their_size() -> None:
+    errors, noises = torch.linspace(0.02, 0.07, 6), torch.linspace(0.03, 0.01, 6)
+    sizes = torch.tensor([16.0, 8.0, 8.0, 16.0, 8.0, 16.0])
+    blind = BlindPSNR()
+    for error, noise, size in zip(errors, noises, sizes, strict=True):
+        clean = torch.full((1, 1, 4, int(size)), 0.5)
+        # Two views that differ by twice a constant have this noise, and outputs off by another constant have this error.
+        step, bias = (noise / 2).sqrt(), (error + noise / 2).sqrt()
+        blind.update(clean + step, clean - step, clean + bias, clean + bias)
+    found = blind.compute()
+    weights = sizes / sizes.sum()
+    mse = (weights * errors).sum()
+    half = 2.571 * (6 / 5 * (weights * (errors - mse)).square().sum()).sqrt()
+    expected = (mse, mse + half, mse - half, (weights * noises).sum())
+    for figure, value in zip((found.psnr, found.low, found.high, found.noisy), expected, strict=True):
+        assert figure.item() == pytest.approx(-10 * math.log10(value), abs=1e-4)
+
+
 @pytest.mark.parametrize(("freedom", "value"), [(1, 12.706), (5, 2.571), (11, 2.201), (30, 2.042), (1000, 1.962)])
 def test_t_is_students(freedom: int, value: float) -> None:
     assert t95(freedom) == pytest.approx(value, abs=0.003)

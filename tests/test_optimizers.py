@@ -10,7 +10,7 @@ from torch import nn
 from n2n.backbones import NAFNet
 from n2n.cli import main
 from n2n.errors import InputError
-from n2n.optimizers import Muon, fused, orthogonal
+from n2n.optimizers import Muon, check_state, fused, orthogonal
 from tests.conftest import write_course
 
 
@@ -58,12 +58,27 @@ def test_a_step_of_a_matrix_is_orthogonal_whatever_its_gradient_weighs() -> None
         assert float(torch.linalg.svdvals(step).max()) == pytest.approx(1.0, abs=0.3)
 
 
+def test_matrices_follow_their_nesterov_momentum() -> None:
+    torch.manual_seed(0)
+    weight, gradients = nn.Parameter(torch.zeros(16, 20)), torch.randn(2, 16, 20)
+    optimizer = Muon([weight], lr=1.0, momentum=0.9)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        before = weight.detach().clone()
+        optimizer.step()
+    momentum = 0.9 * 0.1 * gradients[0] + 0.1 * gradients[1]
+    expected = orthogonal((0.1 * gradients[1] + 0.9 * momentum)[None])[0]
+    step = (before - weight.detach()) / (0.2 * 20**0.5)
+    # The iteration may run in bfloat16.
+    assert torch.allclose(step, expected, atol=0.03)
+
+
 def test_small_weights_are_adams() -> None:
     ours = nn.Sequential(nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3, groups=32), nn.Conv2d(32, 3, 3))
     theirs = copy.deepcopy(ours)
     for net, optimizer in (
-        (ours, Muon(ours.parameters(), 0.01)),
-        (theirs, torch.optim.Adam(theirs.parameters(), 0.01, (0.9, 0.9))),
+        (ours, Muon(ours.parameters(), 0.01, betas=(0.8, 0.95), eps=0.1)),
+        (theirs, torch.optim.Adam(theirs.parameters(), 0.01, (0.8, 0.95), eps=0.1)),
     ):
         torch.manual_seed(2)
         for _ in range(3):
@@ -120,6 +135,25 @@ def test_the_fused_variant_keeps_what_the_parameter_group_says(kind: type[torch.
     made = fused(kind(groups, lr=1e-2))  # type: ignore[call-arg]
     (group,) = made.param_groups
     assert (type(made), group["fused"], group["lr"], group["weight_decay"]) == (kind, True, 1e-4, 0.5)
+
+
+def test_what_the_user_chose_is_not_replaced_by_the_fused_variant() -> None:
+    weights = list(network().parameters())
+    for optimizer in (
+        torch.optim.Adam([{"params": weights[:2], "lr": 1e-4}, {"params": weights[2:]}]),
+        torch.optim.Adam(weights, foreach=False),
+        torch.optim.Adam(weights, differentiable=True),
+        torch.optim.RMSprop(weights),
+    ):
+        assert fused(optimizer) is optimizer
+
+
+def test_a_state_that_shares_its_memory_is_copied() -> None:
+    weight = nn.Parameter(torch.zeros(3, 4))
+    optimizer = fused(torch.optim.Adam([weight]))
+    optimizer.state[weight] = {"step": torch.zeros(()), "exp_avg": torch.zeros(1).expand(3, 4)}
+    check_state(optimizer)
+    assert optimizer.state[weight]["exp_avg"].untyped_storage().nbytes() == weight.nbytes
 
 
 def test_a_negative_rate_is_refused() -> None:

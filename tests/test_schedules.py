@@ -36,6 +36,8 @@ def test_cycle_is_pytorchs() -> None:
             scheduler.step()
     # PyTorch's rises one step sooner, of 30.
     assert rates[0] == pytest.approx(rates[1], abs=0.006)
+    # A training that is longer than it said stays at the end.
+    assert OneCycle(optimizer, total_steps=100).factor(1.5) == 0
     with pytest.raises(InputError, match="rise is 1"):
         OneCycle(optimizer, rise=1.0)
 
@@ -153,7 +155,10 @@ def test_sources_get_the_same_progress(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(seen) == {1.0}
 
 
-@pytest.mark.parametrize(("limit", "epochs"), [("--trainer.max_epochs 4", 4), ("--trainer.max_steps 8", 3)])
+@pytest.mark.parametrize(
+    ("limit", "epochs"),
+    [("--trainer.max_epochs 4 --trainer.accumulate_grad_batches 2", 4), ("--trainer.max_steps 8", 3)],
+)
 def test_schedule_by_epochs_is_as_long_as_the_training(limit: str, epochs: int, tmp_path: Path) -> None:
     common = ("--trainer.max_epochs", "-1", "--data.batch_size", "20", "--trainer.log_every_n_steps", "1")
     schedule = ("--model.scheduler", "n2n.schedules.OneCycle")

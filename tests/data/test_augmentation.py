@@ -11,8 +11,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 from PIL import Image
 from torch import Tensor
 
+from n2n import PairDataModule
 from n2n.cli import main
-from n2n.data import Batch
+from n2n.data import Batch, CourseFiles
 from n2n.data.augmentation import (
     Augmentation,
     ChannelShuffle,
@@ -39,6 +40,9 @@ def augment(augmentation: Augmentation, noisy: Tensor, target: Tensor) -> tuple[
     assert batch.target is not None
     assert torch.equal(noisy, before[0])
     assert torch.equal(target, before[1])
+    # The generator alone decides.
+    again = augmentation(Batch(noisy, target), torch.Generator().manual_seed(0))
+    assert torch.equal(again.noisy, batch.noisy)
     return batch.noisy, batch.target
 
 
@@ -103,6 +107,9 @@ def test_contrast_maps_both_views_alike_within_the_range(invert: bool) -> None:
     assert 0.4 <= sizes.min() < 0.45
     assert 0.95 < sizes.max() <= 1
     assert float((factors < 0).float().mean()) == pytest.approx(0.5 * invert, abs=0.12)
+    # The brightness does not follow the contrast.
+    shifts = torch.minimum(lowest, lowest + factors) / (1 - sizes).clamp(min=1e-3)
+    assert abs(float(torch.corrcoef(torch.stack([shifts, sizes]))[0, 1])) < 0.2
 
 
 @pytest.mark.parametrize("least", [0.0, 1.5, float("nan")])
@@ -150,6 +157,8 @@ def test_augmentations_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytes
     options = ("--data.augmentations", ALL, "--data.target", "clean")
     assert fit(*options, root=write_course(tmp_path / "data")) == 2
     assert "PixelExchange needs noisy targets, and target is clean" in capsys.readouterr().err
+    with pytest.raises(InputError, match="PairSwap needs noisy targets"):
+        PairDataModule(CourseFiles(), augmentations=[PairSwap()], target="clean")
     Path("noisy").mkdir()
     for i in range(4):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64), dtype=np.uint8)).save(f"noisy/{i}.png")
