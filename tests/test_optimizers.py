@@ -137,17 +137,6 @@ def test_the_fused_variant_keeps_what_the_parameter_group_says(kind: type[torch.
     assert (type(made), group["fused"], group["lr"], group["weight_decay"]) == (kind, True, 1e-4, 0.5)
 
 
-def test_what_the_user_chose_is_not_replaced_by_the_fused_variant() -> None:
-    weights = list(network().parameters())
-    for optimizer in (
-        torch.optim.Adam([{"params": weights[:2], "lr": 1e-4}, {"params": weights[2:]}]),
-        torch.optim.Adam(weights, foreach=False),
-        torch.optim.Adam(weights, differentiable=True),
-        torch.optim.RMSprop(weights),
-    ):
-        assert fused(optimizer) is optimizer
-
-
 def test_a_state_that_shares_its_memory_is_copied() -> None:
     weight = nn.Parameter(torch.zeros(3, 4))
     optimizer = fused(torch.optim.Adam([weight]))

@@ -66,6 +66,26 @@ def test_ensemble_is_the_mean_over_the_8_flips_and_rotations() -> None:
     assert torch.allclose(denoised, torch.stack(outs).mean(0), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(17, 32), (16, 30)])
+def test_the_ensemble_extends_images_to_the_networks_grid_by_their_edges(size: tuple[int, int]) -> None:
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4))
+    flat = torch.full((1, 1, *size), 0.5)
+    assert torch.allclose(Denoiser(network, 1, "cpu", ensemble=True).denoise(flat), flat)
+
+
+@pytest.mark.parametrize(
+    ("options", "widest"),
+    [({}, 256), ({"tile": 64}, 64), ({"tile": 64, "overlap": 32}, 64 + 2 * 32), ({"overlap": 96}, 4 * 96 + 2 * 96)],
+    ids=str,
+)
+def test_tiles_have_the_size_that_is_asked_for(options: dict[str, int], widest: int) -> None:
+    denoiser, widths = Denoiser(nn.Identity(), 1, "cpu", **options), []  # type: ignore[arg-type]
+    assert denoiser.network.field
+    denoiser.backbone.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[3]))
+    denoiser.denoise(torch.rand(1, 1, 8, 1200))
+    assert max(widths) == widest
+
+
 class Tilted(nn.Module):
     """Multiplies columns by rising factors, and clips."""
 
@@ -83,9 +103,18 @@ def test_grey_and_colour_meet() -> None:
     colour, grey = Denoiser(backbones.Model2(), 3, "cpu"), Denoiser(backbones.Model2(1), 1, "cpu")
     assert colour.denoise(torch.rand(2, 1, 9, 9)).shape == (2, 1, 9, 9)
     noisy = torch.rand(1, 3, 9, 9)
+    # The three outputs for a grey image are averaged.
+    scaled = nn.Conv2d(3, 3, 1, groups=3, bias=False)
+    scaled.weight.data = torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1)
+    assert torch.allclose(Denoiser(scaled, 3, "cpu").denoise(noisy[:, :1]), 3 * noisy[:, :1], atol=1e-6)
     assert torch.allclose(grey.denoise(noisy)[:, 1:2], grey.denoise(noisy[:, 1:2]), atol=1e-6)
     with pytest.raises(InputError, match="3 channels and got 2"):
         colour.denoise(torch.rand(1, 2, 9, 9))
+
+
+def test_the_network_does_not_train() -> None:
+    noisy = torch.rand(1, 3, 9, 9)
+    assert torch.equal(Denoiser(nn.Dropout(0.5), 3, "cpu").denoise(noisy), noisy)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

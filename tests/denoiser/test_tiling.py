@@ -21,6 +21,9 @@ class GlobalMean(nn.Module):
     [
         (nn.Identity(), ReceptiveField(0, 1)),
         (nn.AvgPool2d(5, 1, 2), ReceptiveField(2, 1)),
+        # It sees pixels on the right alone.
+        (nn.Sequential(nn.ZeroPad2d((0, 4, 0, 0)), nn.AvgPool2d((1, 5), 1)), ReceptiveField(4, 1)),
+        (nn.Sequential(nn.AvgPool2d((1, 2)), nn.Upsample(scale_factor=(1, 2))), ReceptiveField(0, 2)),
         (backbones.Model2(hidden=2), ReceptiveField(2, 1)),
         (backbones.Model6(hidden=2, inner=2), ReceptiveField(4, 1)),
         (backbones.ModelFinal(widths=[2, 2, 2, 2, 2]), ReceptiveField(6, 1)),
@@ -33,7 +36,21 @@ class GlobalMean(nn.Module):
         (backbones.NAFNet(width=2), ReceptiveField(None, 32)),
         (GlobalMean(), ReceptiveField(None, 32)),
     ],
-    ids=["identity", "mean", "model2", "model6", "final", "pooling", "dncnn", "unet1", "unet3", "nafnet", "global"],
+    ids=[
+        "identity",
+        "mean",
+        "right",
+        "columns",
+        "model2",
+        "model6",
+        "final",
+        "pooling",
+        "dncnn",
+        "unet1",
+        "unet3",
+        "nafnet",
+        "global",
+    ],
 )
 def test_receptive_field_is_measured(network: nn.Module, expected: ReceptiveField) -> None:
     for parameter in network.parameters():  # no layer is dead, whatever was drawn

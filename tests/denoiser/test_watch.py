@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from n2n import Denoiser
 from n2n.cli import main
-from n2n.denoiser.value_range import ValueRange
+from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.denoiser.watch import Watch
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -121,6 +121,24 @@ def test_arrays_are_watched() -> None:
         Denoiser(Darker(), 3, "cpu")(noisy)
     with pytest.warns(UserWarning, match="--range 0 4095"):
         Denoiser(nn.Identity(), 3, "cpu")(RNG.integers(0, 4096, (64, 64, 3)).astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("trained", "dtype", "white", "guessed"),
+    [
+        ("uint8", "uint8", None, False),
+        ("uint8", "uint16", None, True),
+        ("uint8", "uint16", 4095, False),
+        ("uint8", "float32", None, True),
+        ("float32", "float64", None, False),
+    ],
+)
+def test_a_range_is_guessed_for_other_dtypes_alone(
+    trained: str, dtype: str, white: float | None, guessed: bool
+) -> None:
+    denoiser = Denoiser(nn.Identity(), 1, "cpu", trained=TrainedRange.from_plain([0, 1], trained))
+    assert denoiser.watch(np.dtype(dtype), white).guessed == guessed
+    assert not Denoiser(nn.Identity(), 1, "cpu", range=(0, 9)).watch(np.dtype(dtype), white).guessed
 
 
 @pytest.mark.parametrize("bits", [4, 12])
