@@ -130,14 +130,16 @@ def test_the_file_is_closed_when_copying_fails(monkeypatch: pytest.MonkeyPatch) 
 
 def test_repeats_are_found_wherever_they_are_and_named() -> None:
     a, b = noisy(300, 8), noisy(300, 8)
-    files = [save(f"{i}.npy", image) for i, image in enumerate((a, b, a, b, a))]
+    # One pixel near the top is enough to differ.
+    c = a.copy()
+    c[0, 0] += 1
+    files = [save(f"{i}.npy", image) for i, image in enumerate((a, b, a, b, a, c))]
     found = Gathered(scene(*files))
     assert "are left out: 2.npy is 0.npy, 3.npy is 1.npy, 4.npy is 0.npy" in found.lines
     ((_, _, _, starts, _),) = found.note["scenes"]
-    assert [np.array_equal(found.image(start)[..., 0], kept) for start, kept in zip(starts, (a, b), strict=True)] == [
-        True,
-        True,
-    ]
+    assert [
+        np.array_equal(found.image(start)[..., 0], kept) for start, kept in zip(starts, (a, b, c), strict=True)
+    ] == [True, True, True]
 
 
 def test_repeated_pages_and_files_of_one_name_are_told_apart() -> None:
@@ -320,12 +322,12 @@ def stars(rng: np.random.Generator, side: int = 128, width: float = 2, peak: flo
 )
 def test_outliers_neither_stretch_the_range_nor_stay_unmentioned(dtype: str, where: Any) -> None:
     top = 32767 if dtype == "int16" else 65535
-    images = [(RNG.normal(1500, 300, (256, 128))).astype(dtype) for _ in range(2)]
+    images = [(RNG.normal(1500, 300, (257, 128))).astype(dtype) for _ in range(2)]
     plain = Gathered(scene(*(save(f"plain{i}.npy", image) for i, image in enumerate(images))))
     hot = images[1].copy()
     hot[where] = top
     found = Gathered(scene(save("cold.npy", images[0]), save("hot.npy", hot)))
-    # A stuck column of 256 pixels in 65,536 is more than 1 in 1000.
+    # A stuck column of 257 pixels in 65,792 is more than 1 in 1000. The last row is read alone.
     if hot[where].size > 0.001 * 2 * hot.size:
         assert found.note["range"][1] >= top
         return
@@ -340,6 +342,13 @@ def test_outliers_neither_stretch_the_range_nor_stay_unmentioned(dtype: str, whe
     rest = np.ones(hot.shape, bool)
     rest[where] = False
     assert np.array_equal(found.image(start)[..., 0][rest], hot[rest])
+    # Each capture counts, also one without outliers.
+    for bright in (0, 1):
+        images[bright][2, 2] = 3000 + 500 * bright
+        others = np.concatenate([images[0].ravel(), images[1][rest]])
+        hot[rest] = images[1][rest]
+        found = Gathered(scene(save("cold.npy", images[0]), save("hot.npy", hot)))
+        assert found.note["range"] == list(default_range(hot.dtype, float(others.min()), float(others.max())))
     # The noise is measured without the outliers.
     assert found.warnings[1:] == plain.warnings
 
@@ -399,6 +408,9 @@ def test_bits_that_files_state_are_the_range(bits: int, high: int) -> None:
         tifffile.imwrite(f"{i}.tif", image, bitspersample=bits)
     found = Gathered(scene(Path("0.tif"), Path("1.tif")))
     assert found.note["range"] == [0, high]
+    # The largest of several; none if a file does not say.
+    tifffile.imwrite("1.tif", images[1], bitspersample=bits - 1)
+    assert Gathered(scene(Path("0.tif"), Path("1.tif"))).note["range"] == [0, high]
     tifffile.imwrite("1.tif", images[1])
     found = Gathered(scene(Path("0.tif"), Path("1.tif")))
     assert found.note["range"] == [0, 255 if bits < 8 else max(255, (1 << int(images.max()).bit_length()) - 1)]
@@ -437,6 +449,7 @@ def test_a_zarr_array_that_is_changed_in_place_is_read_again() -> None:
         ("uint8", (3, 3), (0, 255)),
         ("uint16", (0, 0), (0, 255)),
         ("uint16", (7, 3000), (0, 4095)),
+        ("uint16", (0, 4096), (0, 8191)),
         ("float32", (0, 0.5), (0, 1)),
         ("float32", (5, 9), (0, 9)),
         ("int16", (-5, 900), (-5, 900)),

@@ -129,11 +129,12 @@ def test_files_whose_axes_do_not_match_are_named() -> None:
     write("a/x.tif", "ZYX", 5, 20, 30)
     write("b/x.tif", "ZYX", 6, 20, 30)
     write("c/x.tif", "ZYX", 5, 20, 30)
-    scenes, lines = Folders(["a", "b", "c"], **SMALL).find()
+    write("d/x.tif", "TYX", 5, 20, 30)
+    scenes, lines = Folders(["a", "b", "c", "d"], **SMALL).find()
     assert [len(scene.captures) for scene in scenes] == [2] * 5
     assert (
-        "warning: left out 1 file with other axes than the other captures of the scene: x.tif (Z 6), not x.tif (Z 5)"
-        in lines
+        "warning: left out 2 files with other axes than the other captures of the scene: x.tif (Z 6), not x.tif (Z 5), "
+        "x.tif (T 5), not x.tif (Z 5)" in lines
     )
 
 

@@ -205,6 +205,22 @@ def test_copy_is_kept_and_follows_the_files() -> None:
     assert len(train(Folders(["a", "b"], **SMALL)).pixels) == 1000
 
 
+def test_all_that_the_copy_depends_on_makes_another() -> None:
+    for folder in "abc":
+        write(f"{folder}/x.png", (20, 24, 3))
+    write("stack.npy", (4, 20, 24))
+    sources = [
+        Folders(["a", "b", "c"], **SMALL),
+        Folders(["a", "b"], clean="c", **SMALL),
+        *(Folders(["a", "b"], **SMALL, **options) for options in ({}, {"channels": 1}, {"value_range": (0, 99)})),
+        *(Folders(["a", "b"], **SMALL, channels="apart", axes=axes) for axes in ("YXC", "XYC")),
+        *(Stack("stack.npy", **SMALL, series=series) for series in (False, True)),
+    ]
+    for count, source in enumerate(sources, 1):
+        source.train_pairs()
+        assert len(list(Path("cache").iterdir())) == count
+
+
 def test_a_file_rewritten_with_its_old_size_and_time_is_read_again() -> None:
     for folder in "ab":
         write(f"{folder}/x.tif")

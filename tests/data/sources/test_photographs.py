@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,35 @@ def test_clean_targets_are_those_of_the_same_pairs(kind: type, tmp_path: Path) -
     assert float(both / one) == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (
+            DeadLeaves,
+            [{}, {"pairs": 9}, {"crops_per_image": 9}, {"size": 300}, {"channels": 1}, {"crop": 128}, {"cell": 16}],
+        ),
+        (
+            Photographs,
+            [{}, {"crops_per_photo": 9}, {"max_pairs": 9}, {"channels": 1}, {"crop": 128}, {"cell": 16}, {"root": "b"}],
+        ),
+    ],
+)
+def test_pairs_are_made_again_for_other_arguments(kind: type, options: list[dict[str, Any]]) -> None:
+    for folder in "ab":
+        write_photos(Path(folder), 2)
+    root = {"root": "a", "val_fraction": 0} if kind is Photographs else {}
+    sources = [kind(**root | option) for option in [*options, {"seed": 1}]]
+    recipes = [source._plan(False)[0] for source in sources] + [sources[0]._plan(True)[0]]
+    assert len({json.dumps(recipe) for recipe in recipes}) == len(recipes)
+
+
+def test_fresh_photographs_are_read_again_for_other_arguments() -> None:
+    write_photos(Path("a"), 2)
+    for count, options in enumerate(({}, {"zoom": 2}, {"channels": 1}), 1):
+        Photographs("a", val_fraction=0, fresh=True, **SMALL, **options).train_pairs()  # type: ignore[arg-type]
+        assert len(list(Path("cache").iterdir())) == count
+
+
 def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
     source = Photographs(str(write_photos(tmp_path / "photos", 10)), val_fraction=0.3, **SMALL)  # type: ignore[arg-type]
     train, val = source._split()
@@ -143,7 +174,8 @@ def test_noise_of_real_photographs_is_the_courses() -> None:
     assert abs((noisy - clean).mean().item()) < 1e-3
 
 
-def test_dead_leaves_depend_on_the_seed_alone(tmp_path: Path) -> None:
+def test_dead_leaves_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("n2n.data.sources.dead_leaves.texture_bank", partial(texture_bank, count=2, size=64))
     options = {"pairs": 12, "val_pairs": 4, "crops_per_image": 4, "size": 64, "crop": 64}
     stores = [pairs(DeadLeaves(**options, cache_dir=str(tmp_path / name))) for name in "ab"]  # type: ignore[arg-type]
     second = stores[0].second
@@ -152,6 +184,9 @@ def test_dead_leaves_depend_on_the_seed_alone(tmp_path: Path) -> None:
     assert not torch.equal(stores[0].first, second)
     other = pairs(DeadLeaves(**options, seed=1))  # type: ignore[arg-type]
     assert not torch.equal(stores[0].first, other.first)
+    # Held-out images are others: whole crops of images show them as they are.
+    clean = DeadLeaves(**options).clean_train_pairs().clean[:4]  # type: ignore[arg-type, attr-defined]
+    assert not torch.equal(clean, pairs(DeadLeaves(**options), clean=True).clean)  # type: ignore[arg-type]
     grey = DeadLeaves(**options, channels=1).val_pairs()  # type: ignore[arg-type]
     assert (len(grey), grey.shape) == (4, (1, 8, 8))
 
