@@ -295,15 +295,30 @@ def test_the_value_without_data_of_integers_is_kept_as_nan() -> None:
 
 def test_gaps_do_not_change_the_inspection() -> None:
     clean = np.linspace(0, 500, 200)[None, :] + np.zeros((300, 1))
-    images = [(clean + RNG.normal(0, 10, clean.shape)).astype(np.float32) for _ in range(2)]
+    noises = [RNG.normal(0, 10, clean.shape) for _ in range(2)]
+    # Correlated by a half along the rows.
+    images = [(clean + (n + np.roll(n, 1, axis=1)) / 2**0.5).astype(np.float32) for n in noises]
     whole = compare(*(image[..., None] for image in images))
     images[0][:150, 20:], images[1][:, 150:] = np.nan, np.nan
     part = compare(*(image[..., None] for image in images))
     assert part.pixels == 150 * 20 + 150 * 150
     assert part.sigma == pytest.approx(whole.sigma, rel=0.03)
     assert abs(part.drift) < 0.05
-    assert abs(part.space) < 0.05
+    assert part.space == pytest.approx(whole.space, abs=0.02)
+    assert whole.space == pytest.approx(0.25, abs=0.02)
     assert not compare(np.full((9, 9, 1), np.nan), images[1][:9, :9, None]).identical
+
+
+def test_scenes_say_whether_their_noise_is_correlated() -> None:
+    noises = [RNG.normal(0, 10, (2, 64, 64)) for _ in range(2)]
+    for axis in (1, 2):
+        noises[1] = (noises[1] + np.roll(noises[1], 1, axis)) / 2**0.5
+    files = [
+        [save(f"{i}{j}.npy", (100 + n).astype(np.float32)) for j, n in enumerate(two)] for i, two in enumerate(noises)
+    ]
+    # By a half in each direction.
+    assert Gathered(scene(*files[0]), scene(*files[1], name="y")).note["correlated"] == [False, True]
+    assert Gathered(scene(files[0][0]), window=0).note["correlated"] == []
 
 
 def stars(rng: np.random.Generator, side: int = 128, width: float = 2, peak: float = 60000) -> NDArray[np.float64]:

@@ -60,6 +60,9 @@ def test_noise_that_both_captures_have_is_noticed() -> None:
     assert report.shared == pytest.approx(0.5, abs=0.12)
     (line,) = remarks([("a", report)])
     assert "share part of their noise" in line
+    # One scene of three may be fine texture.
+    plain = compare(SCENE + noise(20), SCENE + noise(20))
+    assert remarks([("a", report), ("b", plain), ("c", plain)]) == []
 
 
 def test_tiny_images_are_compared_too() -> None:
