@@ -96,6 +96,19 @@ def test_clean_images_are_validated_against_and_not_trained_on() -> None:
     assert val(source).has_clean
     assert not train(source).has_clean
     assert train(source).batch(torch.arange(4), 0).clean is None
+    # Scenes without a clean image are not validated on if others have one.
+    Path("clean", f"{held.name}.png").unlink()
+    rest = val(Captures("noisy", clean="clean", val_fraction=1, **SMALL)).scenes
+    assert {scene.name for scene in rest} == clean.keys() - {held.name}
+
+
+def test_an_image_of_the_size_of_a_patch_is_used() -> None:
+    for folder in "ab":
+        write(f"{folder}/x.png", (8, 24))
+        write(f"{folder}/y.png", (7, 24))
+    source = Folders(["a", "b"], val_fraction=0, **SMALL)
+    assert [scene.name for scene in train(source).scenes] == ["x"]
+    assert "left out 1 scene without room for a patch of 8 px" in text(source)
 
 
 def test_stack_pairs_its_pages() -> None:

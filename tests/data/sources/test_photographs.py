@@ -120,6 +120,8 @@ def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
     train, val = source._split()
     assert (len(train), len(val)) == (7, 3)
     assert not set(train) & set(val)
+    other = Photographs(str(tmp_path / "photos"), val_fraction=0.3, seed=1, **SMALL)  # type: ignore[arg-type]
+    assert other._split()[1] != val
 
 
 def test_a_photograph_in_both_parts_is_named(tmp_path: Path) -> None:
@@ -145,9 +147,17 @@ def test_grey_photographs_become_three_channels_or_stay_one(tmp_path: Path) -> N
         assert torch.equal(train.first[:, 0], train.first[:, -1])
 
 
+def test_each_photograph_has_crops_of_its_own(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 1)
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    first, other = pairs(Photographs(str(folder), val_fraction=0, **SMALL)).first.split(5)  # type: ignore[arg-type]
+    assert not torch.equal(first, other)
+
+
 def test_bound_on_pairs_is_spread_over_all_photographs(tmp_path: Path) -> None:
     source = Photographs(str(write_photos(tmp_path, 4)), val_fraction=0, max_pairs=10, **SMALL)  # type: ignore[arg-type]
-    assert len(source.train_pairs()) == 10
+    views = pairs(source).first
+    assert views.flatten(1).unique(dim=0).shape == (10, 3 * 8 * 8)
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
