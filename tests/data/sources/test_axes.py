@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from n2n.cli import main
 from n2n.data import Captures, CleanImages, Folders, SingleImages, Stack
 from n2n.data.corruption import Gaussian
+from n2n.data.scenes.frames import Frame
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 
@@ -75,6 +76,13 @@ def test_a_series_pairs_neighbours_in_time_alone() -> None:
     assert (z1 == z2).all()
 
 
+def test_each_scene_of_a_stack_has_its_own_page_of_the_clean_file() -> None:
+    write("x.tif", "TZYX", 6, 3, 20, 30)
+    write("clean.tif", "ZYX", 3, 20, 30)
+    scenes, _ = Stack("x.tif", clean="clean.tif", **SMALL).find()
+    assert [scene.clean for scene in scenes] == [Frame(Path("clean.tif"), page) for page in range(3)]
+
+
 def test_slices_and_stains_are_no_captures_of_each_other() -> None:
     write("z.tif", "ZCYX", 5, 2, 20, 30)
     with pytest.raises(InputError, match=r"z\.tif \(Z 5\): no captures along T.*captures_axis"):
@@ -106,21 +114,22 @@ def test_an_array_of_several_axes_without_names_is_refused() -> None:
 
 @pytest.mark.parametrize("channels", ["together", "apart"])
 def test_pages_of_files_are_paired_one_by_one(channels: Any) -> None:
-    for folder in ("a", "b"):
+    for folder in ("a", "b", "d"):
         write(f"{folder}/x.ome.tif", "ZCYX", 3, 2, 20, 30)
         write(f"{folder}/y.ome.tif", "ZCYX", 4, 2, 20, 30)
     for i in (1, 2):
         write(f"c/x_{i}.ome.tif", "ZCYX", 3, 2, 20, 30)
         write(f"c/y_{i}.ome.tif", "ZCYX", 4, 2, 20, 30)
     sources: list[SceneSource] = [
-        Folders(["a", "b"], channels=channels, check=False, **SMALL),
-        Captures("c", "{scene}_{capture}.ome.tif", channels=channels, check=False, **SMALL),
+        Folders(["a", "b"], clean="d", channels=channels, check=False, **SMALL),
+        Captures("c", "{scene}_{capture}.ome.tif", clean="d", channels=channels, check=False, **SMALL),
     ]
     for source in sources:
         scenes, lines = source.find()
         assert len(scenes) == (7 if channels == "together" else 14)
         assert all(len({frame.page for frame in scene.captures}) == 1 for scene in scenes)
         assert all(len({frame.path for frame in scene.captures}) == 2 for scene in scenes)
+        assert all(scene.clean == Frame(Path(f"d/{scene.name[0]}.ome.tif"), scene.captures[0].page) for scene in scenes)
         kinds = "Z 3" if channels == "together" else "Z 3 × C 2"
         assert f"{kinds} are scenes of their own" in lines[1]
 
@@ -140,8 +149,9 @@ def test_files_whose_axes_do_not_match_are_named() -> None:
 
 def test_each_plane_of_single_images_is_a_scene() -> None:
     write("in/x.ome.tif", "TZCYX", 2, 3, 2, 20, 30)
-    scenes, lines = SingleImages("in", **SMALL).find()
-    assert len(scenes) == 6
+    write("clean/x.ome.tif", "TZCYX", 2, 3, 2, 20, 30)
+    scenes, lines = SingleImages("in", clean="clean", **SMALL).find()
+    assert [scene.clean and scene.clean.page for scene in scenes] == list(range(6))
     assert lines[1] == "axes of x.ome.tif: T 2 × Z 3 are scenes of their own"
     assert "warning: the 2 channels of x.ome.tif are learnt together" in lines[2]
     assert len(CleanImages("in", Gaussian(25), channels="apart", **SMALL).find()[0]) == 12

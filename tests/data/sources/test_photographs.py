@@ -122,6 +122,8 @@ def test_held_out_photographs_are_not_trained_on(tmp_path: Path) -> None:
     assert not set(train) & set(val)
     other = Photographs(str(tmp_path / "photos"), val_fraction=0.3, seed=1, **SMALL)  # type: ignore[arg-type]
     assert other._split()[1] != val
+    other.val_fraction = 0.01
+    assert len(other._split()[1]) == 1
 
 
 def test_a_photograph_in_both_parts_is_named(tmp_path: Path) -> None:
