@@ -7,7 +7,10 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
+from n2n import DenoisingModule
+from n2n.backbones import Model2
 from n2n.cli import main
 from n2n.data.corruption import Impulse
 from n2n.errors import InputError
@@ -82,6 +85,18 @@ def test_a_loss_below_0_that_rises_has_not_diverged() -> None:
     for loss, lowest in ((0.11, 0.01), (math.nan, 0.01), (math.nan, -12.0), (math.inf, -12.0)):
         with pytest.raises(InputError, match="the training diverged"):
             check_validation_loss(loss, lowest, trainer)
+
+
+def test_each_loss_is_compared_with_the_lowest_of_all_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = DenoisingModule(Model2())
+    module.trainer = L.Trainer(accelerator="cpu", logger=False)
+    module.trainer.state.fn = TrainerFn.FITTING
+    losses = iter((1.0, 5.0, 9.0, 11.0))
+    monkeypatch.setattr(module, "log_scores", lambda stage: next(losses))
+    for _ in range(3):
+        module.on_validation_epoch_end()
+    with pytest.raises(InputError, match="val/loss is 11 after epoch 1, and was 1 before"):
+        module.on_validation_epoch_end()
 
 
 def fitted(loss: torch.nn.Module) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n import DenoisingModule, PairDataModule, backbones
-from n2n.data import CourseFiles
+from n2n.data import Batch, CourseFiles
 from n2n.errors import InputError
 from tests.conftest import fit, write_course
 from tests.processes import on_two_devices, run
@@ -70,6 +71,45 @@ def test_plain_loaders_of_tensors_are_enough() -> None:
         trainer.validate(module, tensors(noisy), verbose=False)
     with pytest.raises(InputError, match="have no targets"):
         L.Trainer(accelerator="cpu", max_epochs=1, **options).fit(module, tensors(noisy))  # type: ignore[arg-type]
+
+
+class Dimmer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.9 * x
+
+
+def constant(images: int, first: float, second: float, **more: Any) -> Batch:
+    """Return views of grey images that are off by a constant each."""
+    clean = torch.full((images, 1, 16, 16), 0.5)
+    return Batch(clean + first, clean + second, clean, **more)
+
+
+def test_figures_are_of_all_images_and_both_views() -> None:
+    module = DenoisingModule(Dimmer())
+    module.validation_step(constant(2, 0.1, -0.3, scene=7), 0)
+    module.validation_step(constant(1, 0.2, -0.1, scene=8), 1)
+    figures, blind = module.scores.compute()
+    # The outputs are off by 0.04 and -0.32, and by 0.13 and -0.14.
+    assert figures["loss"] == pytest.approx((2 * 0.04**2 + 0.13**2) / 3)
+    error = (2 * (0.04**2 + 0.32**2) + 0.13**2 + 0.14**2) / 6
+    assert figures["psnr"] == pytest.approx(-10 * math.log10(error), abs=1e-3)
+    noise = (2 * (0.1**2 + 0.3**2) + 0.2**2 + 0.1**2) / 6
+    assert figures["psnr_noisy"] == pytest.approx(-10 * math.log10(noise), abs=1e-3)
+    # Each output against the other view, less half the squared difference of the views.
+    one = ((0.04 + 0.3) ** 2 + (0.32 + 0.1) ** 2 - 0.4**2) / 2
+    other = ((0.13 + 0.1) ** 2 + (0.14 + 0.2) ** 2 - 0.3**2) / 2
+    assert figures["mse_blind"] == pytest.approx((2 * one + other) / 3, rel=1e-4)
+    assert blind is not None
+    assert blind.scenes == 2
+    # Views that are not independent have no estimate. Nothing is left of the figures before.
+    module.validation_step(constant(1, 0.2, -0.1, independent=False), 0)
+    figures, blind = module.scores.compute()
+    assert figures["psnr"] == pytest.approx(-20 * math.log10(0.13), abs=1e-3)
+    assert blind is None
+    module.validation_step(constant(1, 0.2, -0.1)._replace(clean=None), 0)
+    figures, blind = module.scores.compute()
+    assert "psnr" not in figures
+    assert figures["mse_blind"] == pytest.approx(other, rel=1e-4)
 
 
 def test_the_data_module_tests_on_its_validation_pairs(tmp_path: Path, checkpoint: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from n2n.data import SingleImages
-from n2n.data.sources.single_images import NeighbourPairs, pick_neighbours, subsample
+from n2n.data.corruption import Gaussian, Impulse
+from n2n.data.sources.single_images import CorruptedPairs, NeighbourPairs, pick_neighbours, subsample
 from n2n.errors import InputError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -50,6 +51,12 @@ def test_a_pair_is_taken_from_the_images_that_come_with_it() -> None:
     assert torch.equal(noisy, batch.noisy)
     assert torch.equal(target, batch.target)
     assert not torch.equal(noisy, target)
+
+
+def test_views_say_whether_their_noise_is_independent_and_has_zero_mean() -> None:
+    draws = (CorruptedPairs(Gaussian(25)), CorruptedPairs(Impulse(0.5)), NeighbourPairs())
+    views = [draw(torch.rand(1, 1, 8, 8), torch.Generator(), 0.0) for draw in draws]
+    assert [batch.independent for batch in views] == [True, False, False]
 
 
 def test_pages_of_a_stack_are_images_of_their_own() -> None:

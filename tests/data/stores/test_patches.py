@@ -118,6 +118,10 @@ def test_validation_is_of_whole_scenes_and_uses_no_capture_twice() -> None:
     assert [tuple(batch.first.shape) for batch in shown] == [(1, 2, 10, 12), (1, 2, 6, 7), (1, 2, 6, 7)]
     starts = [int(view[0, 0, 0, 0]) for batch in shown for view in (batch.first, batch.second) if view is not None]
     assert starts == [0, 120, 240, 282, 324, 366]
+    assert [batch.scene for batch in shown] == [0, 1, 1]
+    # Every epoch draws the same noise.
+    assert [store.batch(torch.tensor([i]), 99).seed for i in range(3)] == [0, 1, 2]
+    assert SceneStore(pixels, scenes, (0, 1), scale=4).batch(torch.tensor([0]), 0).first.shape == (1, 2, 8, 12)
 
 
 def test_centre_of_huge_scenes_is_validated() -> None:
