@@ -105,7 +105,8 @@ def noisy(kind: str) -> NDArray[np.uint8]:
         ("5", COURSE, "lies in flat parts too (sigma "),
         ("correlated", COURSE, "is correlated between neighbouring pixels (0.48)"),
         ("25", LEVEL_25, None),
-        ("50", LEVEL_25, "is stronger (sigma "),
+        ("28", LEVEL_25, None),
+        ("32", LEVEL_25, "is stronger (sigma "),
         ("8", LEVEL_25, "is weaker (sigma 7.9"),
     ],
 )
@@ -130,6 +131,9 @@ def test_the_range_of_values_does_not_matter() -> None:
     line = said((image * 257).astype(np.uint16), WHITE, ValueRange(0, 65535))
     assert line is not None
     assert line == said((image / 255).astype(np.float32), WHITE, ValueRange(0, 1))
+    shifted = said((image + 500).astype(np.float32), LEVEL_25, ValueRange(500, 755))
+    assert shifted is not None
+    assert shifted == said(image.astype(np.float32), LEVEL_25, ValueRange(0, 255))
     strong = scene() + rng().normal(0, 70, (256, 256, 3))
     found = said(np.clip(strong * 257, 0, 65535).astype(np.uint16), WHITE, ValueRange(0, 65535))
     assert found is not None

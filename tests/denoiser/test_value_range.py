@@ -73,6 +73,15 @@ def test_values_outside_are_remarked_on(values: np.ndarray, scale: ValueRange, r
     assert lines == [] if remark is None else remark in lines[0]
 
 
+def test_denoised_integers_are_limited_to_the_range_and_to_the_values_of_the_image() -> None:
+    survey = Survey(-5, 300)
+    assert survey.limits(ValueRange(0, 100), np.dtype(np.int16)) == (-5, 300)
+    assert survey.limits(ValueRange(-50, 1000), np.dtype(np.int16)) == (-50, 1000)
+    assert survey.limits(ValueRange(0, 100), np.dtype(np.uint8)) == (0, 255)
+    assert survey.limits(ValueRange(0, 1000), np.dtype(np.uint16), white=511) == (0, 511)
+    assert survey.limits(ValueRange(0, 1), np.dtype(np.float32)) is None
+
+
 def test_values_without_data_are_counted() -> None:
     survey = Survey.of(np.array([1, np.nan, np.inf])) | Survey.of(np.array([2.0])) | Survey.of(np.array([np.nan]))
     assert survey == Survey(1, 2, 3)

@@ -59,12 +59,12 @@ def test_floats_of_a_few_bits_are_said() -> None:
     assert lines(-values - 1, -values - 1, (0, 1), guessed=True) == []
 
 
-@pytest.mark.parametrize(("shift", "said"), [(0, False), (0.3, False), (-3, True), (4, True)])
+@pytest.mark.parametrize(("shift", "said"), [(0, False), (0.7, False), (-1.3, True), (4, True)])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_a_shift_of_the_mean_is_said(shift: float, said: bool, dtype: str) -> None:
     clean = np.tile(np.linspace(20, 40, 100), (120, 1))
     noisy = np.clip(np.rint(clean + RNG.normal(0, 10, clean.shape)), 0, 255).astype(dtype)
-    found = lines(noisy, np.rint(clean + shift).astype(dtype), (0, 255))
+    found = lines(noisy, (clean + shift).astype("float32"), (0, 255))
     assert bool(found) == said
     if said:
         assert f"denoising shifts its mean by {'-' if shift < 0 else '+'}" in found[0]
@@ -73,6 +73,18 @@ def test_a_shift_of_the_mean_is_said(shift: float, said: bool, dtype: str) -> No
 
 def test_few_pixels_shift_by_chance() -> None:
     assert not any(lines(RNG.normal(50, 10, (8, 8)), np.full((8, 8), 50.0), (0, 255)) for _ in range(50))
+    # By more than four standard errors of 10 / 8 only once in 16,000.
+    assert lines(RNG.normal(50, 10, (8, 8)), np.full((8, 8), 59.0), (0, 255))
+
+
+@pytest.mark.parametrize(("shift", "said"), [(0.8, False), (1.2, True)])
+@pytest.mark.parametrize("low", [0.0, 300.0])
+def test_a_shift_is_compared_with_the_contrast(low: float, shift: float, said: bool) -> None:
+    # A standard deviation of 50, whose fiftieth is 1.
+    clean = low + np.tile(np.linspace(13.4, 186.6, 100), (20, 1))
+    found = lines(clean, clean + shift, (low, low + 255))
+    assert bool(found) == said
+    assert not said or "shifts its mean by +1.2 (+1.2 %)" in found[0]
 
 
 @pytest.mark.parametrize("value", [0, 0.1, 100, 255])

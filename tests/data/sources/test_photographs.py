@@ -255,6 +255,9 @@ def test_zoomed_and_turned_crops_are_square_grids_of_cells_inside_the_photograph
     # The mean of many views shows the middles of the cells.
     rng = np.random.default_rng(0)
     crops = variation.draw(np.full((400, 2), photo.shape[:2]), store.sampling, rng)
+    ends = crops.origins[..., None] + crops.size * crops.axes @ np.array([[0, 1, 0, 1], [0, 0, 1, 1]])
+    assert ends.min() > -1e-9
+    assert (ends.max(axis=(0, 2)) < np.array(photo.shape[:2]) + 1e-9).all()
     picked = photo.reshape(-1, 2)[np.stack([crops.picks(rng) for _ in range(300)])] + 0.5
     middles = picked.mean(axis=0)
     down, right = np.diff(middles, axis=1).mean(axis=(1, 2)), np.diff(middles, axis=2).mean(axis=(1, 2))
