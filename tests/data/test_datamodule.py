@@ -11,8 +11,10 @@ import torch
 from n2n.data import datamodule
 from n2n.data.batch import Batch, RawBatch
 from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.arrays import Arrays
 from n2n.data.sources.course import CourseFiles
 from n2n.data.stores.scenes import Scene, SceneStore
+from n2n.errors import InputError
 from tests.conftest import write_course
 
 
@@ -107,3 +109,12 @@ def test_the_store_decides_which_figures_there_are() -> None:
 
     assert [(batch.clean is None, batch.independent) for batch in batches(0, 1)] == [(True, True)] * 2
     assert [(batch.clean is None, batch.independent) for batch in batches(0, 2)] == [(False, False)] * 2
+
+
+def test_ranges_that_differ_are_refused() -> None:
+    views = np.random.default_rng(0).random((2, 2, 16, 16), np.float32)
+    train, val = (
+        Arrays(*views, value_range=(0, high), val_fraction=part, patch=8) for high, part in ((1, 0), (2, 1))
+    )
+    with pytest.raises(InputError, match="training images have the range 0 to 1 and validation images 0 to 2"):
+        PairDataModule(train, val_source=val).setup("fit")
