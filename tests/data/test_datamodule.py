@@ -113,8 +113,6 @@ def test_the_store_decides_which_figures_there_are() -> None:
 
 def test_ranges_that_differ_are_refused() -> None:
     views = np.random.default_rng(0).random((2, 2, 16, 16), np.float32)
-    train, val = (
-        Arrays(*views, value_range=(0, high), val_fraction=part, patch=8) for high, part in ((1, 0), (2, 1))
-    )
+    train, val = (Arrays(*views, value_range=(0, high), val_fraction=part, patch=8) for high, part in ((1, 0), (2, 1)))
     with pytest.raises(InputError, match="training images have the range 0 to 1 and validation images 0 to 2"):
         PairDataModule(train, val_source=val).setup("fit")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from n2n import Denoiser
 from n2n.cli import main
-from n2n.data.corruption import Camera, Corruption, Gaussian, PoissonGaussian, SampleCells
+from n2n.data.corruption import Camera, Corruption, Gaussian, PoissonGaussian, SampleCells, SensorNoise
 from n2n.data.noise import PairNoise, TrainedNoise
 from n2n.errors import InputError
 from tests.conftest import write_photos
@@ -47,6 +47,11 @@ def test_white_noise_of_one_level() -> None:
     assert -0.1 < found.neighbours[0] <= found.neighbours[1] < 0.1
 
 
+def test_the_weakest_and_the_strongest_noise_are_described() -> None:
+    for span in (one for one in described(SensorNoise((10, 40), 0.0)).sigma if one is not None):
+        assert span == pytest.approx((10.6 / 255, 39.4 / 255), rel=0.15)
+
+
 def test_photon_noise_grows_with_brightness() -> None:
     found = described(PoissonGaussian(30, 0))
     dark, bright = found.sigma[2], found.sigma[5]
@@ -78,6 +83,10 @@ def test_few_or_small_pairs_are_not_described() -> None:
     noise.add(clean, clean)
     noise.add(clean, torch.full_like(clean, torch.nan))
     assert noise.describe() is None
+    # More than 512 pairs are not looked at.
+    assert not noise.complete
+    noise.add(*torch.zeros(2, 512, 1, 16, 16))
+    assert noise.complete
 
 
 @pytest.mark.parametrize(

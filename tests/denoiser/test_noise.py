@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from n2n import Denoiser
 from n2n.cli import main
 from n2n.data.noise import TrainedNoise
-from n2n.denoiser.noise import BlockSample, misfit
+from n2n.denoiser.noise import BlockSample, Noise, misfit
 from n2n.denoiser.value_range import ValueRange
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -77,6 +78,7 @@ def noisy(kind: str) -> NDArray[np.uint8]:
     noise = {
         "none": lambda: np.zeros_like(clean),
         "correlated": lambda: correlated(clean.shape, 12),
+        "less correlated": lambda: 0.7 * (white := rng().normal(0, 12, clean.shape)) + 0.5 * np.roll(white, 1, 0),
         "photons": lambda: rng().poisson(clean / 8) * 8 - clean,
     }
     return eight_bits(clean + (noise[kind]() if kind in noise else rng().normal(0, float(kind), clean.shape)))
@@ -97,6 +99,7 @@ def noisy(kind: str) -> NDArray[np.uint8]:
             WHITE,
             "is correlated between neighbouring pixels (0.48), and this checkpoint was trained on white noise",
         ),
+        ("less correlated", WHITE, None),
         ("sampled", WHITE, None),
         ("25", CAMERA, "is white, and this checkpoint was trained on noise that is correlated between neighbouring"),
         ("correlated", CAMERA, None),
@@ -124,6 +127,25 @@ def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line:
             suited = "try --ckpt_path gaussian"
         assert found.endswith(f": {suited}, or train on your own pairs")
         assert len(found) < 300
+
+
+def test_most_flat_blocks_decide() -> None:
+    scale = ValueRange(0, 1)
+    few, many = (Noise(0, 90, 0.5, 0.6), Noise(0, 110, 0.5, 0.6))
+    fitting = Noise(1, 100, 25 / 255, 0.0)
+    # Correlation counts if it is at every brightness.
+    assert misfit([few, fitting], LEVEL_25, scale) is None
+    for noise, said in (
+        (many, "is stronger (sigma 0.5 of 1)"),
+        (many._replace(sigma=0.01), "is weaker (sigma 0.01 of 1)"),
+    ):
+        line = misfit([noise, fitting], LEVEL_25, scale)
+        assert line is not None
+        assert said in line
+    # Hardly any noise suits a network that learnt none in flat parts.
+    at_edges = replace(LEVEL_25, at_edges=True)
+    assert misfit([fitting._replace(sigma=3 / 255)], at_edges, scale) is None
+    assert misfit([fitting._replace(sigma=3 / 255)], LEVEL_25, scale) is not None
 
 
 def test_the_range_of_values_does_not_matter() -> None:

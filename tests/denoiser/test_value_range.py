@@ -64,6 +64,7 @@ def test_hostile_checkpoints_are_refused(values: object, dtype: object) -> None:
         ),
         (np.array([0, 4095], np.uint16), ValueRange(0, 4095), None),
         (np.array([-0.05, 1.05], np.float32), ValueRange(0, 1), None),
+        (np.array([0, 1.15], np.float32), ValueRange(0, 1), "from 0 to 1.15, outside the network's range of 0 to 1"),
         (np.array([0, 251], np.float32), ValueRange(0, 1), "divide by 255 or give --range 0 255"),
         (np.array([-7, 251], np.float32), ValueRange(0, 1), "give --range LOW HIGH"),
     ],

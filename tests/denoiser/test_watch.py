@@ -94,8 +94,9 @@ def test_an_image_of_one_value_has_no_noise_to_compare_with(value: float) -> Non
 
 
 def test_errors_that_repeat_with_the_networks_stride_cancel() -> None:
-    noisy = RNG.normal(50, 10, (64, 64))
-    rows = np.arange(64)[:, None] % 4
+    # So many rows that not all of them are looked at.
+    noisy = RNG.normal(50, 10, (640, 64))
+    rows = np.arange(640)[:, None] % 4
     assert lines(noisy, noisy - (noisy - noisy.mean()) + np.where(rows == 0, 3, -1), (0, 255)) == []
 
 
@@ -105,6 +106,11 @@ def test_gaps_do_not_count() -> None:
     noisy[:, :9], noisy[60, 60:62, 0] = 65535, (0, 4095)
     watch.add(noisy, noisy, noisy == 65535)
     assert "its values go from 0 to 4095 only, a" in watch.remarks()[0]
+    watch = Watch(ValueRange(0, 255), guessed=False)
+    noisy = RNG.normal(50, 10, (64, 64, 1))
+    noisy[:, 16:] = np.nan
+    watch.add(noisy, np.where(np.isnan(noisy), np.nan, 54), np.isnan(noisy))
+    assert "denoising shifts its mean by +" in watch.remarks()[0]
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".npy"])

@@ -110,6 +110,9 @@ def test_figures_are_of_all_images_and_both_views() -> None:
     figures, blind = module.scores.compute()
     assert "psnr" not in figures
     assert figures["mse_blind"] == pytest.approx(other, rel=1e-4)
+    # An output of 1.26 is clipped to 1, as in a file.
+    module.validation_step(constant(1, 0.9, 0.0, independent=False), 0)
+    assert module.scores.compute()[0]["ssim"] == pytest.approx(0.8, abs=1e-3)
 
 
 def test_the_data_module_tests_on_its_validation_pairs(tmp_path: Path, checkpoint: Path) -> None:

@@ -73,9 +73,9 @@ def test_neighbours_without_data_have_no_gradient() -> None:
     torch.testing.assert_close(step(images, True), whole, rtol=0, atol=0)
     lost = images.clone()
     lost[2:] = NAN
-    half = step(lost, True)
-    assert all(weight.isfinite().all() for weight in half)
-    assert any(weight.abs().max() > 0 for weight in half)
+    # Two of four images have no data: half the gradient of the others.
+    expected = [weight / 2 for weight in step(images[:2], False)]
+    torch.testing.assert_close(step(lost, True), expected, rtol=1e-4, atol=1e-7)
 
 
 class Dimmer(nn.Module):
