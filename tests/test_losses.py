@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -91,12 +92,18 @@ def test_each_loss_is_compared_with_the_lowest_of_all_before(monkeypatch: pytest
     module = DenoisingModule(Model2())
     module.trainer = L.Trainer(accelerator="cpu", logger=False)
     module.trainer.state.fn = TrainerFn.FITTING
-    losses = iter((1.0, 5.0, 9.0, 11.0))
-    monkeypatch.setattr(module, "log_scores", lambda stage: next(losses))
+    losses = iter((1.0, 5.0, 9.0, 11.0, 11.0))
+    monkeypatch.setattr(DenoisingModule, "log_scores", lambda self, stage: next(losses))
     for _ in range(3):
         module.on_validation_epoch_end()
-    with pytest.raises(InputError, match="val/loss is 11 after epoch 1, and was 1 before"):
-        module.on_validation_epoch_end()
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    resumed = DenoisingModule(Model2())
+    resumed.trainer = module.trainer
+    resumed.on_load_checkpoint(checkpoint)
+    for one in (module, resumed):
+        with pytest.raises(InputError, match="val/loss is 11 after epoch 1, and was 1 before"):
+            one.on_validation_epoch_end()
 
 
 def fitted(loss: torch.nn.Module) -> float:

@@ -24,6 +24,15 @@ def test_the_scene_is_dimmed_and_has_the_offset_of_the_detector() -> None:
     assert torch.allclose(corruption(images, seeded()), clean, atol=1e-3)
 
 
+def test_the_optics_blur_along_rows_and_columns() -> None:
+    point = torch.zeros(1, 1, 21, 25)
+    point[0, 0, 10, 12] = 1
+    _, _, clean = Microscope(sigma=0.0, exposure=1.0, gamma=1.0, blur=1.5, black=0.0).pair(point, seeded())
+    for profile in (clean[0, 0].sum(0), clean[0, 0].sum(1)):
+        places = torch.arange(len(profile)) - len(profile) // 2
+        assert float((places.square() * profile).sum()) == pytest.approx(1.5**2, rel=0.02)
+
+
 def test_photon_noise_grows_with_the_light_and_not_with_the_offset() -> None:
     images = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(4, 1, 1, 1).expand(4, 1, 256, 256)
     noisy, target, clean = Microscope(25.5, 1.0, 0.5, 1.0, 0.0, 0.04).pair(images, seeded())
