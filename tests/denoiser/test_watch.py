@@ -107,9 +107,9 @@ def test_gaps_do_not_count() -> None:
     watch.add(noisy, noisy, noisy == 65535)
     assert "its values go from 0 to 4095 only, a" in watch.remarks()[0]
     watch = Watch(ValueRange(0, 255), guessed=False)
-    noisy = RNG.normal(50, 10, (64, 64, 1))
-    noisy[:, 16:] = np.nan
-    watch.add(noisy, np.where(np.isnan(noisy), np.nan, 54), np.isnan(noisy))
+    gaps = np.arange(64)[None, :, None].repeat(64, 0) > 15
+    before, after = (np.where(gaps, np.nan, image) for image in (RNG.normal(50, 10, gaps.shape), 54.0))
+    watch.add(before, after, gaps)
     assert "denoising shifts its mean by +" in watch.remarks()[0]
 
 
