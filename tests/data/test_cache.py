@@ -31,14 +31,17 @@ def test_cache_is_made_once_and_found_again(tmp_path: Path) -> None:
     assert Cache("x", {"a": 2}, tmp_path).path != Cache("x", {"a": 1}, tmp_path).path
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "note", "remove"])
-def test_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["first", "last", "truncate", "note", "remove"])
+def test_damaged_cache_is_made_again(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The checksum is of several blocks.
+    monkeypatch.setattr("n2n.data.cache._BLOCK", 8)
     cache = Cache("x", {}, tmp_path)
     whole = cache.open(build).array.copy()
     file = cache.path / "array.npy"
     content = bytearray(file.read_bytes())
-    if damage == "flip":
-        content[-7] ^= 1
+    if damage in ("first", "last"):
+        # The header has 128 bytes.
+        content[128 if damage == "first" else -1] ^= 1
     file.write_bytes(content[: 150 if damage == "truncate" else None])
     if damage == "note":
         (cache.path / "recipe.json").write_text("{")

@@ -62,7 +62,7 @@ def test_demosaicing_keeps_constants_and_ramps(method: int) -> None:
     assert torch.allclose(made[..., 2:-2, 2:-2], ramp[..., 2:-2, 2:-2], atol=1e-6)
 
 
-@pytest.mark.parametrize("quality", [70, 85, 98])
+@pytest.mark.parametrize("quality", [30, 70, 98])
 @pytest.mark.parametrize("halved", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_agrees_with_pillow(quality: int, halved: bool, channels: int) -> None:
@@ -77,7 +77,7 @@ def test_jpeg_agrees_with_pillow(quality: int, halved: bool, channels: int) -> N
     difference = (ours[0] * 255 - theirs).abs()
     assert difference.mean() < (1.0 if halved else 0.4)
     # A coefficient halfway between two steps may be rounded otherwise, which changes a block.
-    assert difference.quantile(0.98) <= (4 if halved else 2)
+    assert difference.quantile(0.98) <= (4 if halved else 2) * (2 if quality < 50 else 1)
 
 
 def test_jpeg_blocks_start_anywhere() -> None:
