@@ -98,6 +98,9 @@ def test_resampling() -> None:
     made = (matrices @ (torch.arange(30.0) - 14.5))[:, 14:26]
     assert torch.allclose(made, (torch.arange(14.0, 26) - 19.5) / scale[..., 0], atol=0.15)
     assert torch.equal(matrices[1, 5:35], torch.eye(30))
+    # Images of half the size are smoothed: without the wider kernel, 0.64 of the variance of white noise is left.
+    halved = linear.resampling(torch.full((1, 1, 1), 0.5), 40, 20)
+    assert halved[0, 10].square().sum() < 0.45
     assert torch.allclose(linear.gaussian(torch.zeros(1, 1, 1), 9), torch.eye(9))
     kernel = linear.gaussian(torch.full((1, 1, 1), 2.0), 41)[0, 20]
     assert ((torch.arange(41.0) - 20).square() * kernel).sum().sqrt() == pytest.approx(2, abs=1e-3)
