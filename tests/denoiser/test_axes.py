@@ -43,6 +43,18 @@ def test_channels_go_together_wherever_they_are(shape: tuple[int, ...], axes: st
     assert denoised.shape == shape
 
 
+class RisingColumns(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.arange(x.shape[-1])
+
+
+def test_rows_are_rows_and_columns_are_columns() -> None:
+    noisy = np.random.default_rng(0).random((8, 9)).astype(np.float32)
+    for axes, image in (("YX", noisy), ("XY", noisy.T)):
+        denoised = Denoiser(RisingColumns(), 1, "cpu", axes=axes, range=(0, 1))(image)
+        assert np.allclose(denoised if axes == "YX" else denoised.T, noisy * np.arange(9), atol=1e-5)
+
+
 def test_channels_that_do_not_fit_go_one_by_one() -> None:
     noisy = np.random.default_rng(0).random((3, 8, 9)).astype(np.float32)
     with pytest.warns(UserWarning, match="3 channels and the network 2: each is denoised by itself"):
