@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
+from n2n.data.corruption.base import Corruption, Level, check_level, draw_level, highest
 
 # The smallest share of photon noise: the mean number of photons of a white pixel stays finite.
 _LEAST_SHARE = 1e-6
@@ -53,7 +53,8 @@ class SensorNoise(Corruption):
 
     def _add(self, clean: Tensor, sigma: Tensor, photons: Tensor, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(clean.shape, generator=generator, device=clean.device) * sigma
-        if not photons.any():
+        # By the argument: to look at what was drawn would wait for the device.
+        if not highest(self.photons):
             return clean + noise
         # Photons per unit of brightness. At sigma 0 there are very many of them, which leaves a noise that cannot be seen.
         peak = 1 / (2 * photons.clamp(min=_LEAST_SHARE) * sigma.clamp(min=0.01 / 255) ** 2)

@@ -53,7 +53,9 @@ CHECKS = {
     "data": Check(
         "2. Sources and dtypes, resident and not",
         correctness.sweep(
-            ["parts"], "source or dtype or augmentation or corruption or photographs", "dtype and uint16"
+            ["parts", "waits"],
+            "waits or source or dtype or augmentation or corruption or photographs",
+            "dtype and uint16",
         ),
         200,
     ),
