@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption, Level, check_level, draw_level, highest
+from n2n.data.corruption.base import Corruption, Level, check_level, count_photons, draw_level, highest
 
 # The smallest share of photon noise: the mean number of photons of a white pixel stays finite.
 _LEAST_SHARE = 1e-6
@@ -58,6 +58,4 @@ class SensorNoise(Corruption):
             return clean + noise
         # Photons per unit of brightness. At sigma 0 there are very many of them, which leaves a noise that cannot be seen.
         peak = 1 / (2 * photons.clamp(min=_LEAST_SHARE) * sigma.clamp(min=0.01 / 255) ** 2)
-        # A negative rate is an error that leaves a GPU unusable in this process.
-        counted = torch.poisson((clean * peak).clamp_(min=0.0), generator=generator) / peak
-        return torch.addcmul(counted, noise, (1 - photons).sqrt())
+        return torch.addcmul(count_photons(clean, peak, generator), noise, (1 - photons).sqrt())

@@ -123,6 +123,16 @@ def test_corruption(kind: type[Corruption], target: Target, files: Path) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "noise", [corruption.SensorNoise(0.0, 0.02), corruption.Poisson(1e12)], ids=["sensor", "poisson"]
+)
+def test_corruption_that_cannot_be_seen(noise: Corruption, target: Target) -> None:
+    """So many photons that a device's counter may overflow."""
+    clean = torch.linspace(0, 1, 96).view(1, 1, 8, 12).to(target.device)
+    noisy = noise(clean, torch.Generator(target.device).manual_seed(0))
+    assert float((noisy - clean).abs().max()) < 1e-3
+
+
 @pytest.mark.parametrize("kind", by_name(LOSSES))
 def test_loss(kind: type[nn.Module], target: Target, files: Path) -> None:
     def made() -> Any:
