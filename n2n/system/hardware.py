@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,17 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     # Not one of the inference mode, since a training may use it, too.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@contextmanager
+def known_to_be_deterministic() -> Iterator[None]:
+    """Run what PyTorch refuses in its deterministic mode (``--trainer.deterministic true``), although its result is so."""
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def device_name(device: torch.device) -> str:

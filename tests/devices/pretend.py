@@ -6,7 +6,8 @@ devices refuse:
 
 - both: operations across devices, a random generator of another device, a fused optimiser's step count on the CPU,
   ``numpy()`` of a device tensor, ``pin_memory()`` of a device tensor;
-- ``cuda``: indexing and arithmetic of uint16, uint32 and uint64; ``torch.poisson`` counts in 32 bits, as there;
+- ``cuda``: indexing and arithmetic of uint16, uint32 and uint64; in deterministic mode, what has no deterministic kernel
+  there. ``torch.poisson`` counts in 32 bits, as there;
 - ``mps``: float64.
 
 ``torch.autocast("pretend")`` casts as it does on CUDA (:mod:`tests.devices.autocast`). Kernels' rounding, streams, pinned
@@ -48,6 +49,12 @@ _UNSIGNED_CAN = {
     *("empty_like", "zero_", "fill_", "clone", "cat", "eq", "ne", "equal", "detach", "alias", "view", "as_strided"),
     *("reshape", "_unsafe_view", "_reshape_alias", "expand", "slice", "select", "split", "permute", "transpose", "t"),
     *("squeeze", "unsqueeze", "movedim", "unfold", "unbind", "diagonal"),
+}
+# What CUDA refuses in deterministic mode, as documented at torch.use_deterministic_algorithms; what images may need of it.
+_NOT_DETERMINISTIC = {
+    *("median.dim", "nanmedian.dim", "kthvalue", "multinomial", "histc", "put_", "nll_loss2d_forward"),
+    *("_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "reflection_pad2d_backward"),
+    *("grid_sampler_2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),
 }
 # Operations whose result, or its size, the host must know.
 _WAITED_FOR = {
@@ -222,6 +229,9 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if torch.is_inference_mode_enabled() and func._can_decompose():
         return func.decompose(*args, **kwargs)
     _refuse(operation, args, kwargs)
+    names = {operation, f"{operation}.{schema.overload_name}"}
+    if _profile == "cuda" and torch.get_deterministic_debug_mode() == 2 and names & _NOT_DETERMINISTIC:
+        raise RuntimeError(f"{operation} does not have a deterministic implementation")
     if _waits is not None and _is_waited_for(operation, args, kwargs):
         _waits.append(operation)
     to = kwargs.get("device")

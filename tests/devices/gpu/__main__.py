@@ -65,8 +65,10 @@ CHECKS = {
         200,
     ),
     "trainer": Check(
-        "4. Configurations; accumulation, clipping, averaging against the CPU",
-        correctness.sweep(["training", "commands"], "trainer or figures or config", "EMA and 32"),
+        "4. Configurations; accumulation, clipping, averaging against the CPU; deterministic mode",
+        correctness.sweep(
+            ["training", "commands", "deterministic"], "trainer or figures or config or deterministic", "EMA and 32"
+        ),
         200,
     ),
     "resume": Check(
