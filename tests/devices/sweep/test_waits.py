@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -21,6 +22,7 @@ from n2n.data.corruption import Corruption
 from n2n.data.noise import PairNoise
 from n2n.data.sources.single_images import CleanImages
 from tests.devices import pretend
+from tests.devices.sweep.conftest import noisy_images
 from tests.devices.sweep.test_parts import LOSSES, PLACES, SOURCES, source_arguments
 from tests.devices.sweep.training import Small, by_name, classes, data, pairs, train
 from tests.devices.target import Target
@@ -100,10 +102,15 @@ def test_corruption(kind: type[Corruption], target: Target, files: Path, monkeyp
     check(target, data(files, source=CleanImages(str(files / "photos"), noise, **patches)), monkeypatch)
 
 
-def test_gaps(target: Target, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pixels without data: their place is known on the device alone."""
-    arguments = source_arguments(sources.Stack, files, "float32")
-    check(target, data(files, source=sources.Stack(**arguments)), monkeypatch, lambda: Small(1))
+def test_gaps(target: Target, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels without data: their places are known on the device alone."""
+    for scene in range(3):
+        images = noisy_images("float32", 4, 32, scene)
+        images[:, 10:12] = np.nan
+        np.save(tmp_path / f"{scene}.npy", images)
+    source = sources.Stack(**{**source_arguments(sources.Stack, files, "float32"), "root": str(tmp_path)})
+    assert source.train_pairs().gaps
+    check(target, data(files, source=source, on_device=True), monkeypatch, lambda: Small(1))
 
 
 @pytest.mark.parametrize("kind", by_name(one for one in LOSSES if not issubclass(one, losses.NetworkLoss)))
