@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import re
 from collections.abc import Iterator
@@ -72,6 +73,12 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def release_memory() -> None:
+    """Free what an ended training held: objects that refer to each other, and GPU memory that PyTorch keeps for later."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
