@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,14 @@ def _exact_convolutions(device: torch.device) -> Iterator[None]:
 
     In bfloat16 it may be 0.6 instead of 0.8, and in TF32, which cuDNN takes for float32, 0.991 instead of 0.9996.
     """
-    before = torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares its other settings alone
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.backends.cudnn.conv.fp32_precision = before
+        convolutions.fp32_precision = before
 
 
 class Scores(nn.Module):

@@ -214,7 +214,8 @@ def _is_waited_for(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) 
 def waits() -> Iterator[list[str]]:
     """Give a list that the operations are added to for which the host would wait for a GPU."""
     global _waits
-    _waits = found = []
+    found: list[str] = []
+    _waits = found
     try:
         yield found
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from tests.devices.gpu.__main__ import CHECKS, ORDER, _child, _environment, main
 from tests.devices.gpu.correctness import sweep

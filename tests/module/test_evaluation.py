@@ -38,19 +38,20 @@ def test_ssim_is_exact_in_mixed_precision(tmp_path: Path) -> None:
 
 def test_ssim_is_exact_where_convolutions_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """On NVIDIA GPUs, convolutions of float32 round to ten bits unless they are told not to."""
+    setting: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     precisions = []
 
     def conv2d(*args: Any, **options: Any) -> Tensor:
-        precisions.append(torch.backends.cudnn.conv.fp32_precision)
+        precisions.append(setting.fp32_precision)
         return convolve(*args, **options)
 
-    convolve, before = torch.nn.functional.conv2d, torch.backends.cudnn.conv.fp32_precision
+    convolve, before = torch.nn.functional.conv2d, setting.fp32_precision
     monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
     images = torch.rand(2, 1, 16, 16)
     Scores().add(images, images, images)
     assert precisions
     assert set(precisions) == {"ieee"}
-    assert torch.backends.cudnn.conv.fp32_precision == before
+    assert setting.fp32_precision == before
 
 
 def tensors(*images: Tensor) -> DataLoader[Any]:

@@ -21,7 +21,9 @@ from tests.devices.target import Target, all_is_swept
 
 # On the pretended device, those that do more than the others.
 BACKBONES = backbones.__all__ if all_is_swept() else ["NAFNet", "UNet"]
-CORRUPTIONS = classes(corruption, Corruption) if all_is_swept() else [corruption.Camera, corruption.TextOverlay]
+FEW = (corruption.Camera, corruption.TextOverlay)
+CORRUPTIONS: list[type[Any]] = classes(corruption, Corruption)
+CORRUPTIONS = [one for one in CORRUPTIONS if all_is_swept() or one in FEW]
 
 
 @pytest.fixture(autouse=True)
