@@ -45,8 +45,9 @@ class TrainedNetwork:
         self.spread = False
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
         backbone = backbone.eval().requires_grad_(False)
-        # Convolutions run faster in this memory format. Training uses it, too.
-        self.backbone: nn.Module = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Convolutions run faster in this memory format. Training uses it, too. Weights in half precision ("bf16-true") take no
+        # float32 images; autocast rounds both.
+        self.backbone: nn.Module = backbone.float().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Most pixels in a batch; None until a batch was too large.
         self._most: int | None = None
 

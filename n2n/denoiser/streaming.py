@@ -155,7 +155,8 @@ def _on_cpu(bands: Iterator[Tensor], to_values: Callable[[Tensor], Tensor]) -> I
         values = to_values(band)
         copied = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        # By itself it would be that of the current device, which need not be the band's.
+        event.record(torch.cuda.current_stream(band.device))
         if waiting is not None:
             waiting[1].synchronize()
             yield waiting[0]

@@ -16,12 +16,13 @@ from n2n.optimizers import check_state
 class Resume:
     """State of the random numbers and of the loader, also in the middle of an epoch.
 
-    Dropout, for instance, uses the process's generator. On several devices, each process would need its own state; only that
-    of the first is kept.
+    Dropout, for instance, uses the generator of its device. On several devices, each process would need its own state; only
+    that of the first is kept.
     """
 
     def __init__(self) -> None:
         self._random: Tensor | None = None
+        self._cuda_random: Tensor | None = None
         self._loader: dict[str, int] | None = None
 
     @staticmethod
@@ -32,12 +33,16 @@ class Resume:
         if state is not None and state["batches"] >= trainer.num_training_batches:
             # The epoch is complete, although the loader has more batches: limit_train_batches.
             state = {"batches": 0}
-        return {"random": torch.get_rng_state(), "loader": state}
+        device = trainer.strategy.root_device
+        on_cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return {"random": torch.get_rng_state(), "cuda_random": on_cuda, "loader": state}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Read a state, which may be hostile: an error here blames the checkpoint."""
         self._random, loader = state["random"], state["loader"]
         torch.Generator().set_state(self._random)
+        # Checkpoints of older versions have none; a GPU is needed to check it.
+        self._cuda_random = state.get("cuda_random")
         self._loader = None if loader is None else {"batches": int(loader["batches"])}
 
     def restore(self, trainer: L.Trainer) -> None:
@@ -47,6 +52,10 @@ class Resume:
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
+        # A training that goes on on another kind of device draws other numbers there in any case.
+        if self._cuda_random is not None and (device := trainer.strategy.root_device).type == "cuda":
+            torch.cuda.set_rng_state(self._cuda_random, device)
+        self._cuda_random = None
         # Lightning does it too, unless a schedule has asked for the number of steps before.
         if self._loader is not None and isinstance(loader := trainer.train_dataloader, PairLoader):
             loader.load_state_dict(self._loader)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,22 @@ from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
 
 # Side of SSIM's Gaussian window; smaller images have no SSIM (Wang et al. 2004).
 _SSIM_WINDOW = 11
+
+
+@contextmanager
+def _exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Convolve in float32. SSIM's variances are small differences of large numbers, which less precision loses.
+
+    In bfloat16 it may be 0.6 instead of 0.8, and in TF32, which cuDNN takes for float32, 0.991 instead of 0.9996.
+    """
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares its other settings alone
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 class Scores(nn.Module):
@@ -49,8 +68,7 @@ class Scores(nn.Module):
             assert isinstance(metric, Metric)
             if name == "ssim" and min(noisy.shape[-2:]) < _SSIM_WINDOW:
                 continue
-            # In half precision, SSIM's convolutions lose the variances, small differences of large numbers: 0.6 instead of 0.8.
-            with torch.autocast(noisy.device.type, enabled=False):
+            with _exact_convolutions(noisy.device):
                 metric.update(noisy if "noisy" in name else denoised.clamp(0.0, 1.0), clean)
 
     def add_pair(

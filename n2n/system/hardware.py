@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from n2n.system.text import counted
 
@@ -67,6 +73,39 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def release_memory() -> None:
+    """Free what an ended training held: objects that refer to each other, and GPU memory that PyTorch keeps for later."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device. The host does not wait until a CUDA device has finished its work."""
+    if device.type not in CUDA:
+        return values.to(device)
+    # From other memory than pinned, the copy would wait.
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Return a tensor of numbers on a device, float32, made once: to make one there waits for the device. Do not change it."""
+    # Not one of the inference mode, since a training may use it, too.
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@contextmanager
+def known_to_be_deterministic() -> Iterator[None]:
+    """Run what PyTorch refuses in its deterministic mode (``--trainer.deterministic true``), although its result is so."""
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def device_name(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from typing import Any, Literal
 
 import lightning as L
@@ -31,7 +32,9 @@ _GRAPHS = ("reduce-overhead", "max-autotune")
 
 
 class Speed(Callback):
-    """Compiles the network with ``torch.compile``, if asked for.
+    """Compiles the network with ``torch.compile``, if asked for, for the training steps alone.
+
+    The images to validate on may be of many sizes, each of which would be compiled for itself.
 
     Args:
         compile: mode of ``torch.compile``; null or false for none, true for "default". "reduce-overhead" and "max-autotune"
@@ -45,7 +48,7 @@ class Speed(Callback):
         compile: bool | Literal["default", "reduce-overhead", "max-autotune"] | None = None,  # noqa: A002  # torch's name
     ) -> None:
         self.compile: str | None = "default" if compile is True else compile or None
-        self._graphs = False
+        self._compiled = self._graphs = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compile the network, and run it once.
@@ -65,6 +68,7 @@ class Speed(Callback):
         self._graphs = mode in _GRAPHS and pl_module.device.type == "cuda"
         # Each shape is compiled for itself: there are few, of whole and last batches.
         pl_module.backbone.compile(mode=mode, dynamic=False)
+        self._compiled = True
         shape = pl_module.images.shape if pl_module.images else (pl_module.image_channels or 3, 64, 64)
         try:
             with trainer.precision_plugin.forward_context(), torch.no_grad(), evaluating(pl_module):
@@ -91,9 +95,23 @@ class Speed(Callback):
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """As in training."""
-        if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on without compiling."""
+        if self._compiled:
+            torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on with what is compiled."""
+        if self._compiled:
+            torch.compiler.set_stance("default")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave a network that is not compiled, with the same weights: a copy of a compiled module is none."""
+        if self._compiled:
+            pl_module.backbone = copy(pl_module.backbone)
+            self._compiled = self._graphs = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the compiler as it was."""
+        if self._compiled:
+            torch.compiler.set_stance("default")

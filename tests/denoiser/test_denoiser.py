@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,17 @@ def test_bfloat16_comes_and_goes() -> None:
     network = backbones.Model2()
     coarse, fine = (Denoiser(network, 3, "cpu", precision=precision).denoise(noisy) for precision in ("bf16", "32"))
     assert 0 < (coarse - fine).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_weights_in_half_precision_take_tiles_of_large_images(precision: str) -> None:
+    """A Trainer of "bf16-true" has such weights."""
+    noisy = torch.rand(1, 3, 150, 101, generator=torch.Generator().manual_seed(0))
+    exact = Denoiser(NETWORKS["Model2"], 3, "cpu").denoise(noisy)
+    denoiser = Denoiser(deepcopy(NETWORKS["Model2"]).bfloat16(), 3, "cpu", precision, tile=64)
+    assert torch.allclose(denoiser.denoise(noisy), exact, atol=2e-2)
+    # Without it, an image would be one tile, which memory may be too small for.
+    assert denoiser.network.field is not None
 
 
 def test_network_bound_to_a_width_takes_that_width() -> None:

@@ -6,7 +6,8 @@ devices refuse:
 
 - both: operations across devices, a random generator of another device, a fused optimiser's step count on the CPU,
   ``numpy()`` of a device tensor, ``pin_memory()`` of a device tensor;
-- ``cuda``: indexing and arithmetic of uint16, uint32 and uint64;
+- ``cuda``: indexing and arithmetic of uint16, uint32 and uint64; in deterministic mode, what has no deterministic kernel
+  there. ``torch.poisson`` counts in 32 bits, as there;
 - ``mps``: float64.
 
 ``torch.autocast("pretend")`` casts as it does on CUDA (:mod:`tests.devices.autocast`). Kernels' rounding, streams, pinned
@@ -49,6 +50,22 @@ _UNSIGNED_CAN = {
     *("reshape", "_unsafe_view", "_reshape_alias", "expand", "slice", "select", "split", "permute", "transpose", "t"),
     *("squeeze", "unsqueeze", "movedim", "unfold", "unbind", "diagonal"),
 }
+# What CUDA refuses in deterministic mode, as documented at torch.use_deterministic_algorithms; what images may need of it.
+_NOT_DETERMINISTIC = {
+    *("median.dim", "nanmedian.dim", "kthvalue", "multinomial", "histc", "put_", "nll_loss2d_forward"),
+    *("_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "reflection_pad2d_backward"),
+    *("grid_sampler_2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),
+}
+# Operations whose result, or its size, the host must know.
+_WAITED_FOR = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+}
 # Functions that draw random numbers.
 _RANDOM = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "poisson", "multinomial")
 # Of pretended memory; enough that n2n keeps the tests' images on the device.
@@ -58,6 +75,8 @@ _libraries: list[torch.library.Library] = []
 _profile: Profile = "cuda"
 _device: torch.device
 _float64_allowed = False
+# Operations that the host waited for; None if nobody asks.
+_waits: list[str] | None = None
 # The largest tensor in bytes, and how an allocation of more fails.
 _largest: tuple[int, Exception] | None = None
 
@@ -180,6 +199,29 @@ def _refuse(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None
             )
 
 
+def _is_waited_for(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether the host would wait until a GPU has done all that it was told."""
+    if operation in ("_to_copy", "copy_"):
+        to = args[1] if operation == "copy_" else kwargs.get("device")
+        to = to.device if isinstance(to, torch.Tensor) else None if to is None else torch.device(to)
+        at_once = args[2] if operation == "copy_" and len(args) > 2 else kwargs.get("non_blocking")
+        return to is not None and to.type != args[0].device.type and not at_once
+    masks = [x for x in _flat(args[1]) if isinstance(x, PretendTensor)] if operation in _INDEXED else []
+    return operation in _WAITED_FOR or any(x.dtype == torch.bool for x in masks)
+
+
+@contextlib.contextmanager
+def waits() -> Iterator[list[str]]:
+    """Give a list that the operations are added to for which the host would wait for a GPU."""
+    global _waits
+    found: list[str] = []
+    _waits = found
+    try:
+        yield found
+    finally:
+        _waits = None
+
+
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     """Run an operation on the CPU and wrap what it returns, unless that goes to the CPU."""
     schema = func._schema
@@ -188,12 +230,20 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if torch.is_inference_mode_enabled() and func._can_decompose():
         return func.decompose(*args, **kwargs)
     _refuse(operation, args, kwargs)
+    names = {operation, f"{operation}.{schema.overload_name}"}
+    if _profile == "cuda" and torch.get_deterministic_debug_mode() == 2 and names & _NOT_DETERMINISTIC:
+        raise RuntimeError(f"{operation} does not have a deterministic implementation")
+    if _waits is not None and _is_waited_for(operation, args, kwargs):
+        _waits.append(operation)
     to = kwargs.get("device")
     to = None if to is None else torch.device(to)
     host_kwargs = kwargs if to is None else {**kwargs, "device": torch.device("cpu")}
     if kwargs.get("pin_memory"):
         host_kwargs = {**host_kwargs, "pin_memory": False}
     out = func(*map(_host, args), **{name: _host(x) for name, x in host_kwargs.items()})
+    if operation == "poisson" and _profile == "cuda":
+        # cuRAND counts in unsigned int.
+        out = out.clamp(max=2**32 - 1)
     if operation == "_local_scalar_dense" or (to is not None and to.type != NAME):
         return out
     written = [a for a, s in zip(args, schema.arguments, strict=False) if s.alias_info and s.alias_info.is_write]
@@ -320,6 +370,9 @@ def _empty_strided(
 
 
 def _copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
+    # Where torch.tensor makes a tensor on a device: not by an operation of _run.
+    if _waits is not None and source.device.type != target.device.type and not non_blocking:
+        _waits.append("_copy_from")
     _host(target).copy_(_host(source))
     return target
 

@@ -18,6 +18,7 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 from n2n import DenoisingModule, PairDataModule, backbones
 from n2n.data import Batch, CourseFiles
 from n2n.errors import InputError
+from n2n.module.scores import Scores
 from tests.conftest import fit, write_course
 from tests.processes import on_two_devices, run
 
@@ -34,6 +35,24 @@ def test_ssim_is_exact_in_mixed_precision(tmp_path: Path) -> None:
     with torch.no_grad():
         exact = float(ssim(module(noisy).clamp(0, 1), clean))
     assert kept["val/ssim"] == pytest.approx(exact, abs=3e-3)
+
+
+def test_ssim_is_exact_where_convolutions_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NVIDIA GPUs, convolutions of float32 round to ten bits unless they are told not to."""
+    setting: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    precisions = []
+
+    def conv2d(*args: Any, **options: Any) -> Tensor:
+        precisions.append(setting.fp32_precision)
+        return convolve(*args, **options)
+
+    convolve, before = torch.nn.functional.conv2d, setting.fp32_precision
+    monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
+    images = torch.rand(2, 1, 16, 16)
+    Scores().add(images, images, images)
+    assert precisions
+    assert set(precisions) == {"ieee"}
+    assert setting.fp32_precision == before
 
 
 def tensors(*images: Tensor) -> DataLoader[Any]:

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from n2n.cli import main
 from n2n.optimizers import fused
 from tests.conftest import fit, write_course
 
@@ -116,6 +118,31 @@ def test_mode_of_compile(
     assert [str(one.message) for one in recwarn if "speed.compile" in str(one.message)] == [warning] * (
         warning is not None
     )
+
+
+def test_images_to_validate_on_may_be_of_many_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each size would be compiled for itself, which takes up to a minute."""
+    shapes: list[tuple[int, ...]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        shapes.append(next(tuple(x.shape) for x in inputs if x.ndim == 4 and not isinstance(x, nn.Parameter)))
+        return graph.forward
+
+    compile_ = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, mode, dynamic: compile_(self, backend=backend, dynamic=dynamic)
+    )
+    rng = np.random.default_rng(0)
+    for scene in range(4):
+        np.save(tmp_path / f"{scene}.npy", rng.integers(0, 256, (2, 20 + scene, 24 + 2 * scene), np.uint8))
+    source = ("--config", "data/stack.yaml", "--data.source.init_args.root", str(tmp_path))
+    few = ("--data.source.init_args.patch", "12", "--data.source.init_args.patches", "8", "--data.batch_size", "4")
+    half = ("--data.source.init_args.val_fraction", "0.5", "--trainer.max_epochs", "2")
+    quiet = ("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu", "--name", "run")
+    options = ("--config", "table1/model2.yaml", *source, *few, *half, *quiet)
+    assert main(["fit", *options, "--speed.compile", "default"]) == 0
+    # One black image, to see whether it works at all, and the batches of the training.
+    assert shapes == [(1, 1, 12, 12), (4, 1, 12, 12)]
 
 
 def test_compiling_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     from tqdm import tqdm
 
     from n2n.commands.compare.progress import Progress
+    from n2n.system.hardware import release_memory
     from n2n.trainer.quiet import silence
     from n2n.trainer.run import train
 
@@ -98,6 +99,8 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
                     if number == 2 and len(failures) == 2 and len(set(failures.values())) == 1:
                         raise InputError(failures[job]) from None
                     tqdm.write(f"{job.label}{seed} failed: {failures[job]}", sys.stderr)
+                finally:
+                    release_memory()  # images of the last job may fill half of a GPU
             bar.update(number - bar.n)
 
 

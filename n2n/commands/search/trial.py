@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import shutil
 import time
@@ -20,6 +19,7 @@ from n2n.checkpoints.on_disk import LAST
 from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search
 from n2n.errors import InputError, reason
+from n2n.system.hardware import release_memory
 from n2n.trainer.logger import SaveConfig
 from n2n.trainer.quiet import silence
 from n2n.trainer.run import train
@@ -138,7 +138,5 @@ def run_trial(trial: optuna.Trial, so_far: FrozenTrial, search: Search, args: li
         trial.set_user_attr(REASON, _reason(error))
         raise TrialFailed from error
     finally:
-        # Free the memory for the next trial.
-        gc.collect()
-        torch.cuda.empty_cache()
+        release_memory()  # for the next trial
     return value

@@ -92,6 +92,20 @@ def draw_level(level: Level, images: Tensor, generator: torch.Generator | None) 
     return low + (high - low) * torch.rand(shape, generator=generator, device=images.device)
 
 
+def count_photons(clean: Tensor, peak: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Count photons: x becomes Poisson(peak·x) / peak.
+
+    Args:
+        clean: the images, N×C×H×W; negative values count as 0.
+        peak: mean number of photons of a white pixel, N×1×1×1. Beyond 1e9 it is 1e9, whose noise is below 0.01 grey levels.
+        generator: on the device of the images.
+    """
+    # CUDA counts in 32 bits, and gives 4e9 for whatever is more.
+    peak = peak.clamp(max=1e9)
+    # A negative rate is an error that leaves a GPU unusable in this process.
+    return torch.poisson((clean * peak).clamp_(min=0.0), generator=generator).div_(peak)
+
+
 def draw_log_level(level: Level, images: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw the level of each of N images, uniform in its logarithm: the same as :func:`draw_level` otherwise."""
     low, high = level if isinstance(level, tuple | list) else (level, level)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
+from n2n.data.corruption.base import Corruption, Level, check_level, count_photons, draw_level
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class Poisson(Corruption):
 
     def __call__(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
         """Count the photons: N×C×H×W -> the same shape, at least 0."""
-        peak = draw_level(self.peak, clean, generator)
-        # A negative rate is an error that leaves a GPU unusable in this process.
-        return torch.poisson((clean * peak).clamp_(min=0.0), generator=generator).div_(peak)
+        return count_photons(clean, draw_level(self.peak, clean, generator), generator)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from n2n.data.corruption.base import Corruption, Level, check_level, draw_level
+from n2n.data.corruption.base import Corruption, Level, check_level, count_photons, draw_level, highest
 
 # The smallest share of photon noise: the mean number of photons of a white pixel stays finite.
 _LEAST_SHARE = 1e-6
@@ -53,10 +53,9 @@ class SensorNoise(Corruption):
 
     def _add(self, clean: Tensor, sigma: Tensor, photons: Tensor, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(clean.shape, generator=generator, device=clean.device) * sigma
-        if not photons.any():
+        # By the argument: to look at what was drawn would wait for the device.
+        if not highest(self.photons):
             return clean + noise
         # Photons per unit of brightness. At sigma 0 there are very many of them, which leaves a noise that cannot be seen.
         peak = 1 / (2 * photons.clamp(min=_LEAST_SHARE) * sigma.clamp(min=0.01 / 255) ** 2)
-        # A negative rate is an error that leaves a GPU unusable in this process.
-        counted = torch.poisson((clean * peak).clamp_(min=0.0), generator=generator) / peak
-        return torch.addcmul(counted, noise, (1 - photons).sqrt())
+        return torch.addcmul(count_photons(clean, peak, generator), noise, (1 - photons).sqrt())

@@ -16,6 +16,7 @@ from n2n.data.sources.folders import all_images, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.losses import Halves
+from n2n.system.hardware import constant
 from n2n.system.text import counted
 
 # The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.
@@ -25,7 +26,7 @@ _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
 def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
     """Choose two neighbouring pixels in each 2×2 cell: N×C×H×W -> their numbers in the cell, 2×N×1×H/2×W/2 int64."""
     N, _, H, W = images.shape
-    pairs = torch.tensor(_NEIGHBOURS, device=images.device)
+    pairs = constant(_NEIGHBOURS, images.device).long()
     choice = torch.randint(len(pairs), (N, 1, H // 2, W // 2), device=images.device, generator=generator)
     return pairs[choice].movedim(-1, 0)
 

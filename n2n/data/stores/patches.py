@@ -13,6 +13,7 @@ from torch import Tensor
 
 from n2n.data.batch import RawBatch
 from n2n.data.stores.scenes import SceneArray, channels_first
+from n2n.system.hardware import to_device
 
 
 def _cut(pixels: Any, grid: Any, numbers: Any) -> Any:
@@ -109,7 +110,7 @@ class PatchStore(SceneArray):
                 # NumPy is faster than torch here.
                 return channels_first(torch.from_numpy(_cut(self.pixels, self._grid, numbers)))
             pixels, grid = self._moved
-            patches = _cut(pixels, grid, torch.from_numpy(numbers).to(pixels.device))
+            patches = _cut(pixels, grid, to_device(torch.from_numpy(numbers), pixels.device))
             return channels_first(patches.view(torch.uint16) if self.pixels.dtype == np.uint16 else patches)
 
         one = rng.integers(0, count)

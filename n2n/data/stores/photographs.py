@@ -16,6 +16,7 @@ from n2n.data.batch import RawBatch
 from n2n.data.corruption import PixelSampling
 from n2n.data.stores.base import Store
 from n2n.errors import InputError
+from n2n.system.hardware import to_device
 
 
 @dataclass(frozen=True)
@@ -154,5 +155,5 @@ class PhotographStore(Store):
         crops = self.variation.draw(self._sizes[photo], self.sampling, rng)
         views = (torch.from_numpy(crops.picks(rng) + self._first[photo, None, None]) for _ in range(2))
         # N×H×W×C in memory (channels_last), which is the fast order for the network.
-        first, second = (self._pixels[view.to(self._pixels.device)].permute(0, 3, 1, 2) for view in views)
+        first, second = (self._pixels[to_device(view, self._pixels.device)].permute(0, 3, 1, 2) for view in views)
         return RawBatch(first, second, None, seed)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from n2n.system.hardware import known_to_be_deterministic
+
 
 class Noise(NamedTuple):
     """Noise whose variance is ``slope`` · brightness + ``floor``, in images in [0, 1] (Foi et al. 2008)."""
@@ -60,7 +62,8 @@ def median(images: Tensor, side: float, _: Noise) -> Tensor:
     N, C, H, W = images.shape
     padded = F.pad(images, (size // 2,) * 4, "replicate")
     # One image at a time, because a pixel becomes size² values.
-    found = [F.unfold(one.unsqueeze(1), size).median(dim=1).values for one in padded]
+    with known_to_be_deterministic():  # only the places of the medians are not
+        found = [F.unfold(one.unsqueeze(1), size).median(dim=1).values for one in padded]
     return torch.stack(found).reshape(N, C, H, W)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 import os
 import re
@@ -8,8 +9,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import weakref
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from tqdm import tqdm
 
 from n2n.backbones import Model2
 from n2n.cli import main
+from n2n.commands.compare.command import _train
 from n2n.commands.compare.job import Job, differences
 from n2n.commands.compare.plan import Variation, plan
 from n2n.commands.compare.plot import plot
@@ -309,6 +313,31 @@ def test_what_is_made_for_its_length_does_not_go_on(options: str, refused: bool)
         for epochs in "12"
     )
     assert list(differences(one, two)) == ["trainer.max_epochs was 1 and is now 2"] * refused
+
+
+def test_what_a_training_held_is_freed_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that refer to each other, as a Trainer, its module and its data do."""
+    held: list[weakref.ref[Any]] = []
+
+    def train(*_: object) -> None:
+        assert all(one() is None for one in held), "the last one is still there"
+        trainer = torch.nn.Module()
+        trainer.model = torch.nn.Module()
+        trainer.model.__dict__["trainer"] = trainer
+        held.append(weakref.ref(trainer))
+
+    monkeypatch.setattr("n2n.trainer.run.train", train)
+    jobs: list[Any] = [
+        SimpleNamespace(progress=lambda: (None, False), label=str(i), seed=None, args=(), folder=None) for i in range(2)
+    ]
+    failures: dict[Job, str] = {}
+    gc.disable()
+    try:
+        _train(jobs, failures)
+    finally:
+        gc.enable()
+    assert len(held) == 2
+    assert failures == {}
 
 
 def test_runs_without_figures_say_so() -> None:

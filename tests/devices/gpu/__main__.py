@@ -1,13 +1,14 @@
 """``python -m tests.devices.gpu``: check and measure n2n on a GPU, each check in a process of its own with a time-out.
 
-Writes one table in Markdown, after each check anew, and prints it at the end. The checks that can fail run several at once;
-those that measure time run alone. ``--device pretend-cuda`` and ``--device cpu`` try whatever can run without a GPU.
+Writes one table in Markdown, after each check anew, and prints it at the end; beside it, in ``gpu.log``, is what they said.
+The checks that can fail run several at once; those that measure time run alone. ``--device pretend-cuda`` and ``--device cpu``
+try whatever can run without a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -25,6 +26,8 @@ from tests.devices.gpu.setting import FAILED, MEASURED, OK, SKIPPED, Row, Settin
 from tests.devices.target import NAMES, find
 
 ROOT = Path(__file__).parents[3]
+# What a check said, in its folder.
+LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,27 @@ class Check:
 
 # In the order of the table.
 CHECKS = {
-    "start": Check("1. The README's first commands", correctness.start, 90, alone=True),
+    "start": Check("1. The README's first commands", correctness.start, 120, alone=True),
     "data": Check(
         "2. Sources and dtypes, resident and not",
         correctness.sweep(
-            ["parts"], "source or dtype or augmentation or corruption or photographs", "dtype and uint16"
+            ["parts", "waits"],
+            "waits or source or dtype or augmentation or corruption or photographs",
+            "dtype and uint16",
         ),
-        150,
+        200,
     ),
     "backbones": Check(
         "3. Backbones in each precision against the CPU",
         correctness.sweep(["parts"], "backbone or loss", "backbone and Model2v1"),
-        150,
+        200,
     ),
     "trainer": Check(
-        "4. Accumulation, clipping, averaging against the CPU",
-        correctness.sweep(["training"], "trainer or figures", "EMA and 32"),
-        120,
+        "4. Configurations; accumulation, clipping, averaging against the CPU; deterministic mode",
+        correctness.sweep(
+            ["training", "commands", "deterministic"], "trainer or figures or config or deterministic", "EMA and 32"
+        ),
+        200,
     ),
     "resume": Check(
         "5. SIGTERM and --ckpt_path last; optimisers",
@@ -75,10 +82,10 @@ CHECKS = {
         150,
     ),
     "large": Check("6. Prediction of a large image, and with little memory", correctness.large_image, 90),
-    "compile": Check("7. torch.compile", speed.compiled, 120, alone=True),
+    "compile": Check("7. torch.compile", speed.compiled, 240, alone=True),
     "processes": Check("8. Several processes", correctness.processes, 120),
-    "memory": Check("9. Memory", correctness.memory, 60),
-    "profile": Check("10. Profile", speed.profile, 60, alone=True),
+    "memory": Check("9. Memory", correctness.memory, 90),
+    "profile": Check("10. Profile", speed.profile, 90, alone=True),
     "pairs": Check("11. Whole trainings: pairs", speed.prepare, 150),
     "whole": Check("11. Whole trainings", speed.whole, 180, alone=True),
 }
@@ -86,47 +93,56 @@ CHECKS = {
 ORDER = ("start", *(name for name, check in CHECKS.items() if not check.alone), "whole", "profile", "compile")
 
 
-def _environment(setting: Setting) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "N2N_CACHE": str(setting.folder / "cache"), "PYTHONUNBUFFERED": "1"}
+def _environment(setting: Setting, threads: int | None) -> dict[str, str]:
+    # Packages that are not where Python finds them by itself are still needed.
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    more = {"PYTHONPATH": path, "N2N_CACHE": str(setting.folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **more, **limit}
 
 
-def _run(name: str, setting: Setting, seconds: float) -> list[Row]:
-    """Run a check in a process of its own; rows that it gave before it failed or was stopped count."""
-    folder = setting.folder / name
-    folder.mkdir()
-    own = Setting(setting.device, setting.quick, setting.data, folder)
-    own.write(folder / "setting.json")
-    command = [sys.executable, "-m", "tests.devices.gpu", "--child", name, str(folder)]
+def _run(name: str, setting: Setting, seconds: float, threads: int | None = None) -> list[Row]:
+    """Run a check in a process of its own; rows that it gave before it failed or was stopped count.
+
+    Args:
+        name: of the check.
+        setting: of all checks.
+        seconds: after which it is stopped.
+        threads: of the CPU that it may use; None for all.
+    """
+    own = Setting(setting.device, setting.quick, setting.data, setting.folder / name)
+    own.folder.mkdir()
+    own.write(own.folder / "setting.json")
+    command = [sys.executable, "-m", "tests.devices.gpu", "--child", name, str(own.folder)]
     begun = time.monotonic()
-    with (folder / "log.txt").open("w") as log:
-        # A session of its own, so that the processes that it starts are stopped with it.
+    with (own.folder / LOG).open("w") as log:
+        # A group of its own, so that the processes that it starts are stopped with it. Not a session: whoever stops this
+        # process must be able to stop all of them.
         process = subprocess.Popen(
-            command, cwd=folder, env=_environment(setting), stdout=log, stderr=log, start_new_session=True
+            command, cwd=own.folder, env=_environment(setting, threads), stdout=log, stderr=log, process_group=0
         )
         try:
             status = process.wait(seconds)
             trouble = f"ended with status {status}" if status else ""
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             trouble = "stopped"
-    file = folder / "rows.jsonl"
-    rows = [Row(**json.loads(line)) for line in file.read_text().splitlines()] if file.is_file() else []
+            # A process that waits in the GPU's driver cannot be killed; the other checks go on.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+    rows = own.rows()
     if trouble:
-        lines = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in (own.folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
         last = f"; its last line: {lines[-1][:150]}" if lines else ""
         rows.append(Row("the check", FAILED, f"{trouble} after {time.monotonic() - begun:.0f} s{last}"))
-    print(f"{CHECKS[name].title}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return rows
 
 
 def _child(name: str, folder: Path) -> None:
     """Run a check in this process, and write each row as soon as it is known."""
     setting = Setting.read(folder / "setting.json")
-    with (folder / "rows.jsonl").open("w") as file:
-        for row in CHECKS[name].run(setting):
-            file.write(json.dumps(asdict(row)) + "\n")
-            file.flush()
+    for row in CHECKS[name].run(setting):
+        setting.add(row)
 
 
 def machine(setting: Setting) -> list[str]:
@@ -198,31 +214,49 @@ def main(args: Sequence[str] | None = None) -> int:
             parser.error(str(error))
     wanted = [name for name in ORDER if options.only is None or name in options.only]
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    at_once = options.at_once or (4 if options.device == "cuda" else 1)
+    logs = options.output.with_suffix(".log")
+    logs.write_text("")
+    # What a check that cannot be killed still writes is no reason to lose the table.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         setting = Setting(options.device, options.quick, options.data and options.data.resolve(), Path(folder))
         head, results, lock = machine(setting), {}, Lock()
 
-        def run(name: str) -> None:
-            left = options.seconds - (time.monotonic() - begun)
+        def run(name: str, threads: int | None = None) -> None:
+            started = time.monotonic()
+            left = options.seconds - (started - begun)
             if left < 5:
                 rows = [Row("not run", SKIPPED, "no time was left")]
             else:
-                rows = _run(name, setting, min(CHECKS[name].seconds, left))
+                try:
+                    rows = _run(name, setting, min(CHECKS[name].seconds, left), threads)
+                except Exception as error:  # whatever it is, the other checks run
+                    rows = [Row("the check", FAILED, f"{type(error).__name__}: {error}")]
             with lock:
                 results[name] = rows
                 options.output.write_text(document(head, results, time.monotonic() - begun))
+                _say(name, rows, time.monotonic() - started)
+                said = Path(folder) / name / LOG
+                with logs.open("a") as file:
+                    file.write(f"\n=== {name}\n{said.read_text(errors='replace') if said.is_file() else ''}")
 
-        at_once = options.at_once or (4 if options.device == "cuda" else 1)
-        together = [name for name in wanted if not CHECKS[name].alone]
+        # Threads that wait for each other on too few cores take many times as long.
+        few = max(1, (os.cpu_count() or 1) // at_once)
         if "start" in wanted:
             run("start")
         with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(run, together))
+            list(pool.map(lambda name: run(name, few), [name for name in wanted if not CHECKS[name].alone]))
         for name in wanted:
             if CHECKS[name].alone and name != "start":
                 run(name)
-    print(options.output.read_text())
+    print(options.output.read_text(), flush=True)
     return int(any(row.result == FAILED for rows in results.values() for row in rows))
+
+
+def _say(name: str, rows: Sequence[Row], seconds: float) -> None:
+    """Say at once how a check ended: whoever stops this process has seen it."""
+    lines = [f"{CHECKS[name].title}: {seconds:.0f} s", *(f"  {row.result}: {row.what}: {row.value}" for row in rows)]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

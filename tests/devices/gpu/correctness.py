@@ -25,18 +25,26 @@ SWEEP = Path(__file__).parents[1] / "sweep"
 
 
 class _Collector:
-    """Remembers how each test ended."""
+    """Counts how the tests ended, and tells of each that failed at once: the check may be stopped before the last one."""
 
-    def __init__(self) -> None:
-        self.passed, self.skipped = 0, 0
-        self.failed: dict[str, str] = {}
+    def __init__(self, add: Callable[[Row], None]) -> None:
+        self._add = add
+        self.passed, self.skipped, self.failed = 0, 0, 0
+
+    def _fail(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        self.failed += 1
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = getattr(crash, "message", None) or str(report.longrepr).strip().rpartition("\n")[2]
+        name = report.nodeid.rpartition("::")[2] or report.nodeid
+        self._add(Row(f"`{name}`", FAILED, message.split("\n")[0][:200]))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._fail(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            self.failed[report.nodeid.rpartition("::")[2]] = getattr(crash, "message", str(report.longrepr)).split(
-                "\n"
-            )[0]
+            self._fail(report)
         elif report.skipped:
             self.skipped += 1
         elif report.when == "call":
@@ -55,20 +63,19 @@ def sweep(files: Sequence[str], which: str, quick: str) -> Callable[[Setting], I
     def check(setting: Setting) -> Iterator[Row]:
         os.environ[VARIABLE] = setting.device
         setting.target()
-        collector = _Collector()
+        collector = _Collector(setting.add)
         paths = [str(SWEEP / f"test_{file}.py") for file in files]
         start = time.perf_counter()
-        arguments = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore", "--tb=line"]
+        # Each test is named before it runs, so that the log says where the check was stopped.
+        arguments = ["-v", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore", "--tb=line"]
         arguments += [f"--basetemp={setting.folder / f'sweep_{os.getpid()}'}", "-k", quick if setting.quick else which]
-        # Its output would be the table's.
-        sys.stdout.flush()
-        pytest.main([*arguments, *paths], plugins=[collector])
+        status = pytest.main([*arguments, *paths], plugins=[collector])
         seconds = time.perf_counter() - start
         skipped = f", {collector.skipped} skipped" if collector.skipped else ""
-        count = f"{collector.passed} passed, {len(collector.failed)} failed{skipped}, {seconds:.0f} s"
-        yield verdict("tests of the sweep", not collector.failed and collector.passed > 0, count)
-        for name, message in collector.failed.items():
-            yield Row(f"`{name}`", FAILED, message[:200])
+        count = f"{collector.passed} passed, {collector.failed} failed{skipped}, {seconds:.0f} s"
+        fine = status == pytest.ExitCode.OK and collector.passed > 0
+        known = fine or collector.failed
+        yield verdict("tests of the sweep", fine, count if known else f"{count}; pytest's status is {int(status)}")
 
     return check
 

@@ -19,6 +19,7 @@ from tests.devices.target import Target, find
 
 # How a check ended: "ok" and "failed" are of what can be wrong, "measured" of figures, "skipped" of what cannot run here.
 OK, FAILED, MEASURED, SKIPPED = "ok", "failed", "measured", "skipped"
+_ROWS = "rows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ class Setting:
         plain: dict[str, Any] = json.loads(file.read_text())
         data = plain["data"]
         return cls(plain["device"], plain["quick"], None if data is None else Path(data), Path(plain["folder"]))
+
+    def add(self, row: Row) -> None:
+        """Write a row of the check whose folder this is; it counts even if the check is stopped after that."""
+        with (self.folder / _ROWS).open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+    def rows(self) -> list[Row]:
+        """Read the rows that :meth:`add` wrote."""
+        file = self.folder / _ROWS
+        # The last line of a process that was killed may be cut off.
+        lines = file.read_text().split("\n")[:-1] if file.is_file() else []
+        return [Row(**json.loads(line)) for line in lines]
 
     def pairs(self, count: int) -> list[str]:
         """Options of ``n2n fit`` for the training pairs.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from n2n import backbones
 from n2n.data.sources.course import CourseFiles
@@ -24,6 +25,8 @@ from tests.devices.target import Target
 
 STOPWATCH = ("--trainer.callbacks+", "tests.benchmarks.clock.Stopwatch")
 MODES = ("default", "reduce-overhead", "max-autotune")
+# Generated pairs to measure on, as many as the course has. All checks use the same, which one of them draws.
+PAIRS = 50_000
 
 
 def _clocked(setting: Setting, target: Target, name: str, *options: str) -> tuple[Fit, float]:
@@ -39,7 +42,8 @@ def compiled(setting: Setting) -> Iterator[Row]:
     if target.pretended:
         yield Row("speed.compile", SKIPPED, "torch.compile has no backend for the pretended device")
         return
-    options = ("--config", "final.yaml", *setting.pairs(10_000), "--trainer.max_epochs", "1" if setting.quick else "3")
+    options = ("--config", "final.yaml", *setting.pairs(PAIRS), "--trainer.max_epochs", "1" if setting.quick else "3")
+    options += ("--trainer.limit_train_batches", "100")
     eager, rate = _clocked(setting, target, "eager", *options)
     if eager.status:
         yield Row("`n2n fit`", FAILED, eager.error)
@@ -111,13 +115,18 @@ class Profiled(Callback):
 _profiles: list[Profiled] = []
 
 
+def kernels_of(events: Iterable[Any]) -> list[Any]:
+    """Return a profile's events that ran on the GPU. The operators on the host that launched them count their time again."""
+    return [event for event in events if event.device_type != DeviceType.CPU and not event.is_user_annotation]
+
+
 def profile(setting: Setting) -> Iterator[Row]:
     """Profile 50 steps of ``final.yaml``: kernels, GPU and host time, waits for the GPU."""
     target = setting.target()
     if setting.quick:
         Profiled.first, Profiled.steps, Profiled.waited = 1, 2, 1
-    pairs = setting.pairs(30_000)
-    few = ("--data.batch_size", "4") if setting.quick else ()
+    pairs = setting.pairs(PAIRS)
+    few = ("--data.batch_size", "4") if setting.quick else ("--trainer.limit_train_batches", "300")
     callback = ("--trainer.callbacks+", "tests.devices.gpu.speed.Profiled")
     run = fit(
         setting, target, "profile", "--config", "final.yaml", *pairs, "--trainer.max_epochs", "1", *few, *callback
@@ -129,15 +138,15 @@ def profile(setting: Setting) -> Iterator[Row]:
         return
     found, steps = _profiles[-1], Profiled.steps
     events = found.profile.key_averages()
-    on_gpu = [event for event in events if event.self_device_time_total > 0]
+    on_gpu = kernels_of(events)
     yield Row("wall time", MEASURED, f"{1e3 * found.seconds[0] / steps:.2f} ms a step")
     host = sum(event.self_cpu_time_total for event in events) / 1e3 / steps
     yield Row("host", MEASURED, f"{host:.2f} ms a step in operators")
     if target.device.type != "cuda":
         yield Row("kernels and waits", SKIPPED, "only CUDA has them")
         return
-    kernels, busy = sum(event.count for event in on_gpu), sum(event.self_device_time_total for event in on_gpu) / 1e3
-    yield Row("kernels", MEASURED, f"{kernels / steps:.0f} a step, {busy / steps:.2f} ms of the GPU")
+    count, busy = sum(event.count for event in on_gpu), sum(event.self_device_time_total for event in on_gpu) / 1e3
+    yield Row("kernels", MEASURED, f"{count / steps:.0f} a step, {busy / steps:.2f} ms of the GPU")
     for event in sorted(on_gpu, key=lambda one: -one.self_device_time_total)[:5]:
         milliseconds = event.self_device_time_total / 1e3 / steps
         yield Row(f"`{event.key[:60]}`", MEASURED, f"{event.count / steps:.0f} a step, {milliseconds:.3f} ms")
@@ -153,7 +162,7 @@ def _all_pairs(setting: Setting) -> tuple[Tensor, Tensor]:
     elif setting.quick:
         store = DeadLeaves(pairs=40, val_pairs=20, size=256).train_pairs()
     else:
-        store = DeadLeaves(pairs=50_000, val_pairs=1000).train_pairs()
+        store = DeadLeaves(pairs=PAIRS, val_pairs=1000).train_pairs()
     return store.first, store.second
 
 
@@ -167,7 +176,7 @@ def prepare(setting: Setting) -> Iterator[Row]:
 def whole(setting: Setting) -> Iterator[Row]:
     """Train ``final.yaml`` and ``speedrun.yaml`` whole, and a plain PyTorch loop on the same pairs."""
     target = setting.target()
-    pairs = setting.pairs(50_000)
+    pairs = setting.pairs(PAIRS)
     short = ("--trainer.max_epochs", "1") if setting.quick else ()
     for config in ("final.yaml", "speedrun.yaml"):
         run, rate = _clocked(setting, target, f"whole_{config[:-5]}", "--config", config, *pairs, *short)

@@ -20,7 +20,7 @@ from n2n.data.sources.base import PairSource
 from n2n.data.sources.single_images import CleanImages
 from tests.devices.sweep.conftest import noisy_images
 from tests.devices.sweep.training import Small, by_name, check, classes, data, pairs, same_as_cpu, train
-from tests.devices.target import Target
+from tests.devices.target import Target, all_is_swept
 
 # Where the pairs are.
 PLACES = [pytest.param(True, id="resident"), pytest.param(False, id="streamed")]
@@ -29,6 +29,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
 # channels_last order.
 UNSUITED = {"SparseAdam", "Muon", "LBFGS"}
 OPTIMIZERS = [one for one in classes(torch.optim, torch.optim.Optimizer) if one.__name__ not in UNSUITED]
+if not all_is_swept():  # those that n2n fuses, and one with several states
+    OPTIMIZERS = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Rprop]
 # A base class has no forward of its own.
 LOSSES = [one for one in classes(losses, nn.Module) if one.forward is not nn.Module.forward]
 SOURCES = [
@@ -121,6 +123,16 @@ def test_corruption(kind: type[Corruption], target: Target, files: Path) -> None
         lambda: data(files, source=CleanImages(str(files / "photos"), noise, **patches)),
         random=True,
     )
+
+
+@pytest.mark.parametrize(
+    "noise", [corruption.SensorNoise(0.0, 0.02), corruption.Poisson(1e12)], ids=["sensor", "poisson"]
+)
+def test_corruption_that_cannot_be_seen(noise: Corruption, target: Target) -> None:
+    """So many photons that a device's counter may overflow."""
+    clean = torch.linspace(0, 1, 96).view(1, 1, 8, 12).to(target.device)
+    noisy = noise(clean, torch.Generator(target.device).manual_seed(0))
+    assert float((noisy - clean).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("kind", by_name(LOSSES))

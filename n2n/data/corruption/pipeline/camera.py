@@ -13,6 +13,7 @@ from n2n.data.corruption.pipeline import jpeg, linear
 from n2n.data.corruption.pipeline.colour import Colours, camera_matrices, process, unprocess
 from n2n.data.corruption.pipeline.finish import Finish
 from n2n.data.corruption.pipeline.mosaic import demosaic, filters, mosaic
+from n2n.system.hardware import constant, known_to_be_deterministic
 
 # Pixels of the sensor beyond the image's edges.
 _MARGIN = 4
@@ -161,9 +162,8 @@ class Camera(Corruption):
         clean = torch.where(soft.unsqueeze(-1), finish(sensor).clamp(0, 1), images)
         light = unprocess(sensor, colours)
         places = filters(whole_number(4), height, width)
-        method = torch.multinomial(
-            torch.tensor(_METHODS, device=images.device), N, replacement=True, generator=generator
-        )
+        with known_to_be_deterministic():  # of so few chances, the sums are
+            method = torch.multinomial(constant(_METHODS, images.device), N, replacement=True, generator=generator)
         raw = mosaic(light, places) if C == 3 else light
         deviation = (raw.clamp(min=0) * shot + read).sqrt()
         developed = [process(light, colours)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from n2n.system.hardware import constant
+
 # From XYZ to the colours of four cameras, and from linear sRGB to XYZ, as in the code of Brooks et al.
 _XYZ_TO_CAMERA = (
     ((1.0234, -0.2969, -0.2266), (-0.5625, 1.6328, -0.0469), (-0.0703, 0.2188, 0.6406)),
@@ -36,8 +38,8 @@ class Colours:
 
 def camera_matrices(weights: Tensor, strength: Tensor) -> Tensor:
     """Mix four cameras' colour matrices: weights N×4, strength N×1×1 from 0 (none) to 1 -> N×3×3, rows of sum 1."""
-    cameras = torch.tensor(_XYZ_TO_CAMERA, device=weights.device)
-    mixed = torch.einsum("nk,kij->nij", weights, cameras) @ torch.tensor(_RGB_TO_XYZ, device=weights.device)
+    cameras = constant(_XYZ_TO_CAMERA, weights.device)
+    mixed = torch.einsum("nk,kij->nij", weights, cameras) @ constant(_RGB_TO_XYZ, weights.device)
     mixed = mixed / mixed.sum(-1, keepdim=True)
     return torch.lerp(torch.eye(3, device=weights.device), mixed, strength)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from n2n.system.hardware import constant
+
 # The tables of ITU-T T.81, annex K.1, for quality 50.
 _LUMA = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
@@ -26,12 +28,12 @@ GRID = 16
 
 def to_ycc(images: Tensor) -> Tensor:
     """Turn RGB into brightness and colour differences, N×3×H×W; the differences of grey are 0."""
-    return torch.einsum("ij,njhw->nihw", torch.tensor(_TO_YCC, device=images.device), images)
+    return torch.einsum("ij,njhw->nihw", constant(_TO_YCC, images.device), images)
 
 
 def to_rgb(images: Tensor) -> Tensor:
     """Undo :func:`to_ycc`."""
-    back, _ = torch.linalg.inv_ex(torch.tensor(_TO_YCC, device=images.device))
+    back, _ = torch.linalg.inv_ex(constant(_TO_YCC, images.device))
     return torch.einsum("ij,njhw->nihw", back, images)
 
 
@@ -55,7 +57,7 @@ def compress(images: Tensor, quality: Tensor, halved: Tensor, offset: Tensor) ->
     percent = torch.where(quality < 50, torch.floor(5000 / quality), 200 - 2 * quality)
 
     def steps(table: tuple[int, ...]) -> Tensor:
-        standard = torch.tensor(table, device=images.device).view(8, 8)
+        standard = constant(table, images.device).view(8, 8)
         return torch.floor((standard * percent + 50) / 100).clamp(1, 255)
 
     # Edges are repeated up to whole blocks.

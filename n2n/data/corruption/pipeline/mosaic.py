@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from n2n.system.hardware import constant
+
 _LINEAR = (0.0, 1.0, 2.0, 1.0, 0.0)
 _SPLINE = (1.0, 4.0, 6.0, 4.0, 1.0)
+_CROSS = ((0, 0, 0, 0, 0), (0, 0, 1, 0, 0), (0, 1, 4, 1, 0), (0, 0, 1, 0, 0), (0, 0, 0, 0, 0))
 # Malvar, He and Cutler 2004 (High-quality linear interpolation for demosaicing of Bayer-patterned color images), figure 2, in
 # sixteenths: green at red or blue; red or blue at green from the same row, and from the same column; red at blue.
 _MALVAR = (
@@ -57,10 +60,8 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
     """
     red, one, other, blue = places.unsqueeze(2).unbind(1)
     sparse = raw * torch.cat([red, one + other, blue], 1)
-    linear, spline = (torch.tensor(taps, device=raw.device) for taps in (_LINEAR, _SPLINE))
-    cross = torch.zeros(5, 5, device=raw.device)
-    cross[2, 1:4] = cross[1:4, 2] = 1
-    cross[2, 2] = 4
+    linear, spline = (constant(taps, raw.device) for taps in (_LINEAR, _SPLINE))
+    cross = constant(_CROSS, raw.device)
     square, smooth = torch.outer(linear, linear) / 4, torch.outer(spline, spline) / 64
     kernels = torch.stack(
         [
@@ -70,7 +71,7 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
         ]
     )
     N, _, H, W = raw.shape
-    kind, share = torch.tensor(list(METHODS.values()), device=raw.device)[method].unbind(1)
+    kind, share = constant(tuple(METHODS.values()), raw.device)[method].unbind(1)
     own = kernels[kind.long()].view(3 * N, 1, 5, 5)
     padded = functional.pad(sparse, (2, 2, 2, 2), mode="reflect").view(1, 3 * N, H + 4, W + 4)
     filled = functional.conv2d(padded, own, groups=3 * N).view(N, 3, H, W)
@@ -78,7 +79,7 @@ def demosaic(raw: Tensor, places: Tensor, method: Tensor) -> Tensor:
 
 
 def _malvar(raw: Tensor, places: Tensor) -> Tensor:
-    kernels = torch.tensor(_MALVAR, device=raw.device).unsqueeze(1) / 16
+    kernels = constant(_MALVAR, raw.device).unsqueeze(1) / 16
     found = functional.conv2d(functional.pad(raw, (2, 2, 2, 2), mode="reflect"), kernels)
     green, row, column, across = found.unsqueeze(2).unbind(1)
     at_red, in_red_rows, in_blue_rows, at_blue = places.unsqueeze(2).unbind(1)
