@@ -72,3 +72,12 @@ def test_views_must_agree() -> None:
         PairStore(images, None, images[:1])
     with pytest.raises(InputError, match="expected uint8 images"):
         PairStore(images.float(), images.float())
+
+
+@pytest.mark.parametrize(("given", "left"), [(0, 5), (2, 3), (5, 5), (-1, 5), (9, 5)])
+def test_batches_before_an_interruption_are_skipped_once(given: int, left: int) -> None:
+    images = torch.zeros(25, 1, 2, 2, dtype=torch.uint8)
+    loader = PairLoader(PairStore(images, images), PairSampler(25, 5, True))
+    loader.load_state_dict({"batches": given})
+    assert [len(list(loader)) for _ in range(2)] == [left, 5]
+    assert loader.state_dict() == {"batches": 5}
