@@ -6,9 +6,7 @@ behind. A few strips wait between them, so memory stays flat.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +20,6 @@ from n2n.data.reading import (
     End,
     Event,
     FileBatch,
-    FileReader,
-    ImageFile,
     OpenImage,
     Preparation,
     Reading,
@@ -162,29 +158,6 @@ def trainer_denoiser(
         raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
     values = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
     return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, noise=noise, **options)
-
-
-def denoise_files(
-    denoiser: Denoiser,
-    files: Sequence[ImageFile],
-    warn: Callable[[str], object] = warnings.warn,
-    progress: Callable[[int, float], object] | None = None,
-) -> None:
-    """Denoise files into others, in order; if one fails, nothing is left of it, and the others go on.
-
-    Each file says what became of it: ``done`` or ``failure``. If this raises or is interrupted, no half file is left.
-
-    Args:
-        denoiser: to use.
-        files: to denoise.
-        warn: takes a line on what in an image differs from the training images.
-        progress: takes the number of a file, from 0, and the share of its image that was finished.
-    """
-    with FileWriter() as writer, FileReader(files) as reader:
-        for number, file in enumerate(files):
-            prediction = Prediction(denoiser, FileBatch(file, reader))
-            by = None if progress is None else partial(progress, number)
-            writer.write(prediction, by, lambda source, line: warn(f"{source}: {line}"))
 
 
 def _write(events: Iterator[Event]) -> None:

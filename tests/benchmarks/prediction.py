@@ -21,9 +21,9 @@ from n2n import backbones
 from n2n.cli import main as n2n
 from n2n.data.reading import ImageFile
 from n2n.denoiser import Denoiser
-from n2n.denoiser.pipeline import denoise_files
 from n2n.denoiser.tiling import Tiling, spans
 from tests.benchmarks.setting import Setting, quietly, ratios, side_by_side, table
+from tests.denoiser.files import denoise_files
 from tests.write_checkpoints import write_checkpoint
 
 FORWARD = "network alone"

@@ -12,10 +12,10 @@ import torch
 from n2n.backbones import ModelFinal
 from n2n.data.reading import ImageFile
 from n2n.denoiser import Denoiser
-from n2n.denoiser.pipeline import denoise_files
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.clock import Clock
 from tests.benchmarks.prediction import cut, draw
+from tests.denoiser.files import denoise_files
 
 
 def test_the_command_prints_tables_of_ratios(capsys: pytest.CaptureFixture[str]) -> None:

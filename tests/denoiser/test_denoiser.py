@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from n2n import Denoiser, DenoisingModule, backbones
 from n2n.data.reading import ImageFile
 from n2n.denoiser import streaming
-from n2n.denoiser.pipeline import denoise_files
 from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
+from tests.denoiser.files import denoise_files
 from tests.write_checkpoints import same, write_checkpoint
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")

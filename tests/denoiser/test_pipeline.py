@@ -17,8 +17,8 @@ from n2n.data.images import create_image, open_image
 from n2n.data.images.arrays import NpyReader, NpyWriter
 from n2n.data.reading import ImageFile
 from n2n.denoiser import pipeline
-from n2n.denoiser.pipeline import denoise_files
 from n2n.errors import InputError
+from tests.denoiser.files import denoise_files
 from tests.images import read_image
 
 LONG = 20
