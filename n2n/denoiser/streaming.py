@@ -19,7 +19,7 @@ from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.value_range import ValueRange
 from n2n.denoiser.watch import Watch
-from n2n.system.hardware import CUDA
+from n2n.system.hardware import CUDA, to_device
 
 
 def check_image(denoiser: Denoiser, image: ImageReader) -> None:
@@ -121,8 +121,8 @@ def denoise_image(
             values = torch.tensor(samples[..., : image.channels])
             gaps = None if image.nodata is None else (values == image.nodata).to(device)
             if device.type in CUDA:
-                # File values take fewer bytes. Pinned memory lets the copy run while the GPU computes.
-                values = values.pin_memory().to(device, non_blocking=True)
+                # File values take fewer bytes.
+                values = to_device(values, device)
             # Map on the CPU for other devices, which lack dtypes of files, such as float64 on Apple GPUs.
             unit = to_unit(values.movedim(2, 0).unsqueeze(1 - axis), scale.low, scale.high).to(device)
             return unit if gaps is None else unit.masked_fill(gaps.movedim(2, 0).unsqueeze(1 - axis), torch.nan)
@@ -155,7 +155,7 @@ def _on_cpu(bands: Iterator[Tensor], to_values: Callable[[Tensor], Tensor]) -> I
         values = to_values(band)
         copied = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        # By itself it would be that of the current device, which need not be the band's.
+        # Without an argument, it would record the stream of the current device, which need not be the band's.
         event.record(torch.cuda.current_stream(band.device))
         if waiting is not None:
             waiting[1].synchronize()

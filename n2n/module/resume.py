@@ -52,7 +52,7 @@ class Resume:
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
-        # A training that goes on on another kind of device draws other numbers there in any case.
+        # Another kind of device draws other numbers in any case.
         if self._cuda_random is not None and (device := trainer.strategy.root_device).type == "cuda":
             torch.cuda.set_rng_state(self._cuda_random, device)
         self._cuda_random = None

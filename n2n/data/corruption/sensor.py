@@ -53,7 +53,7 @@ class SensorNoise(Corruption):
 
     def _add(self, clean: Tensor, sigma: Tensor, photons: Tensor, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(clean.shape, generator=generator, device=clean.device) * sigma
-        # By the argument: to look at what was drawn would wait for the device.
+        # The argument decides: to look at the drawn values would wait for the device.
         if not highest(self.photons):
             return clean + noise
         # Photons per unit of brightness. At sigma 0 there are very many of them, which leaves a noise that cannot be seen.

@@ -62,7 +62,8 @@ def median(images: Tensor, side: float, _: Noise) -> Tensor:
     N, C, H, W = images.shape
     padded = F.pad(images, (size // 2,) * 4, "replicate")
     # One image at a time, because a pixel becomes size² values.
-    with known_to_be_deterministic():  # only the places of the medians are not
+    # PyTorch refuses it because the index of a median may differ between runs. Its value does not.
+    with known_to_be_deterministic():
         found = [F.unfold(one.unsqueeze(1), size).median(dim=1).values for one in padded]
     return torch.stack(found).reshape(N, C, H, W)
 

@@ -162,7 +162,8 @@ class Camera(Corruption):
         clean = torch.where(soft.unsqueeze(-1), finish(sensor).clamp(0, 1), images)
         light = unprocess(sensor, colours)
         places = filters(whole_number(4), height, width)
-        with known_to_be_deterministic():  # of so few chances, the sums are
+        # Sums of large tensors may not be deterministic; that of so few probabilities is.
+        with known_to_be_deterministic():
             method = torch.multinomial(constant(_METHODS, images.device), N, replacement=True, generator=generator)
         raw = mosaic(light, places) if C == 3 else light
         deviation = (raw.clamp(min=0) * shot + read).sqrt()
