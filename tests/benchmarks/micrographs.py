@@ -45,18 +45,17 @@ def main(folder: Path, checkpoints: list[str]) -> None:
         checkpoints: names or paths.
     """
     names = sorted(path.stem[:-2] for path in (folder / "noisy").glob("*_1.png") if "Wide" not in path.stem)
+    denoisers = [Denoiser.from_checkpoint(one, "cpu", ensemble=many) for one in checkpoints for many in (False, True)]
     rows, totals = [], []
     for name in names:
         stored = np.asarray(Image.open(folder / "noisy" / f"{name}_1.png"))
         clean = np.asarray(Image.open(folder / "clean" / f"{name}_1.png"), dtype=np.float32) / 255
         noisy = stored.astype(np.float32) / 255
         figures, shifts = [psnr(noisy, clean), _bm3d(noisy, clean), _stabilised(noisy, clean)], []
-        for checkpoint in checkpoints:
-            for ensemble in (False, True):
-                denoiser = Denoiser.from_checkpoint(checkpoint, "cpu", ensemble=ensemble)
-                denoised = denoiser(stored).astype(np.float32) / 255
-                figures.append(psnr(denoised, clean))
-                shifts.append(100 * (denoised.mean() / noisy.mean() - 1))
+        for denoiser in denoisers:
+            denoised = denoiser(stored).astype(np.float32) / 255
+            figures.append(psnr(denoised, clean))
+            shifts.append(100 * (denoised.mean() / noisy.mean() - 1))
         totals.append(figures)
         rows.append([name, *(f"{value:.2f}" for value in figures), " ".join(f"{value:+.2f}" for value in shifts)])
         print(*rows[-1], file=sys.stderr, flush=True)
