@@ -72,21 +72,22 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     """Train the jobs that are not done, and note in ``failures`` why jobs fail. Raise if the first two fail alike."""
     from tqdm import tqdm
 
-    from n2n.commands.compare.progress import Progress
+    from n2n.commands.compare.progress import Progress, count_as_done
     from n2n.system.hardware import release_memory
     from n2n.trainer.quiet import silence
     from n2n.trainer.run import train
 
     done = [job.progress()[1] for job in jobs]
-    shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5, "disable": not _is_first_process()}
+    # The time that is left comes from the mean pace: networks differ, and the bar jumps over what was done before.
+    shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5, "miniters": 0, "smoothing": 0}
+    shown["disable"] = not _is_first_process()
     with tqdm(total=len(jobs), desc="n2n compare", unit="run", **shown) as bar, silence():
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
             seed = "" if job.seed is None else f" seed {job.seed}"
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(f"{job.label}{seed} ({number}/{len(jobs)})", refresh=False)
             if is_done:
-                # The estimate of the remaining time must not count runs that were done before.
-                bar.initial = getattr(bar, "initial", 0) + 1  # a bar that is not shown has none
+                count_as_done(bar, 1)
             else:
                 # Last, so that they override a saved configuration.
                 quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

@@ -8,6 +8,15 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 from tqdm import tqdm
 
+from n2n.schedules import progress
+
+
+def count_as_done(bar: tqdm[Any], part: float) -> None:
+    """Advance the bar by what an earlier process trained. The time that is left is not estimated from it."""
+    if not bar.disable:  # a bar that is not shown has no such attribute
+        bar.initial += part
+    bar.update(part)
+
 
 class Progress(Callback):
     """Advances the bar of a comparison, in which a network is one unit, while a network trains after ``before`` others."""
@@ -16,22 +25,26 @@ class Progress(Callback):
         self.bar, self.before = bar, before
         self._shown = 0.0
 
-    def _show(self, trainer: L.Trainer, batches: int) -> None:
-        """Show the used part of the budget, of epochs or of time, whichever is larger."""
-        done = 0.0
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            done = (trainer.current_epoch + batches / max(1.0, trainer.num_training_batches)) / trainer.max_epochs
+    def _done(self, trainer: L.Trainer) -> float:
+        """Return the used part of the budget, of epochs or of time, whichever is larger."""
+        done = progress(trainer) if trainer.max_epochs and trainer.max_epochs > 0 else 0.0
         timer = next((c for c in getattr(trainer, "callbacks", []) if isinstance(c, Timer)), None)
         if timer is not None and (left := timer.time_remaining()) is not None:
             spent = timer.time_elapsed()
             done = max(done, spent / max(1e-9, spent + left))
-        if done - self._shown >= 0.01:
-            self._shown = done
-            self.bar.update(self.before + min(1.0, done) - self.bar.n)
+        return done
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count what an interrupted run has trained before."""
+        self._shown = self._done(trainer)
+        count_as_done(self.bar, self._shown)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Advance the bar."""
-        self._show(trainer, trainer.fit_loop.batch_idx + 1)
+        done = self._done(trainer)
+        if done - self._shown >= 0.01:
+            self._shown = done
+            self.bar.update(self.before + done - self.bar.n)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the PSNR."""
