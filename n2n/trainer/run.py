@@ -14,11 +14,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from n2n.checkpoints.on_disk import last_run, not_written
+from n2n.checkpoints.on_disk import last_checkpoint, last_run, not_written
 from n2n.errors import InputError
 from n2n.system.config_files import overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
-from n2n.system.options import option, without_option
+from n2n.system.options import option, options, without_option
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
@@ -84,10 +84,20 @@ def _quiet_threads() -> Iterator[None]:
 
 
 def _last_run(args: list[str]) -> Path | None:
-    """Return the newest saved run with the name that the command line gives; None, and a line, if there is none."""
+    """Return the saved run to go on with; None, and a line, if there is none.
+
+    It is the run whose ``config.yaml`` the command line gives, or else the newest one of the name.
+    """
     config = parse_fit(args[1:])
-    folder = Path(config["trainer"]["default_root_dir"] or ".") / "lightning_logs" / config["name"]
+    root, below = config["trainer"]["default_root_dir"], Path("lightning_logs", config["name"])
+    folder = Path(root or ".") / below
     run = last_run(folder)
+    for file in map(Path, options(args, "--config")):
+        *above, _, name = file.resolve().parts
+        is_saved = name == "config.yaml" and last_checkpoint(file.parent) is not None
+        # A run that was moved goes on where it is now, but not under another name.
+        if is_saved and (Path(*above) == folder.resolve() if root else Path(*above[-len(below.parts) :]) == below):
+            run = file.parent
     rank_zero_info(f"Resuming {run}." if run else f"Nothing is saved in {folder} yet: the training starts anew.")
     return run
 

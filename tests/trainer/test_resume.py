@@ -139,6 +139,32 @@ def test_a_run_that_another_process_trains_does_not_go_on(capsys: pytest.Capture
     assert fit("busy", *KINDS["plain"], "--ckpt_path", "last") == 0
 
 
+def test_the_run_whose_configuration_is_given_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of one name were stopped. Each says how to go on with it."""
+    root = ("--data.source.root", str(Path("data").resolve()))
+    assert fit("name", *KINDS["plain"], *root, *stop_at(8)) == 143
+    first = capsys.readouterr().err.partition("to go on: ")[2]
+    assert fit("name", *KINDS["plain"], "--seed_everything", "1", *stop_at(4)) == 143
+    configs = [Path(f"lightning_logs/name/version_{version}/config.yaml") for version in (0, 1)]
+    before = [file.read_text() for file in configs]
+    assert "--config lightning_logs/name/version_0/config.yaml " in first
+    assert main([*first.split()[1:], "--trainer.max_steps", "10", "--trainer.callbacks", "[]"]) == 0
+    assert [torch.load(file.parent / "checkpoints" / "last.ckpt")["global_step"] for file in configs] == [10, 4]
+    assert configs[1].read_text() == before[1]
+    # Also from another folder; but another name is another run.
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    command = ["fit", "--config", str(Path("..", configs[0])), "--ckpt_path", "last", "--trainer.callbacks", "[]"]
+    command += [*root, "--trainer.max_steps"]
+    assert main([*command, "11"]) == 0
+    assert not Path("lightning_logs").exists()
+    assert torch.load(Path("..", configs[0].parent, "checkpoints", "last.ckpt"))["global_step"] == 11
+    assert main([*command, "2", "--name", "new"]) == 0
+    assert torch.load("lightning_logs/new/version_0/checkpoints/last.ckpt")["global_step"] == 2
+
+
 def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None:
     assert fit("new", *KINDS["plain"], "--ckpt_path", "last") == 0
     assert "Nothing is saved in lightning_logs/new yet: the training starts anew." in caplog.text
