@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,10 +94,26 @@ def _differences(saved: Any, asked: Any, key: str) -> Iterator[str]:
         yield f"{key} was {saved} and is now {asked}"
 
 
+def _class_of(spec: Any) -> tuple[Any, str]:
+    """Return the class, or function, that a part of a configuration names, and its name; None if it names none."""
+    module, _, name = str(spec["class_path"]).rpartition(".") if isinstance(spec, dict) else ("", "", "")
+    return getattr(importlib.import_module(module), name, None) if module else None, name
+
+
 def anneals(spec: Any) -> bool:
     """Return whether a class has a true attribute ``anneals``, which means that it depends on the length of the training."""
-    module, _, name = str(spec["class_path"]).rpartition(".") if isinstance(spec, dict) else ("", "", "")
-    return bool(module and getattr(getattr(importlib.import_module(module), name, None), "anneals", False))
+    return bool(getattr(_class_of(spec)[0], "anneals", False))
+
+
+def needs_end(config: dict[str, Any]) -> str | None:
+    """Return what depends on the number of steps, such as "the loss AnnealedL0"; None if nothing does."""
+    model = config["model"]
+    scheduler, name = _class_of(model.get("scheduler"))
+    # DenoisingModule sets the length of these.
+    unset = callable(scheduler) and inspect.signature(scheduler).parameters.get("total_steps")
+    if unset and unset.default is None and (model["scheduler"].get("init_args") or {}).get("total_steps") is None:
+        return f"the scheduler {name}"
+    return f"the loss {_class_of(model['loss'])[1]}" if anneals(model["loss"]) else None
 
 
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
@@ -109,7 +126,7 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     )
     yield from _differences(before, now, "trainer")
     model = asked["model"]
-    if model.get("scheduler") is not None or anneals(model["loss"]) or anneals(asked["data"]["source"]):
+    if model.get("scheduler") is not None or anneals(model["loss"]):
         # A schedule depends on the length of the training, so a longer run would be another run.
         length, asked_length = (config.get("trainer", {}).get("max_epochs") for config in (saved, asked))
         yield from _differences(length, asked_length, "trainer.max_epochs")

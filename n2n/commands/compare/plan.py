@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from n2n.commands.compare.job import Job, anneals, seconds
+from n2n.commands.compare.job import Job, needs_end, seconds
 from n2n.errors import InputError
 from n2n.system.config_files import find_config
 from n2n.system.options import option
@@ -131,9 +131,8 @@ def _check(config: dict[str, Any]) -> None:
     if config["seed_everything"] is True:
         raise InputError("seed_everything is true, another seed each time: give one, or several with --seeds")
     seconds(trainer["max_time"])
-    if trainer["max_epochs"] == -1 and anneals(config["model"]["loss"]):
-        name = config["model"]["loss"]["class_path"].rpartition(".")[2]
-        raise InputError(f"the loss {name} depends on the number of epochs: give --epochs, not --minutes")
+    if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1 and (what := needs_end(config)):
+        raise InputError(f"{what} depends on the length of the training: give --epochs, not --minutes")
 
 
 def _class_key(key: str) -> str:
