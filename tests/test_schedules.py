@@ -4,21 +4,15 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
-import lightning as L
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
 
-from n2n import DenoisingModule, PairDataModule, backbones
-from n2n.data import CleanImages, CourseFiles
-from n2n.data.batch import Batch
-from n2n.data.corruption import Gaussian
-from n2n.data.sources.single_images import CorruptedPairs
 from n2n.errors import InputError
 from n2n.schedules import OneCycle
-from tests.conftest import fit, write_course, write_photos
+from tests.conftest import fit, write_course
 
 
 def test_cycle_is_pytorchs() -> None:
@@ -75,12 +69,6 @@ def test_cycle_is_as_long_as_the_training_also_when_resumed(tmp_path: Path) -> N
     assert rates("longer")[-1] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 8 / 9)) / 2)
 
 
-class Annealing(CourseFiles):
-    """A source whose pairs change during training."""
-
-    anneals = True
-
-
 class Watched(torch.nn.MSELoss):
     """Keeps how far the training was at each step."""
 
@@ -129,32 +117,6 @@ def test_progress_counts_the_steps_of_the_optimiser_and_goes_on_when_resumed(tmp
     assert Watched.seen == pytest.approx([3 / 6, 3 / 6, 4 / 6, 4 / 6, 5 / 6, 5 / 6])
 
 
-def test_sources_get_the_same_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-
-    def draw(self: CorruptedPairs, images: torch.Tensor, generator: torch.Generator, progress: float) -> Batch:
-        seen.append(progress)
-        return Batch(images, images, images)
-
-    monkeypatch.setattr(CorruptedPairs, "__call__", draw)
-    source = CleanImages(str(write_photos(tmp_path / "clean")), Gaussian(25), patch=16, patches=20, val_fraction=0.25)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=6,
-        logger=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    )
-    module, data = DenoisingModule(backbones.Model2(hidden=1)), PairDataModule(source, batch_size=5)
-    trainer.fit(module, data)
-    assert seen == pytest.approx([step / 6 for step in range(6)])
-    # Outside of training it is 1.
-    seen.clear()
-    L.Trainer(accelerator="cpu", logger=False).validate(module, data, verbose=False)
-    assert set(seen) == {1.0}
-
-
 @pytest.mark.parametrize(
     ("limit", "epochs"),
     [("--trainer.max_epochs 4 --trainer.accumulate_grad_batches 2", 4), ("--trainer.max_steps 8", 3)],
@@ -175,7 +137,6 @@ TIMED = ("--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:05")
     [
         ("--model.scheduler n2n.schedules.OneCycle", "the scheduler OneCycle"),
         ("--model.loss n2n.losses.AnnealedL0", "the loss AnnealedL0"),
-        ("--data.source tests.test_schedules.Annealing --data.source.root data", "the source"),
     ],
 )
 def test_what_needs_an_end_is_refused_without_one(

@@ -118,14 +118,12 @@ class ImageInfo(NamedTuple):
         range: values of the files that become 0 and 1.
         dtype: name of the files' NumPy dtype.
         suited_loss: import path of the loss that the targets need; None if any loss for zero-mean noise suits.
-        anneals: whether the pairs change during training, so that its length must be known.
     """
 
     shape: tuple[int, int, int]
     range: tuple[float, float]
     dtype: str
     suited_loss: str | None = None
-    anneals: bool = False
 
 
 @runtime_checkable

@@ -18,7 +18,6 @@ from n2n.data.loader import PairLoader, PairSampler
 from n2n.data.sources.base import HasCleanTargets, PairSource
 from n2n.data.stores.base import Store
 from n2n.errors import InputError
-from n2n.schedules import progress
 from n2n.system.hardware import CUDA, free_memory
 
 # Fraction of a GPU's free memory that the images may take; the network needs the rest.
@@ -143,7 +142,6 @@ class PairDataModule(L.LightningDataModule):
             store.range,
             store.dtype,
             None if self.target == "clean" else suited,
-            bool(getattr(self.source, "anneals", False)),
         )
 
     @property
@@ -239,7 +237,7 @@ class PairDataModule(L.LightningDataModule):
         else:
             # Random numbers cannot be drawn of NaN.
             drawn = fill_gaps(batch.first) if store.gaps and store.draw.from_clean else batch.first
-            views = store.draw(drawn, generator, progress(self.trainer) if self.trainer is not None else 1.0)
+            views = store.draw(drawn, generator)
             if drawn is not batch.first:
                 views = _with_gaps(views, batch.first)
         views = views._replace(gaps=store.gaps)

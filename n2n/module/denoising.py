@@ -150,15 +150,13 @@ class DenoisingModule(EvaluationModule):
         """Make the optimiser and the scheduler.
 
         Raises:
-            InputError: if the backbone has no weights, if an argument is wrong, or if the schedule, the loss or the source
-                depends on the length of a training without an end.
+            InputError: if the backbone has no weights, if an argument is wrong, or if the schedule or the loss depends on the
+                length of a training without an end.
         """
         if not any(True for _ in self.parameters()):
             raise InputError(f"the backbone {type(self.backbone).__name__} has no weights to train: choose another")
         if hasattr(self.loss, "progress"):
             training_steps(self.trainer, f"the loss {type(self.loss).__name__}")
-        if self.images is not None and self.images.anneals:
-            training_steps(self.trainer, "the source")
         optimizer = _built("optimizer", self.optimizer, self.parameters())
         # In mixed precision, Lightning cannot clip the gradients of a fused optimiser, which unscales them itself.
         if not self.trainer.gradient_clip_val:

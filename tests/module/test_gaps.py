@@ -66,7 +66,7 @@ def test_neighbours_without_data_have_no_gradient() -> None:
     loss = Neighbor2Neighbor()
 
     def step(images: Tensor, gaps: bool) -> list[Tensor]:
-        views = draw(images, torch.Generator().manual_seed(1), 0.5)._replace(gaps=gaps)
+        views = draw(images, torch.Generator().manual_seed(1))._replace(gaps=gaps)
         return gradient(loss, views)[1]
 
     whole = step(images, False)

@@ -49,7 +49,7 @@ class NeighbourPairs:
     augmentable = False
     suited_loss: str | None = "n2n.losses.Neighbor2Neighbor"
 
-    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Batch:
         """Draw a pair of half-size images."""
         one, other = pick_neighbours(images, generator)
 
@@ -99,7 +99,7 @@ class CorruptedPairs:
         self.corruption = corruption
         self.suited_loss = None if corruption.zero_mean else corruption.suited_loss
 
-    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Batch:
         """Draw both views. They are not clipped, which would bias the noise."""
         noisy, target, clean = self.corruption.pair(images, generator)
         return Batch(noisy, target, clean, independent=self.corruption.zero_mean)

@@ -24,14 +24,12 @@ class Draw(Protocol):
     augmentable: bool
     suited_loss: str | None
 
-    def __call__(self, images: Tensor, generator: torch.Generator, progress: float) -> Batch:
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Batch:
         """Draw views of images.
 
         Args:
             images: N×C×H×W in [0, 1].
             generator: generator of the random numbers, on the images' device.
-            progress: how far the training is, 0 to 1, see :func:`n2n.schedules.progress`. A source whose views depend on it
-                has an attribute ``anneals`` that is true.
         """
 
 

@@ -42,7 +42,7 @@ def test_colours_are_picked_together_and_odd_rows_are_left() -> None:
 
 def test_a_pair_is_taken_from_the_images_that_come_with_it() -> None:
     images = torch.rand(2, 1, 8, 8)
-    batch = NeighbourPairs()(images, GENERATOR, progress=0.5)
+    batch = NeighbourPairs()(images, GENERATOR)
     assert batch.halves is not None
     assert batch.target is not None
     assert not batch.independent
@@ -55,7 +55,7 @@ def test_a_pair_is_taken_from_the_images_that_come_with_it() -> None:
 
 def test_views_say_whether_their_noise_is_independent_and_has_zero_mean() -> None:
     draws = (CorruptedPairs(Gaussian(25)), CorruptedPairs(Impulse(0.5)), NeighbourPairs())
-    views = [draw(torch.rand(1, 1, 8, 8), torch.Generator(), 0.0) for draw in draws]
+    views = [draw(torch.rand(1, 1, 8, 8), torch.Generator()) for draw in draws]
     assert [batch.independent for batch in views] == [True, False, False]
 
 
