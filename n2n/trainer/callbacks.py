@@ -65,17 +65,30 @@ def panel_row(images: Sequence[Tensor], psnr: tuple[float, float] | None) -> Pan
     return PanelRow(tuple(_picture(image, brightness) for image in shown), psnr, ", ".join(notes))
 
 
+def default_monitor(data: PairDataModule) -> str:
+    """Return the figure by which the best epoch is chosen, which the validation images decide.
+
+    It is ``val/psnr_per_image``; without clean images ``val/mse_blind``, the estimate of the squared error from pairs, because
+    the PSNR cannot be estimated where that is 0 or less; without pairs ``val/loss``.
+    """
+    if data.has_clean:
+        return "val/psnr_per_image"
+    return "val/mse_blind" if data.has_pairs else "val/loss"
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint.
 
     Args:
-        monitor: the figure to choose by. None for ``val/psnr_per_image``; without clean images ``val/mse_blind``, the
-            estimate of the squared error from pairs; without pairs ``val/loss``.
+        monitor: the figure to choose by. None for :func:`default_monitor`.
         mode: whether the largest ("max") or the smallest ("min") figure is the best. None for the smallest of losses and
             errors, and for the largest of other figures.
         filename: of the checkpoint, without suffix.
         save_top_k: how many to keep.
         **kwargs: as for Lightning's ``ModelCheckpoint``.
+
+    Raises:
+        InputError: if there is a mode without a monitor.
     """
 
     def __init__(
@@ -87,7 +100,8 @@ class BestCheckpoint(ModelCheckpoint):
         **kwargs: Any,
     ) -> None:
         kwargs = {"enable_version_counter": False} | kwargs
-        self._mode_chosen = mode is not None
+        if mode is not None and monitor is None:
+            raise InputError(f"the checkpoint's mode is {mode} without a monitor: give both, or neither")
         mode = mode or better(monitor or "")
         super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
 
@@ -95,11 +109,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Choose the figure. The data is known now, and the state of a resumed run is not restored yet."""
         if self.monitor is None:
             data = getattr(trainer, "datamodule", None)
-            self.monitor = "val/psnr_per_image"
-            if isinstance(data, PairDataModule) and not data.has_clean:
-                self.monitor = "val/mse_blind" if data.has_pairs else "val/loss"
-                if not self._mode_chosen:
-                    self.mode, self.kth_value = "min", torch.tensor(torch.inf)
+            self.monitor = default_monitor(data) if isinstance(data, PairDataModule) else "val/psnr_per_image"
+            if better(self.monitor) == "min":
+                self.mode, self.kth_value = "min", torch.tensor(torch.inf)
         super().setup(trainer, pl_module, stage)
 
 
@@ -107,7 +119,7 @@ class ImagePanel(Callback):
     """Writes validation images, noisy | denoised | clean (where there is one), to ``panels/`` and TensorBoard every few epochs.
 
     Args:
-        every_n_epochs: epochs between panels; the first and the last epoch have one too.
+        every_n_epochs: epochs between panels. The first epoch has one too, and the last one of ``max_epochs`` or ``max_steps``.
         images: number of images, from the first validation batches; 0 for no panels.
 
     Raises:
@@ -136,8 +148,8 @@ class ImagePanel(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add images of this batch to this epoch's panel, if it has one and there is room."""
-        epoch, last = trainer.current_epoch, (trainer.max_epochs or 0) - 1
-        due = epoch == last or epoch % self.every_n_epochs == 0
+        is_last = trainer.state.fn == "fit" and trainer.global_step >= trainer.estimated_stepping_batches > 0
+        due = is_last or trainer.current_epoch % self.every_n_epochs == 0
         room = self.images - len(self._rows)
         if not due or room <= 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return

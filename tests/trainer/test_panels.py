@@ -11,6 +11,7 @@ from PIL import Image
 from n2n.errors import InputError
 from n2n.trainer.callbacks import panel_row
 from n2n.trainer.panels import PanelRow, last_panel, write_panel
+from tests.conftest import fit, write_course
 from tests.run_folders import add_panel
 
 RNG = np.random.default_rng(0)
@@ -146,3 +147,11 @@ def test_panels_that_are_damaged_or_too_large_get_one_line(tmp_path: Path) -> No
     path.with_suffix(".csv").write_text("columns,height\n2,32\n")
     with pytest.raises(InputError, match="does not describe"):
         last_panel(tmp_path, 1)
+
+
+@pytest.mark.parametrize("end", ["--trainer.max_epochs 3", "--trainer.max_steps 18 --trainer.max_epochs -1"])
+def test_the_first_and_the_last_epoch_have_a_panel(end: str, tmp_path: Path) -> None:
+    # Six batches of ten pairs an epoch.
+    assert fit("--data.batch_size", "10", *end.split(), root=write_course(tmp_path / "data")) == 0
+    panels = Path("lightning_logs/run/version_0/panels").glob("*.png")
+    assert sorted(path.name for path in panels) == ["epoch_001.png", "epoch_003.png"]

@@ -290,6 +290,7 @@ TABLE = {
     "fit --data.source n2n.data.Captues": "'n2n.data' has no attribute 'Captues' (did you mean Captures?)",
     "fit --config data/photo": "there is no config 'data/photo' (did you mean data/photos?)",
     "fit --config phots": "there is no config 'phots' (did you mean data/photos?)",
+    "fit --checkpoint.mode max": "the checkpoint's mode is max without a monitor: give both, or neither",
     "fit --epoch 3": "unrecognized arguments: --epoch 3 (did you mean --epochs?)",
     "fit --nonsense 3": "unrecognized arguments: --nonsense 3 (n2n fit --help-all lists the options)",
     "fit --root {}/a": "the source DeadLeaves takes no images: choose one that does with --config data/photos,",

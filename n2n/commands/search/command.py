@@ -104,7 +104,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         pruner = make_pruner(search, common.content["trainer"]["max_epochs"])
         common.check(search)
         if "monitor" not in section:
-            search = read_search(section | {"monitor": common.figure(search)}, options.trials)
+            figure = common.figure(search)
+            if figure != search.monitor:
+                # A direction that was given is that of the default figure.
+                section = {name: value for name, value in section.items() if name != "direction"} | {"monitor": figure}
+                search = read_search(section, options.trials)
         url = options.storage or f"sqlite:///{(common.folder / 'study.db').as_posix()}"
         storage = open_storage(url, options.grace)
         with storage_errors(url), tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,8 @@ from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.options import option
 from n2n.system.yaml_files import load_yaml
+from n2n.trainer.callbacks import default_monitor
+from n2n.trainer.help import HELP_ALL
 from n2n.trainer.parsing import ParsingOnly
 from n2n.trainer.quiet import silence
 
@@ -136,10 +138,9 @@ class FitConfig(ParsingOnly):
         with silence():
             data = self.parser.instantiate(self.config).data
             data.setup("validate")
-        if data.has_clean:
-            return search.monitor
-        figure = "val/psnr_blind" if data.has_pairs else "val/loss"
-        print(f"There are no clean images to validate with: trials are compared by {figure}.", flush=True)
+        figure = default_monitor(data)
+        if not data.has_clean:
+            print(f"There are no clean images to validate with: trials are compared by {figure}.", flush=True)
         return figure
 
     def check(self, search: Search) -> None:
@@ -176,7 +177,7 @@ class FitConfig(ParsingOnly):
     def _explain(self, key: str, value: Value, error: str, search: Search) -> str:
         if "unrecognized arguments" in error or "is not accepted" in error:
             close = difflib.get_close_matches(key, self._known(search), n=1)
-            hint = f"did you mean {close[0]}?" if close else "n2n fit --help lists the options"
+            hint = f"did you mean {close[0]}?" if close else f"n2n fit {HELP_ALL} lists the options"
             return f"search.space: there is no key {key} in the configuration ({hint})"
         return f"search.space: {key} cannot be {text(value)}: {error[:300]}"
 

@@ -138,7 +138,7 @@ def report(trials: list[FrozenTrial], search: Search, name: str, folder: Path, p
     for trial in done[:_SHOWN]:
         values = [show(trial.params[key]) for key in keys]
         epoch, minutes = _best_epoch(trial, search), trial.user_attrs.get(MINUTES, 0.0)
-        lines.append(" | ".join([f"| {trial.number}", f"{trial.value:.4f}", *values, str(epoch), f"{minutes:.1f} |"]))
+        lines.append(" | ".join([f"| {trial.number}", f"{trial.value:.6g}", *values, str(epoch), f"{minutes:.1f} |"]))
     shares = importances(trials, search)
     lines += ["", "Importance of each parameter (PED-ANOVA, what distinguishes the best tenth of the trials):", ""]
     lines += [f"- {key}: {share:.2f}" for key, share in shares.items()] or ["- too few different trials"]

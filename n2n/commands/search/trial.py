@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from n2n.checkpoints.config import read_checkpoint
-from n2n.checkpoints.on_disk import LAST
+from n2n.checkpoints.on_disk import last_checkpoint
 from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search
 from n2n.errors import InputError, reason
@@ -91,10 +91,10 @@ def _reason(error: Exception) -> str:
     return reason(error) if isinstance(error, TrialFailed | ValueError) else f"{type(error).__name__}: {reason(error)}"
 
 
-def _can_continue(folder: Path) -> bool:
-    """Whether a run has a checkpoint that can be read."""
-    checkpoint = folder / "checkpoints" / LAST
-    if not checkpoint.is_file():
+def can_continue(folder: Path) -> bool:
+    """Whether the last checkpoint of a run can be read."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
         return False
     try:
         read_checkpoint(str(checkpoint))
@@ -124,7 +124,7 @@ def run_trial(trial: optuna.Trial, so_far: FrozenTrial, search: Search, args: li
     """
     reporter = Reporter(trial, so_far, search)
     try:
-        if not so_far.params or not _can_continue(folder):
+        if not so_far.params or not can_continue(folder):
             shutil.rmtree(folder, ignore_errors=True)
         with silence():
             train(args, folder, [reporter])

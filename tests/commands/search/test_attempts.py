@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,7 +14,7 @@ from n2n.cli import main
 from n2n.commands.search.attempts import REASON, attempts_of, requeue, retry, trials_of
 from n2n.commands.search.space import read_search
 from n2n.commands.search.storage import open_storage
-from n2n.commands.search.trial import Reporter
+from n2n.commands.search.trial import Reporter, can_continue
 from tests.commands.search.conftest import LR, read_trials, write_search
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat:UserWarning")
@@ -94,3 +96,13 @@ def test_a_process_killed_before_its_first_heartbeat_loses_its_trial() -> None:
     optuna.load_study(study_name="s", storage="sqlite:///lightning_logs/s/study.db").ask()
     assert main(command) == 0
     assert [t["state"] for t in read_trials()] == ["complete", "complete"]
+
+
+def test_a_trial_continues_from_the_checkpoint_before_a_missing_one(checkpoint: Path) -> None:
+    folder = Path("trial/checkpoints")
+    folder.mkdir(parents=True)
+    assert not can_continue(folder.parent)
+    shutil.copy(checkpoint, folder / "before_last.ckpt")
+    assert can_continue(folder.parent)
+    (folder / "last.ckpt").write_bytes(b"damaged")
+    assert not can_continue(folder.parent)

@@ -159,26 +159,30 @@ def test_without_clean_images_trials_are_compared_by_an_estimate(capsys: pytest.
                 f"{name}/{i}.png"
             )
     options = ["--config", "data/folders.yaml", "--root", "a", "--root", "b", "--data.batch_size", "5"]
+    Path("better.yaml").write_text("search: {direction: maximize}\n")
     command = [
         "search",
         "--config",
         "search/tpe.yaml",
+        "--config",
+        "better.yaml",
         *options,
         "--epochs",
         "1",
         "--trials",
         "2",
-        "--trainer.limit_train_batches",
-        "2",
     ]
-    assert main([*command, "--trainer.accelerator", "cpu"]) == 0
+    assert main([*command, "--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]) == 0
     assert (
-        "There are no clean images to validate with: trials are compared by val/psnr_blind." in capsys.readouterr().out
+        "There are no clean images to validate with: trials are compared by val/mse_blind." in capsys.readouterr().out
     )
+    best = min(read_trials("search/tpe"), key=lambda trial: float(trial["value"]))
+    first = f"---|\n| {best['number']} | {float(best['value']):.6g} |"
+    assert first in Path("lightning_logs/search/tpe/search.md").read_text()
     trials = read_trials("search/tpe")
     assert [trial["state"] for trial in trials] == ["complete"] * 2
     kept = torch.load("lightning_logs/search/tpe/trial_0001/checkpoints/best.ckpt", weights_only=True)
-    assert kept["n2n"]["figures"]["val/psnr_blind"] == pytest.approx(float(trials[1]["value"]), abs=1e-5)
+    assert kept["n2n"]["figures"]["val/mse_blind"] == pytest.approx(float(trials[1]["value"]), rel=1e-5)
 
 
 @pytest.mark.usefixtures("no_plots")
