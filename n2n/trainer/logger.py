@@ -35,7 +35,7 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
     if "val/psnr_per_image" in figures:
         score, noisy = figures["val/psnr_per_image"], figures["val/psnr_noisy_per_image"]
         lines.append(
-            f"Best PSNR: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
+            f"PSNR of the checkpoint: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
             f"so the gain is {score - noisy:.2f} dB."
         )
     if kept.get("psnr_blind"):
@@ -197,7 +197,8 @@ class RunLogger(TensorBoardLogger):
             self._best = bool(score == checkpoint_callback.best_model_score)
 
     def _get_next_version(self) -> int:
-        # Other processes of this training write nothing.
+        # Private in Lightning (tried with 2.6), which calls it only if no version was given; ``version`` itself would be asked
+        # for again and again. Other processes of this training write nothing.
         rank = getattr(rank_zero_only, "rank", 0)
         if rank:
             return super()._get_next_version()

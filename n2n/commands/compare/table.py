@@ -120,6 +120,10 @@ COLUMNS = (
 )
 
 
+# The epoch of the figures, for configurations that choose by a figure and for those with ``checkpoint.monitor: epoch``.
+_BEST = "PSNR in dB at the best epoch of each run, which was chosen on the same validation images."
+_LAST = "PSNR in dB at the last epoch of each run."
+_SOME_LAST = "Networks whose configuration has checkpoint.monitor: epoch keep the last epoch instead."
 _KINDS = {
     "per image": " Per image: mean over images.",
     "global": " Global: of one squared error over all pixels.",
@@ -151,8 +155,9 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         label = row.label.replace("|", "\\|")
         lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
+    chosen_by = {run.config.get("checkpoint", {}).get("monitor") for found in runs.values() for run in found}
     notes.append(
-        "PSNR in dB at the best epoch of each run, which was chosen on the same validation images."
+        (_BEST if "epoch" not in chosen_by else _LAST if len(chosen_by) == 1 else f"{_BEST} {_SOME_LAST}")
         + "".join(text for word, text in _KINDS.items() if any(word in column.title for column in columns))
     )
     seeds = {len(found) for found in runs.values() if found}

@@ -376,6 +376,19 @@ def test_runs_without_figures_say_so() -> None:
     assert "model2 limit_val_batches=0: 1 epoch without a figure: not validated, or not a number." in text
 
 
+def test_the_table_says_of_which_epoch_its_figures_are() -> None:
+    write_course(Path("data"))
+    options = ("--epochs", "1", "--vary", "checkpoint.monitor=null,epoch")
+    assert compare("table1/model2.yaml", options=options) == 0
+    text = Path("lightning_logs/compare/table.md").read_text()
+    assert "PSNR in dB at the best epoch of each run" in text
+    assert "checkpoint.monitor: epoch keep the last epoch instead." in text
+    assert (
+        compare("table1/model1.yaml", options=("--epochs", "1", "--checkpoint.monitor", "epoch", "--name", "last")) == 0
+    )
+    assert "PSNR in dB at the last epoch of each run. Per image" in Path("lightning_logs/last/table.md").read_text()
+
+
 def test_figures_that_are_no_numbers_have_no_spread() -> None:
     job = plan(["table1/model2"], [], [], [], "name")[0]
     runs = []
