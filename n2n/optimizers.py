@@ -20,14 +20,15 @@ from n2n.system.hardware import CUDA, has_fast_bf16
 _LEAST_SIDE = 16
 # Coefficients of the polynomial a·x + b·x³ + c·x⁵, which maps singular values between 0 and 1 to about 1 (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+_STEPS = 5
 
 
-def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonal(matrices: Tensor) -> Tensor:
     """Map the singular values of matrices, B×rows×columns, to between 0.7 and 1.2, by Newton–Schulz iteration."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT.contiguous() if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for _ in range(_STEPS):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     return x.mT if tall else x

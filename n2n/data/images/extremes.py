@@ -21,8 +21,8 @@ class Extremes:
     """The finite extremes of images: of their pixels, and of the medians of 3×3 pixels.
 
     Outliers, such as hot pixels and the tracks of cosmic rays, are one or two pixels wide, so they are in no median of 3×3
-    pixels. A star or a bead is in one: an optical system spreads a point over pixels, and if the spot is at least 1.5 px wide
-    at half its height, a median is at least a quarter of its peak. So values are outliers if they lie farther outside the range
+    pixels. A star or a bead is in one: an optical system spreads a point over pixels, and if the spot is at least 2 px wide at
+    half its height, a median is at least a quarter of its peak. So values are outliers if they lie farther outside the range
     of the medians than three times that range.
     """
 

@@ -41,27 +41,26 @@ def nodata_value(text: object, dtype: np.dtype[Any]) -> float | None:
     return value if value.is_integer() and limits.min <= value <= limits.max else None
 
 
-def fill_gaps(images: Tensor, otherwise: float = 0.5) -> Tensor:
-    """Replace NaN and infinity by the mean of the nearest other pixels; all other pixels stay as they are.
+def fill_gaps(images: Tensor) -> Tensor:
+    """Replace NaN and infinity by the mean of the nearest other pixels, or by 0.5 where a channel has no others.
 
     The image is averaged to half its size again and again, without these, until a pixel has a value (the pull-push algorithm,
     Gortler et al. 1996, "The Lumigraph", section 3.4). So neighbours of a gap see values like their own.
 
     Args:
         images: N×C×H×W float32.
-        otherwise: value of the pixels of a channel without any other.
     """
     known = images.isfinite()
-    return _pull_push(images.nan_to_num(0.0, 0.0, 0.0), known.to(images.dtype), otherwise)
+    return _pull_push(images.nan_to_num(0.0, 0.0, 0.0), known.to(images.dtype))
 
 
-def _pull_push(images: Tensor, weights: Tensor, otherwise: float) -> Tensor:
+def _pull_push(images: Tensor, weights: Tensor) -> Tensor:
     """Fill pixels of weight 0; the others are 1, or between 0 and 1 for averages."""
     size = images.shape[-2:]
     if size == (1, 1):
-        return torch.where(weights > 0, images, otherwise)
+        return torch.where(weights > 0, images, 0.5)
     # Weighted means of 2×2 pixels, of fewer at the ends of odd sides.
     total = F.avg_pool2d(weights, 2, ceil_mode=True)
     means = F.avg_pool2d(images * weights, 2, ceil_mode=True) / total.clamp(min=torch.finfo(total.dtype).tiny)
-    smaller = _pull_push(means, (4 * total).clamp(max=1.0), otherwise)
+    smaller = _pull_push(means, (4 * total).clamp(max=1.0))
     return torch.where(weights > 0, images, F.interpolate(smaller, size=size, mode="bilinear", align_corners=False))

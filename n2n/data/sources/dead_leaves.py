@@ -128,7 +128,7 @@ def draw(size: int, rng: np.random.Generator, textures: NDArray[np.float32]) -> 
 class DeadLeaves(SampledPairs):
     """Generated photographs, pixel-sampled like the course's data. Needs no files and no network connection.
 
-    The pairs are drawn once, in half a minute for 50,000 of them, and kept in the cache folder. They depend only on the
+    The pairs are drawn once, in about a minute for 50,000 of them, and kept in the cache folder. They depend only on the
     arguments.
 
     Args:
@@ -162,7 +162,9 @@ class DeadLeaves(SampledPairs):
         cache_dir: str | None = None,
     ) -> None:
         if min(pairs, val_pairs, crops_per_image) < 1:
-            raise InputError("pairs, val_pairs and crops_per_image must be at least 1")
+            raise InputError(
+                f"pairs is {pairs}, val_pairs {val_pairs} and crops_per_image {crops_per_image}: expected at least 1 of each"
+            )
         if size < crop:
             raise InputError(f"size is {size}: expected at least the {crop} px of a crop")
         super().__init__(channels, crop, cell, seed, cache_dir)

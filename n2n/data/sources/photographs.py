@@ -32,7 +32,7 @@ class Photographs(SampledPairs):
     crops and new pixels of them.
 
     Args:
-        root: a folder of photographs (PNG or JPEG; subfolders are searched too), or several.
+        root: a folder of photographs, in any format that n2n reads (subfolders are searched too), or several.
         val_root: a folder of the photographs to validate on, or several. If None, ``val_fraction`` of the photographs in
             ``root`` are held out, whole.
         val_fraction: from 0 (train on all; the data module then needs a ``val_source``) to below 1.
@@ -75,7 +75,10 @@ class Photographs(SampledPairs):
         if not 0 <= val_fraction < 1:
             raise InputError(f"val_fraction is {val_fraction}: expected at least 0 and less than 1")
         if min(crops_per_photo, val_crops_per_photo, 1 if max_pairs is None else max_pairs) < 1:
-            raise InputError("crops_per_photo, val_crops_per_photo and max_pairs must be at least 1")
+            raise InputError(
+                f"crops_per_photo is {crops_per_photo}, val_crops_per_photo {val_crops_per_photo} and max_pairs {max_pairs}: "
+                "expected at least 1 of each"
+            )
         super().__init__(channels, crop, cell, seed, cache_dir)
         self.root = [root] if isinstance(root, str) else list(root)
         self.val_root = [val_root] if isinstance(val_root, str) else val_root

@@ -22,8 +22,6 @@ _IMAGES, _FEW_PIXELS = 8, 2**19
 # Least advantage of a filter over the network, in dB, that a warning names.
 _BETTER = 0.1
 NETWORK, NOISY = "network", "noisy"
-# By method, and then by scene: the sum of the squared errors and the number of values.
-Errors = Mapping[str, Mapping[int, tuple[float, float]]]
 
 
 class Comparison(NamedTuple):

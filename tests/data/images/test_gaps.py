@@ -139,7 +139,7 @@ def test_large_gaps_are_filled() -> None:
     image = torch.full((1, 2, 40, 50), 0.25)
     image[:, 0, :, 3:] = NAN
     image[:, 1] = NAN
-    filled = fill_gaps(image, 0.75)
+    filled = fill_gaps(image)
     torch.testing.assert_close(filled[:, 0], torch.full((1, 40, 50), 0.25))
-    torch.testing.assert_close(filled[:, 1], torch.full((1, 40, 50), 0.75))
+    torch.testing.assert_close(filled[:, 1], torch.full((1, 40, 50), 0.5))
     assert math.isfinite(fill_gaps(torch.full((1, 1, 3, 3), NAN)).sum())

@@ -173,16 +173,3 @@ def written_name(path: Path) -> str:
     if line is None or line.writer is not None:
         return name
     return without_suffix(name) + line.written_as
-
-
-def describe() -> list[tuple[str, str, str, str]]:
-    """Return the table for the user: name, suffixes, what is written, and what pip installs."""
-    return [
-        (
-            line.name,
-            " ".join(line.suffixes),
-            ("by rows" if line.streams else "yes") if line.writer else f"as {line.written_as}",
-            line.package or "",
-        )
-        for line in FORMATS
-    ]

@@ -145,10 +145,10 @@ def test_the_help_names_all_formats() -> None:
 
 def test_the_guide_has_the_table() -> None:
     text = Path(table.__file__).with_name("README.md").read_text(encoding="utf-8")
-    for name, suffixes, written, package in table.describe():
-        quoted = " ".join(f"`{suffix}`" for suffix in suffixes.split())
-        kept = written if not written.startswith("as ") else f"as `{written[3:]}`"
-        assert f"| {name} | {quoted} | {kept} | {package} |" in text
+    for line in FORMATS:
+        suffixes = " ".join(f"`{suffix}`" for suffix in line.suffixes)
+        written = ("by rows" if line.streams else "yes") if line.writer else f"as `{line.written_as}`"
+        assert f"| {line.name} | {suffixes} | {written} | {line.package or ''} |" in text
 
 
 def test_the_user_may_name_the_pages() -> None:
