@@ -1,6 +1,6 @@
 """The parser of ``n2n fit`` and ``n2n validate``: jsonargparse with one-line errors.
 
-The two private functions of a library that n2n replaces are replaced here.
+Two private functions of jsonargparse are replaced here, while n2n's parser parses.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Speed(Callback):
 
     Args:
         compile: mode of ``torch.compile``; null or false for none, true for "default". "reduce-overhead" and "max-autotune"
-            replay CUDA graphs on NVIDIA GPUs. Compiling takes a minute or more at the start, and needs a C++ compiler on a
+            replay CUDA graphs on NVIDIA GPUs. Compiling takes up to a minute at the start, and needs a C++ compiler on a
             CPU. The training runs without it on several devices and with anomaly detection; without graphs if gradients
             are accumulated.
     """

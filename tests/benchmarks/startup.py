@@ -75,6 +75,7 @@ def run(setting: Setting) -> Iterator[str]:
         IMPORT: whole(setting, "-c", "import torch, lightning"),
         "n2n --help": whole(setting, "-m", "n2n", "--help"),
         "n2n fit --help": whole(setting, "-m", "n2n", "fit", "--help"),
+        "n2n fit --help-all": whole(setting, "-m", "n2n", "fit", "--help-all"),
         IMPORTED: until(setting, "imported", "-c", imported),
         fitted: until(setting, "first step", *fit),
     }

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from n2n.commands.runs import Run, find_runs
 from n2n.errors import InputError
-from n2n.trainer.run import train
+from n2n.trainer.run import parse_fit, train
 from tests.conftest import fit, write_course
 from tests.processes import run as run_process
 from tests.run_folders import write_run
@@ -236,6 +236,16 @@ def test_runs_below_a_folder_are_found_and_sorted(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match=r"no metrics\.csv"):
         find_runs([tmp_path / "nothing"])
+
+
+def test_the_shipped_configurations_can_be_used() -> None:
+    """Of the reference runs, of Table I, and the best of the search."""
+    configs = sorted((Path(__file__).parents[2] / "lightning_logs").glob("*/**/*.yaml"))
+    configs = [path for path in configs if path.name in ("config.yaml", "best.yaml")]
+    assert len(configs) == 16
+    for path in configs:
+        saved, parsed = yaml.safe_load(path.read_text(encoding="utf-8")), parse_fit(["--config", str(path)])
+        assert parsed["model"]["backbone"]["init_args"].items() >= saved["model"]["backbone"]["init_args"].items()
 
 
 def test_the_shipped_runs_have_the_figures_of_their_events_and_checkpoints() -> None:
