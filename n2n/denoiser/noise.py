@@ -35,7 +35,7 @@ _TRAINED = "this checkpoint was trained on"
 _PHOTOGRAPHS, _WHITE = "for a photograph, try --ckpt_path camera", "try --ckpt_path gaussian"
 
 
-class Noise(NamedTuple):
+class NoiseLevel(NamedTuple):
     """Noise at one brightness.
 
     Attributes:
@@ -75,7 +75,7 @@ class BlockSample:
             self._kept = [np.concatenate(self._kept)[::2]]
             self._step *= 2
 
-    def noise(self) -> list[Noise]:
+    def noise(self) -> list[NoiseLevel]:
         """Measure the noise at all brightnesses where there is some: in blocks that are flat, and differ by chance alone."""
         if sum(map(len, self._kept)) < _BLOCKS:
             return []
@@ -103,7 +103,7 @@ def _grid(rows: NDArray[Any]) -> NDArray[Any]:
     return rows[: H * BLOCK, : W * BLOCK].reshape(H, BLOCK, W, BLOCK, C).swapaxes(1, 2)
 
 
-def _measure(place: int, pixels: NDArray[np.float32]) -> Noise | None:
+def _measure(place: int, pixels: NDArray[np.float32]) -> NoiseLevel | None:
     """Measure noise in blocks, the flattest quarter first; None if they have texture."""
     count = len(pixels) // 4
     spectra = ((pixels @ TRANSFORM) ** 2).mean(1)
@@ -116,10 +116,10 @@ def _measure(place: int, pixels: NDArray[np.float32]) -> Noise | None:
     if flat.var() > (_SPREAD**2 + chance) * flat.mean() ** 2 or next_flat > _GROWTH * flat.mean():
         return None
     neighbours, _, variance = correlations(spectrum)
-    return Noise(place, count, variance**0.5, neighbours)
+    return NoiseLevel(place, count, variance**0.5, neighbours)
 
 
-def misfit(noise: list[Noise], trained: TrainedNoise, scale: ValueRange) -> str | None:
+def misfit(noise: list[NoiseLevel], trained: TrainedNoise, scale: ValueRange) -> str | None:
     """Return a line if an image's noise is none that the network was trained on; None if it fits, or cannot be judged."""
     if not noise:
         return None
@@ -139,7 +139,7 @@ def _mean(sigmas: NDArray[Any], counts: NDArray[Any]) -> float:
     return float(np.sqrt(np.average(sigmas**2, weights=counts)))
 
 
-def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any]) -> tuple[str | None, str]:
+def _correlation(noise: list[NoiseLevel], trained: TrainedNoise, weights: NDArray[Any]) -> tuple[str | None, str]:
     """Say that the correlation of neighbouring pixels differs from that of the training, and which checkpoint suits it."""
     low, high = trained.neighbours
     here = float(np.average([one.neighbours for one in noise], weights=weights))
@@ -154,7 +154,7 @@ def _correlation(noise: list[Noise], trained: TrainedNoise, weights: NDArray[Any
     return None, ""
 
 
-def _level(noise: list[Noise], trained: TrainedNoise, span: float) -> str | None:
+def _level(noise: list[NoiseLevel], trained: TrainedNoise, span: float) -> str | None:
     """Say that the sigma differs from that of the training at the same brightness."""
     # What was not trained on at a brightness is not judged there.
     both = [(one.flat, one.sigma, *learnt) for one in noise if (learnt := trained.sigma[one.place]) is not None]

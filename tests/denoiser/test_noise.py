@@ -16,7 +16,7 @@ from PIL import Image
 from n2n import Denoiser
 from n2n.cli import main
 from n2n.data.noise import TrainedNoise
-from n2n.denoiser.noise import BlockSample, Noise, misfit
+from n2n.denoiser.noise import BlockSample, NoiseLevel, misfit
 from n2n.denoiser.value_range import ValueRange
 from tests.write_checkpoints import same, write_checkpoint
 
@@ -131,8 +131,8 @@ def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line:
 
 def test_most_flat_blocks_decide() -> None:
     scale = ValueRange(0, 1)
-    few, many = (Noise(0, 90, 0.5, 0.6), Noise(0, 110, 0.5, 0.6))
-    fitting = Noise(1, 100, 25 / 255, 0.0)
+    few, many = (NoiseLevel(0, 90, 0.5, 0.6), NoiseLevel(0, 110, 0.5, 0.6))
+    fitting = NoiseLevel(1, 100, 25 / 255, 0.0)
     # Correlation counts if it is at every brightness.
     assert misfit([few, fitting], LEVEL_25, scale) is None
     for noise, said in (
