@@ -86,8 +86,8 @@ class ZarrWriter(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        if isinstance(like, ZarrReader) and like.ome is not None and like.ome.others:
-            self.remarks.append(unwritten(like.ome.others))
+        if isinstance(like, ZarrReader) and like.ome is not None:
+            self.remarks += filter(None, [unwritten(like.ome.others)])
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

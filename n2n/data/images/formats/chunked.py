@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from n2n.errors import InputError
 _ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**30, 2**15
 # Rows and columns of a chunk, if the source file has no chunks.
 _CHUNK = 512
-# Names that a remark lists.
-_LISTED = 5
+# Names that a remark lists, and those that it counts; hostile files may have millions.
+_LISTED, _COUNTED = 5, 1000
 
 
-def unwritten(others: Sequence[str]) -> str:
-    """Return the remark on what is in a file beside the image."""
-    listed = ", ".join([*others[:_LISTED], *["..."] * (len(others) > _LISTED)])
-    return f"what else is in the file is not written ({len(others)}: {listed})"
+def unwritten(others: Iterable[str]) -> str | None:
+    """Return the remark on what is in a file beside the image; None if there is nothing else."""
+    names = list(islice(others, _COUNTED))
+    if not names:
+        return None
+    listed = ", ".join([f"{name:.80}" for name in names[:_LISTED]] + ["..."] * (len(names) > _LISTED))
+    count = f"{len(names)} or more" if len(names) == _COUNTED else f"{len(names)}"
+    return f"what else is in the file is not written ({count}: {listed})"
 
 
 def check_claims(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], itemsize: int, stored: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 
 _WANTED = "an HDF5 file with an image"
+# Longest path in a file, in characters.
+_LONGEST = 4096
 # Soft links that are followed to a data set.
 _MOST_LINKS = 16
 # Attributes that refer to other objects of the file, which are not written.
@@ -40,7 +43,9 @@ class Hdf5Reader(ArrayReader):
     def _only(self, file: h5py.File) -> h5py.Dataset:
         sets: list[h5py.Dataset] = []
 
-        def visit(_: str, node: h5py.HLObject) -> None:
+        def visit(name: str, node: h5py.HLObject) -> None:
+            if len(name) > _LONGEST:  # to visit deeper ones takes ever longer
+                raise self._error(f"has a group whose path is longer than {_LONGEST:,} characters: expected an image")
             if isinstance(node, h5py.Dataset) and len(node.shape or ()) >= 2 and node.dtype.kind in "uif":
                 sets.append(node)
 
@@ -104,11 +109,9 @@ class Hdf5Writer(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         if isinstance(like, Hdf5Reader):
-            name, others = str(like.data.name).strip("/"), list[str]()
-            like.data.file.visit(others.append)
-            others = [other for other in others if not f"{name}/".startswith(f"{other}/")]
-            if others:
-                self.remarks.append(unwritten(others))
+            # A remark must not keep the image from being written, and the rest of the file may be damaged.
+            with suppress(Exception):
+                self.remarks += filter(None, [unwritten(_others(like.data))])
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
@@ -123,18 +126,34 @@ class Hdf5Writer(ImageWriter):
             write_rows(data, like, strips, chunks[like.axes.index("Y")])
 
 
+def _path(data: h5py.Dataset) -> list[bytes]:
+    """Return the names of the groups that a data set is in, and its own. Names need not be valid text."""
+    name: bytes = h5py.h5i.get_name(data.id)
+    return name.strip(b"/").split(b"/")
+
+
+def _others(data: h5py.Dataset) -> Iterator[str]:
+    """Yield what else is in the groups that a data set is in. Nothing is opened for it."""
+    group, above = data.file["/"], ""
+    for part in _path(data):
+        for key in group:
+            if (name := key if isinstance(key, bytes) else key.encode()) != part:
+                yield above + name.decode(errors="replace")
+        group, above = group[part], f"{above}{part.decode(errors='replace')}/"
+
+
 def _copy_empty(file: h5py.File, source: h5py.Dataset) -> h5py.Dataset:
     """Create a data set like another one, in groups of the same names."""
-    groups, _, name = str(source.name).strip("/").rpartition("/")
+    *groups, name = _path(source)
     original, group = source.file["/"], file["/"]
     _copy_attributes(original, group)
-    for part in groups.split("/") if groups else ():
+    for part in groups:
         original, group = original[part], group.create_group(part)
         _copy_attributes(original, group)
     identifier = source.id
     # The creation properties hold chunks, compression and fill value. A virtual data set has other places in them.
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE) if source.is_virtual else identifier.get_create_plist()
-    created = h5py.h5d.create(group.id, name.encode(), identifier.get_type(), identifier.get_space(), properties)
+    created = h5py.h5d.create(group.id, name, identifier.get_type(), identifier.get_space(), properties)
     data = h5py.Dataset(created)
     _copy_attributes(source, data)
     return data

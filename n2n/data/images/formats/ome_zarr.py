@@ -41,7 +41,7 @@ def find_image(group: zarr.Group, path: Path) -> OmeImage:
         inside = attributes.get("ome", attributes)
         images = inside.get("multiscales")
         if not images:
-            names = ", ".join(sorted(name for name, _ in group.members())[:5]) or "none"
+            names = ", ".join(_members(path)[:5]) or "none"
             raise InputError(f"{path} is a zarr group without an OME-Zarr image: name an image in it, {path.name}/NAME "
                              f"(in it are {names})")  # fmt: skip
         if len(images) > 1:
@@ -61,5 +61,11 @@ def find_image(group: zarr.Group, path: Path) -> OmeImage:
             raise InputError(f"{path} has axes other than x and y: expected an image")
         alone = inside | {"multiscales": [image | {"datasets": [largest]}]}
         kept = {key: alone[key] for key in ("version", "multiscales", "omero") if key in alone}
-        others = sorted(name for name, _ in group.members() if name != place.partition("/")[0])
+        others = [name for name in _members(path) if name != place.partition("/")[0]]
         return OmeImage(array, axes, place, {"ome": kept} if "ome" in attributes else kept, others)
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names of the arrays and groups in a group. They are not opened: one that is damaged concerns nobody."""
+    marks = ("zarr.json", ".zarray", ".zgroup")
+    return sorted(entry.name for entry in path.iterdir() if any((entry / mark).is_file() for mark in marks))

@@ -45,7 +45,51 @@ def test_what_else_is_in_the_file_is_named(capsys: pytest.CaptureFixture[str]) -
     with h5py.File("in.h5", "a") as file:
         file["entry/data/time"], file["entry/image"] = np.arange(5.0), 3
     predict("in.h5", "out", 1, "--overwrite")
-    assert "what else is in the file is not written (2: entry/data/time, entry/image)" in capsys.readouterr().err
+    assert "what else is in the file is not written (2: entry/image, entry/data/time)" in capsys.readouterr().err
+    # Names that are no text, or very long, and so many that they are not counted.
+    with h5py.File("in.h5", "a") as file:
+        file.create_group(b"caf\xe9")
+        file.create_group("y" * 1000)
+    predict("in.h5", "out", 1, "--overwrite")
+    assert f"(4: caf\ufffd, {'y' * 80}, entry/image, entry/data/time)" in capsys.readouterr().err
+    with h5py.File("in.h5", "a") as file:
+        for number in range(1200):
+            file.create_group(f"{number:04}")
+    predict("in.h5", "out", 1, "--overwrite")
+    assert "(1000 or more: 0000, 0001, 0002, 0003, 0004, ...)" in capsys.readouterr().err
+
+
+def test_what_is_damaged_beside_the_image_does_not_matter() -> None:
+    pixels = values((20, 30), "uint8")
+    with h5py.File("in.h5", "w") as file:
+        file["img"] = pixels
+        file.create_group("other")
+    content = Path("in.h5").read_bytes()
+    place = content.rindex(b"TREE")
+    Path("in.h5").write_bytes(content[:place] + b"XXXX" + content[place + 4 :])
+    with h5py.File("in.h5") as file, pytest.raises(RuntimeError):
+        list(file["other"])
+    copy("in.h5:/img", "out.h5")
+    with h5py.File("out.h5") as file:
+        assert np.array_equal(file["img"][:], pixels)
+
+
+def test_groups_nested_too_deeply_are_refused() -> None:
+    with h5py.File("in.h5", "w") as file:
+        group = file
+        for _ in range(50):
+            group = group.create_group("y" * 1000)
+        group["img"] = values((20, 30), "uint8")
+    assert "has a group whose path is longer than 4,096 characters" in refusal(lambda: look("in.h5"))
+
+
+def test_names_that_are_no_text_are_kept() -> None:
+    pixels = values((20, 30), "uint8")
+    with h5py.File("in.h5", "w") as file:
+        file.create_group(b"a\xe9").create_dataset(b"b\xe9", data=pixels)
+    copy("in.h5", "out.h5")
+    with h5py.File("out.h5") as file:
+        assert np.array_equal(file[b"a\xe9/b\xe9"][:], pixels)
 
 
 def test_one_of_several_is_named() -> None:

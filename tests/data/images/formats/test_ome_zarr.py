@@ -39,6 +39,26 @@ def write(path: str, pixels: NDArray[Any], version: str, axes: str = "tczyx") ->
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_is_beside_the_image_is_not_opened(version: str, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = values((20, 30), "uint16")
+    write("in.zarr", pixels, version, "yx")
+    for name, file, text in (
+        ("future", "zarr.json", '{"zarr_format": 3, "node_type": "array", "data_type": "text"}'),
+        ("codec", ".zarray", "{}"),
+        ("broken", ".zgroup", "{"),
+    ):
+        Path("in.zarr", name).mkdir()
+        Path("in.zarr", name, file).write_text(text)
+    Path("in.zarr/.DS_Store").write_bytes(b"x")
+    Path("in.zarr/thumbnails").mkdir()
+    assert np.array_equal(look("in.zarr")[0][0, ..., 0], pixels)
+    predict("in.zarr", "out")
+    error = capfd.readouterr().err
+    assert "not written (4: 1, broken, codec, future)" in error
+    assert "DS_Store" not in error
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_come_back_with_axes_scale_and_channels(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = values((2, 3, 2, 20, 30), "uint16")
     write("in.zarr", pixels, version)
