@@ -17,6 +17,18 @@ class Residual(nn.Module):
         return out
 
 
+class Spectral(nn.Module):
+    """A factor for each frequency."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 1, 1, dtype=torch.complex64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(x.float()) * self.weight, x.shape[-2:])
+        return out
+
+
 class Mean(nn.Module):
     """The mean of 3×3 pixels."""
 

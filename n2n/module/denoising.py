@@ -23,7 +23,7 @@ from n2n.errors import InputError, reason
 from n2n.losses import NetworkLoss
 from n2n.module.divergence import EpochLosses, check_losses, check_validation_loss
 from n2n.module.evaluation import EvaluationModule
-from n2n.module.probe import probe
+from n2n.module.probe import check_dtypes, probe
 from n2n.module.resume import Resume
 from n2n.module.start import load_weights
 from n2n.optimizers import fused
@@ -132,12 +132,13 @@ class DenoisingModule(EvaluationModule):
         """Refuse a backbone that cannot take the images, and warn of a loss that does not suit them.
 
         Raises:
-            InputError: if the backbone fails on an image, or changes its shape.
+            InputError: if the backbone fails on an image, changes its shape, or has weights that a checkpoint cannot hold.
         """
         self.configure_model()
         if self.images is None:
             return
         probe(self, self.images.shape)
+        check_dtypes(self.backbone)
         self.image_channels = self.images.shape[0]
         self.image_format = {"range": list(self.images.range), "dtype": self.images.dtype}
         suited, loss = self.images.suited_loss, type(self.loss).__name__

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from n2n.data.batch import Batch, as_batch
-from n2n.data.images.gaps import fill_gaps
 from n2n.data.noise import TrainedNoise
 from n2n.data.reading import FileBatch
 from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
 from n2n.module.scores import Scores
-
-
-def _all(images: Tensor) -> Tensor:
-    return images
 
 
 class EvaluationModule(L.LightningModule):
@@ -113,7 +108,7 @@ class EvaluationModule(L.LightningModule):
             raise InputError(
                 "the batches have nothing to compare with: expected (noisy, target) or (noisy, target, clean)"
             )
-        fill, count = (fill_gaps, batch.selection()) if batch.gaps else (_all, _all)
+        fill, count = batch.around_network()
         denoised: Tensor = self(fill(noisy)).float()
         result, denoised, noisy, reference = denoised, count(denoised), count(noisy), count(reference)
         if not reference.numel():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from n2n.errors import InputError
+from n2n.system.torch_files import STORED_DTYPES
 
 
 @contextmanager
@@ -61,3 +62,17 @@ def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
             f"the backbone {name} cannot take images of {shape[0]}×{shape[1]}×{shape[2]} "
             f"({str(error).splitlines()[0]}): set its channels, or the source's, so that they agree"
         ) from error
+
+
+def check_dtypes(network: nn.Module) -> None:
+    """Refuse a network whose weights a checkpoint could not be read with.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for name, weight in network.state_dict().items():
+        if isinstance(weight, torch.Tensor) and weight.dtype not in STORED_DTYPES:
+            raise InputError(
+                f"the backbone's {name} is {weight.dtype}, which checkpoints of n2n do not hold: expected one of "
+                f"{', '.join(str(dtype).removeprefix('torch.') for dtype in STORED_DTYPES)}"
+            )

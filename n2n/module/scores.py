@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +11,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
+from n2n.system.hardware import CUDA
 
 # Side of SSIM's Gaussian window; smaller images have no SSIM (Wang et al. 2004).
 _SSIM_WINDOW = 11
-
-
-@contextmanager
-def _exact_convolutions(device: torch.device) -> Iterator[None]:
-    """Convolve in float32. SSIM's variances are small differences of large numbers, which less precision loses.
-
-    In bfloat16 it may be 0.6 instead of 0.8, and in TF32, which cuDNN takes for float32, 0.991 instead of 0.9996.
-    """
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares its other settings alone
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 class Scores(nn.Module):
@@ -68,8 +50,12 @@ class Scores(nn.Module):
             assert isinstance(metric, Metric)
             if name == "ssim" and min(noisy.shape[-2:]) < _SSIM_WINDOW:
                 continue
-            with _exact_convolutions(noisy.device):
-                metric.update(noisy if "noisy" in name else denoised.clamp(0.0, 1.0), clean)
+            images = noisy if "noisy" in name else denoised.clamp(0.0, 1.0)
+            # SSIM's variances are small differences of large numbers, which less precision loses. In bfloat16 it may be 0.6
+            # instead of 0.8, and in TF32, which cuDNN takes for float32, 0.991 instead of 0.9996.
+            kind = torch.float64 if name == "ssim" and clean.device.type in CUDA else torch.float32
+            with torch.autocast(clean.device.type, enabled=False):
+                metric.update(images.to(kind), clean.to(kind))
 
     def add_pair(
         self, first: Tensor, second: Tensor, denoised_first: Tensor, denoised_second: Tensor, scene: int | None

@@ -34,7 +34,7 @@ def load_weights(names: Sequence[str], backbone: nn.Module, channels: int | None
     all_weights = [_fitted_weights(name, backbone, channels) for name in names]
     # Whole numbers, such as BatchNorm's count of batches, have no mean of their own type.
     stacks = {key: torch.stack([one[key] for one in all_weights]) for key in all_weights[0]}
-    means = {key: x.mean(0) if x.is_floating_point() else x[0] for key, x in stacks.items()}
+    means = {key: x.mean(0) if x.is_floating_point() or x.is_complex() else x[0] for key, x in stacks.items()}
     backbone.load_state_dict(means)
 
 

@@ -20,11 +20,26 @@ from n2n.system.files import file_size
 # longer record and a locator with its offset come first.
 _END, _END64, _LOCATOR = struct.Struct("<4s8xIIH"), struct.Struct("<4s36xQQ8xQ4x"), 56
 
+# Kinds of tensors that may be in a file, with the names that torch.save has for them.
+STORED_DTYPES = {
+    torch.float32: "Float",
+    torch.float64: "Double",
+    torch.float16: "Half",
+    torch.bfloat16: "BFloat16",
+    torch.int64: "Long",
+    torch.int32: "Int",
+    torch.int16: "Short",
+    torch.int8: "Char",
+    torch.uint8: "Byte",
+    torch.bool: "Bool",
+    torch.complex64: "ComplexFloat",
+    torch.complex128: "ComplexDouble",
+}
 # Names that torch.save uses for tensors and plain values. torch allows more, such as bytearray and torch.Tensor, which allocate
 # any amount of memory.
 _NAMED = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch Size"
-    r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
+    rf"|torch ({'|'.join(STORED_DTYPES.values())})Storage"
 )
 
 

@@ -79,7 +79,7 @@ CLAIMS: dict[str, tuple[Callable[[], Any], str]] = {
     "another shape": (lambda: of_type(torch.zeros(5)), "layers.0.bias is (5,) float32, not (4,) float32"),
     "integers": (lambda: of_type(torch.zeros(4, dtype=torch.int64)), "(4,) int64, not (4,) float32"),
     "bool": (lambda: of_type(torch.zeros(4, dtype=torch.bool)), "(4,) bool, not (4,) float32"),
-    "complex": (lambda: of_type(torch.zeros(4, dtype=torch.complex64)), "holds more than tensors and plain values"),
+    "complex": (lambda: of_type(torch.zeros(4, dtype=torch.complex64)), "(4,) complex64, not (4,) float32"),
     "float8": (lambda: of_type(torch.zeros(4).to(torch.float8_e4m3fn)), "holds more than tensors and plain values"),
     "quantized": (lambda: of_type(torch.quantize_per_tensor(torch.zeros(4), 1.0, 0, torch.qint8)), "holds more than tensors"),
     "sparse": (lambda: of_type(torch.zeros(4).to_sparse()), "holds more than tensors and plain values"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 from torch import Tensor, nn
 
 from n2n import DenoisingModule, PairDataModule, backbones
@@ -51,3 +52,24 @@ def test_other_dtypes_train(tmp_path: Path, precision: str) -> None:
     trainer = python_fit(tmp_path, module, precision=precision)
     assert {str(p.dtype) for p in module.parameters()} != {"torch.float32"}
     assert float(trainer.callback_metrics["val/psnr"]) > 5
+
+
+class Counting(nn.Module):
+    """A network with a buffer of a kind that a checkpoint cannot be read with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+        self.register_buffer("count", torch.zeros(1, dtype=torch.uint16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
+def test_weights_that_no_checkpoint_holds_are_refused_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model.backbone", "tests.module.test_probe.Counting"]
+    assert fit(*options, root=write_course(tmp_path / "data")) == 2
+    assert "the backbone's count is torch.uint16, which checkpoints of n2n do not hold" in capsys.readouterr().err

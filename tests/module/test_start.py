@@ -11,7 +11,8 @@ from n2n import backbones
 from n2n.cli import main
 from n2n.errors import InputError
 from n2n.module.start import load_weights
-from tests.conftest import fit, write_course
+from tests.conftest import fit, write_course, write_photos
+from tests.networks import Spectral
 from tests.write_checkpoints import write_checkpoint
 
 NETWORK = ("--model.backbone", "n2n.backbones.ModelFinal", "--model.backbone.widths", "[8,8]")
@@ -109,3 +110,18 @@ def test_what_is_no_checkpoint_gets_one_line(capsys: pytest.CaptureFixture[str])
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 3
     assert "quick/checkpoints/best.ckpt holds the weights of another network" in lines[2]
+
+
+def test_complex_weights_are_kept_read_and_averaged() -> None:
+    network = ("--model.backbone", "tests.networks.Spectral", "--trust", "tests")
+    root = write_course(Path("data"))
+    assert fit(*network, *STILL, root=root) == 0
+    one, factor = weights(LAST), 2 + 2j
+    write_photos(Path("in"), 1)
+    assert main(["predict", "--ckpt_path", str(LAST), "--trust", "tests", "--input", "in", "--output", "out"]) == 0
+    content = torch.load(LAST, weights_only=True)
+    content["state_dict"]["backbone.weight"] = one["backbone.weight"] * factor
+    torch.save(content, "other.ckpt")
+    backbone = Spectral()
+    load_weights([str(LAST), "other.ckpt"], backbone, 3)
+    torch.testing.assert_close(backbone.weight.detach(), one["backbone.weight"] * (1 + factor) / 2)
