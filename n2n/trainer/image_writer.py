@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -38,8 +39,10 @@ class WriteImages(Callback):
         """Start the writing thread and the bar of the first process."""
         total = sum(int(count) for count in trainer.num_predict_batches)
         shown = self.progress and trainer.is_global_zero
-        bar = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
+        # Parts of images advance the bar; its unit says how many images are done.
+        bar = "{l_bar}{bar}| {unit} [{elapsed}<{remaining}]"
         self._bar = self._stack.enter_context(tqdm(total=total, desc="Denoising", bar_format=bar, disable=not shown))
+        self._advance(0.0)
         self._writer = self._stack.enter_context(FileWriter())
 
     def on_predict_batch_end(
@@ -55,16 +58,22 @@ class WriteImages(Callback):
         if not isinstance(outputs, Prediction):
             return
         # Files that failed are finished too.
-        self._bar.update(max(0.0, batch_idx - self._bar.n))
+        self._advance(max(0.0, batch_idx - self._bar.n))
 
         def remark(source: Path, line: str) -> None:
             self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(source)
 
-        self._writer.write(outputs, self._bar.update, remark)
+        self._writer.write(outputs, self._advance, remark)
+
+    def _advance(self, part: float) -> None:
+        """Advance the bar by a part of an image."""
+        # The parts of an image may add up to a little less than 1.
+        self._bar.unit = f"{math.floor(self._bar.n + part + 1e-6)}/{self._bar.total} images"
+        self._bar.update(part)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait until all files are written."""
-        self._bar.update(max(0.0, (self._bar.total or 0) - self._bar.n))
+        self._advance(max(0.0, (self._bar.total or 0) - self._bar.n))
         self._stack.close()
         self._warn()
 
