@@ -120,10 +120,10 @@ COLUMNS = (
 )
 
 
-# The epoch of the figures, for configurations that choose by a figure and for those with ``checkpoint.monitor: epoch``.
+# The epoch of the figures, for configurations that choose by a figure and for those with ``checkpoint.monitor: step``.
 _BEST = "PSNR in dB at the best epoch of each run, which was chosen on the same validation images."
 _LAST = "PSNR in dB at the last epoch of each run."
-_SOME_LAST = "Networks whose configuration has checkpoint.monitor: epoch keep the last epoch instead."
+_SOME_LAST = "Networks whose configuration has checkpoint.monitor: step keep the last one instead."
 _KINDS = {
     "per image": " Per image: mean over images.",
     "global": " Global: of one squared error over all pixels.",
@@ -156,8 +156,9 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = [f"{row.label}: {'; '.join(row.remarks)}." for row in rows if row.remarks]
     chosen_by = {run.config.get("checkpoint", {}).get("monitor") for found in runs.values() for run in found}
+    last = chosen_by & {"epoch", "step"}
     notes.append(
-        (_BEST if "epoch" not in chosen_by else _LAST if len(chosen_by) == 1 else f"{_BEST} {_SOME_LAST}")
+        (_BEST if not last else _LAST if last == chosen_by else f"{_BEST} {_SOME_LAST}")
         + "".join(text for word, text in _KINDS.items() if any(word in column.title for column in columns))
     )
     seeds = {len(found) for found in runs.values() if found}

@@ -378,11 +378,11 @@ def test_runs_without_figures_say_so() -> None:
 
 def test_the_table_says_of_which_epoch_its_figures_are() -> None:
     write_course(Path("data"))
-    options = ("--epochs", "1", "--vary", "checkpoint.monitor=null,epoch")
+    options = ("--epochs", "1", "--vary", "checkpoint.monitor=null,step")
     assert compare("table1/model2.yaml", options=options) == 0
     text = Path("lightning_logs/compare/table.md").read_text()
     assert "PSNR in dB at the best epoch of each run" in text
-    assert "checkpoint.monitor: epoch keep the last epoch instead." in text
+    assert "checkpoint.monitor: step keep the last one instead." in text
     assert (
         compare("table1/model1.yaml", options=("--epochs", "1", "--checkpoint.monitor", "epoch", "--name", "last")) == 0
     )
