@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from n2n.data.images.gaps import fill_gaps
 from n2n.errors import InputError
 from n2n.losses import Halves
 
@@ -68,6 +69,17 @@ class Batch(NamedTuple):
         """Return a function that takes the pixels where all the images have data: N×C×H×W -> 1×C×1×K."""
         known = self.known.squeeze(1)
         return lambda images: images.movedim(1, -1)[known].T[None, :, None]
+
+    def around_network(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """Return what fills pixels without data before a network, and what takes the others of its output, to be measured.
+
+        Without gaps, both change nothing.
+        """
+        return (fill_gaps, self.selection()) if self.gaps else (_all, _all)
+
+
+def _all(images: Tensor) -> Tensor:
+    return images
 
 
 def as_batch(batch: Batch | Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Batch:

@@ -35,6 +35,26 @@ def noisy(clean: Tensor, seed: int, sigma: float = 0.1) -> Tensor:
     return clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("with_clean", [True, False])
+def test_pixels_without_data_do_not_count(with_clean: bool) -> None:
+    clean = scene().expand(2, 1, -1, -1)
+    views = Batch(noisy(clean, 0), noisy(clean, 1), clean if with_clean else None, scene=0)
+    whole = compare_with_filters([views], torch.round, 2)
+    holed = views.noisy.clone()
+    holed[0, 0, :5, :5] = torch.nan
+    views = views._replace(noisy=holed, gaps=True)
+    nothing = torch.full_like(clean, torch.nan)
+    unknown = Batch(nothing, nothing, nothing if with_clean else None, scene=1, gaps=True)
+    found = compare_with_filters([views, unknown], torch.round, 4)
+    assert whole is not None
+    assert found is not None
+    assert found.psnr == pytest.approx(whole.psnr, abs=0.1)
+    assert list(found.scenes) == [0]
+    assert "is better than the network" in describe(found, {})[1]
+    noise = estimate_noise(views)
+    assert noise.floor + 0.5 * noise.slope == pytest.approx(0.1**2, rel=0.1)
+
+
 def test_a_blur_of_a_point_is_a_gaussian() -> None:
     point = torch.zeros(2, 3, 21, 21)
     point[:, 1, 10, 10] = 1.0

@@ -76,10 +76,11 @@ def compare_with_filters(
             del sums[key]
         # Images that show a scene each are one group: single ones are too small to judge.
         scene = -1 if batch.scene is None else batch.scene
-        for name, strength, errors in _errors(views, network, available):
+        values = int(views.known.sum()) * views.noisy.shape[1] if views.gaps else views.noisy.numel()
+        for name, strength, error in _errors(views, network, available) if values else ():
             total = sums[name, strength][scene]
-            total[0] += float(errors.sum()) * views.noisy[0].numel()
-            total[1] += views.noisy.numel()
+            total[0] += error * values
+            total[1] += values
         pixels += len(views.noisy) * views.noisy[0, 0].numel()
         images += len(views.noisy)
     if not sums:
@@ -115,24 +116,30 @@ def _centres(batch: Batch, side: int, most: int) -> Batch:
 
 def _errors(
     views: Batch, network: Callable[[Tensor], Tensor], available: list[Filter]
-) -> Iterator[tuple[str, float, Tensor]]:
-    """Yield method, strength, and the squared error of each image."""
+) -> Iterator[tuple[str, float, float]]:
+    """Yield method, strength, and the mean squared error over all values that are known."""
     noise = estimate_noise(views)
+    fill, known = views.around_network()
 
-    def error(apply: Callable[[Tensor], Tensor]) -> Tensor:
+    def error(apply: Callable[[Tensor], Tensor]) -> float:
         first, second = views.noisy, views.target
         if views.clean is not None:
-            return squared_error_per_image(apply(first), views.clean)
+            return _squared(known(apply(fill(first))), known(views.clean))
         assert second is not None
         # Unbiased, see BlindPSNR.
-        both = squared_error_per_image(apply(first), second) + squared_error_per_image(apply(second), first)
-        return (both - (first - second).square().flatten(1).mean(1)) / 2
+        one, other = known(apply(fill(first))), known(apply(fill(second)))
+        first, second = known(first), known(second)
+        return (_squared(one, second) + _squared(other, first) - float((first - second).square().mean())) / 2
 
     yield NETWORK, 0.0, error(network)
     yield NOISY, 0.0, error(lambda images: images)
     for one in available:
         for strength in one.strengths:
             yield one.name, strength, error(lambda images, one=one, by=strength: one.apply(images, by, noise))  # type: ignore[misc]
+
+
+def _squared(denoised: Tensor, reference: Tensor) -> float:
+    return float(squared_error_per_image(denoised, reference).mean())
 
 
 def estimate_noise(views: Batch) -> Noise:
@@ -145,6 +152,11 @@ def estimate_noise(views: Batch) -> Noise:
     # Means over small squares: of single pixels, the brightness would depend on the noise.
     small = [torch.nn.functional.avg_pool2d(x, 4) if min(x.shape[-2:]) >= 16 else x for x in (brightness, squares)]
     x, y = (values.flatten().cpu().double().numpy() for values in small)
+    # A square with a pixel without data has none.
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    if not len(x):
+        return Noise(0.0, 0.0)
     slope, floor = np.polyfit(x, y, 1) if x.std() > 1e-3 else (0.0, float(y.mean()))
     if slope <= 0:
         return Noise(0.0, float(y.mean()))
