@@ -119,6 +119,20 @@ def test_validate_needs_the_checkpoint_alone(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_validate_measures_the_images_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not those that the training was validated on."""
+    root = write_course(tmp_path / "data")
+    assert fit("--data.val_source", "CourseFiles", "--data.val_source.root", str(root), root=root) == 0
+    command = ["validate", "--ckpt_path", "lightning_logs/run/version_0/checkpoints/best.ckpt"]
+    assert main(command) == 0
+    (tmp_path / "x.yaml").write_text("data: {source: {class_path: CourseFiles, init_args: {root: nowhere}}}")
+    capsys.readouterr()
+    for named in ("--root nowhere", "--data.source CourseFiles --data.source.root nowhere", "--config x.yaml"):
+        assert main([*command, *named.split()]) == 2
+        assert "nowhere" in capsys.readouterr().err
+    assert main([*command, "--root", "nowhere", "--data.val_source.root", str(root)]) == 0
+
+
 def test_resume_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     root = write_course(tmp_path / "data")
     assert fit("--trainer.max_epochs", "2", "--name", "whole", root=root) == 0

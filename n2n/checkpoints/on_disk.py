@@ -23,6 +23,8 @@ LAST = "last.ckpt"
 BEFORE = "before_last.ckpt"
 # Where fsspec, which removes a run's older checkpoints for Lightning, looks for a protocol.
 _PROTOCOL = re.compile("://|::")
+# Keys of the states of n2n's own callbacks, which take the names of files and not their folders.
+_REBASED = ("BestCheckpoint{", "LastCheckpoint{")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -74,16 +76,19 @@ def check_callbacks(states: object) -> None:
     Raises:
         InputError: if there is one.
     """
-    for value in nested_values(states):
-        if isinstance(value, str) and (".." in Path(value).parts or _PROTOCOL.search(value)):
-            raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
+    for key, state in states.items() if isinstance(states, dict) else [("", states)]:
+        is_checked = not str(key).startswith(_REBASED)
+        for value in nested_values(state):
+            if is_checked and isinstance(value, str) and (".." in Path(value).parts or _PROTOCOL.search(value)):
+                raise InputError(f"its callbacks name a file outside its folder, {value:.80}")
 
 
 def not_written(path: Path | str, error: OSError) -> InputError:
     """Return what to raise where a file of a run cannot be written."""
+    is_saved = any(last_checkpoint(folder) for folder in list(Path(path).absolute().parents)[:2])
+    kept = "; what was saved before is still there, and --ckpt_path last goes on from it" * is_saved
     return InputError(
-        f"{path} cannot be written ({error.strerror or error}): make room, or let the folder be written; what was saved "
-        "before is still there, and --ckpt_path last goes on from it"
+        f"{path} cannot be written ({error.strerror or error}): make room, or let the folder be written{kept}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from n2n.errors import InputError
 from n2n.system.yaml_files import load_yaml
-from n2n.trainer.run_folder import METRICS, Row, read_facts, read_metrics
+from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,8 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         files = [path / METRICS] if (path / METRICS).is_file() else path.rglob(METRICS)
         runs = sorted((file.parent for file in files if file.is_file()), key=_by_name)
+        if not runs and (path / FACTS).is_file():
+            raise InputError(f"{path} has no whole epoch yet: wait until the first one has ended")
         if not runs:
             raise InputError(f"there is no {METRICS} in {path}: expected the folder of a run of n2n fit, or of several")
         found |= dict.fromkeys(runs)

@@ -126,7 +126,8 @@ class DenoisingModule(EvaluationModule):
         # On the CPU, so that the random weights are the same for every device; the Trainer moves them.
         with torch.device("cpu"):
             self.backbone = build(dict(spec)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rank_zero_info(f"The images have {counted(channels, 'channel')}: so has the backbone now.")
+        if self.trainer.state.fn == "fit":
+            rank_zero_info(f"The images have {counted(channels, 'channel')}: so has the backbone now.")
 
     def setup(self, stage: str) -> None:
         """Refuse a backbone that cannot take the images, and warn of a loss that does not suit them.
@@ -275,7 +276,7 @@ class DenoisingModule(EvaluationModule):
         if self.images is not None and channels not in (None, self.images.shape[0]):
             raise InputError(
                 f"the checkpoint was trained on images of {channels} channels, and those of this source have "
-                f"{self.images.shape[0]}: set the source's channels, or choose another checkpoint"
+                f"{self.images.shape[0]}: add --data.source.channels {channels}, or choose another checkpoint"
             )
         self.image_channels, self.noise = channels, TrainedNoise.from_plain(kept.get("noise"))
         before = {name: kept[name] for name in ("range", "dtype") if name in kept}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +78,34 @@ def default_monitor(data: PairDataModule) -> str:
     return "val/mse_blind" if data.has_pairs else "val/loss"
 
 
-class BestCheckpoint(ModelCheckpoint):
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps checkpoints in the folder of a run, which may be moved, or named in another way, before the run goes on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore which checkpoints are the best, if they are in this folder; otherwise the choice starts anew.
+
+        The state may be hostile: Lightning removes the files that it names. So only their names count, not their folders.
+        """
+
+        def here(path: object) -> str:
+            name = re.split(r"[/\\]", str(path))[-1]
+            return os.path.join(self.dirpath or "", name) if name.endswith(".ckpt") and "::" not in name else ""  # noqa: PTH118
+
+        if not Path(here(state_dict["best_model_path"])).is_file():
+            return
+        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items() if here(path)}
+        super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
+
+
+class LastCheckpoint(RunCheckpoint):
+    """Keeps the checkpoint of each epoch's end as ``last.ckpt``."""
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+class BestCheckpoint(RunCheckpoint):
     """Keeps the best checkpoint.
 
     Args:
@@ -85,6 +114,7 @@ class BestCheckpoint(ModelCheckpoint):
             errors, and for the largest of other figures.
         filename: of the checkpoint, without suffix.
         save_top_k: how many to keep.
+        enable_version_counter: whether a file of the same name stays, and the new one gets a number.
         **kwargs: as for Lightning's ``ModelCheckpoint``.
 
     Raises:
@@ -97,13 +127,14 @@ class BestCheckpoint(ModelCheckpoint):
         mode: Literal["min", "max"] | None = None,
         filename: str = "best",
         save_top_k: int = 1,
+        enable_version_counter: bool = False,
         **kwargs: Any,
     ) -> None:
-        kwargs = {"enable_version_counter": False} | kwargs
         if mode is not None and monitor is None:
             raise InputError(f"the checkpoint's mode is {mode} without a monitor: give both, or neither")
         mode = mode or better(monitor or "")
-        super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=save_top_k, **kwargs)
+        kwargs |= {"save_top_k": save_top_k, "enable_version_counter": enable_version_counter}
+        super().__init__(monitor=monitor, mode=mode, filename=filename, **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Choose the figure. The data is known now, and the state of a resumed run is not restored yet."""

@@ -36,7 +36,7 @@ from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
 from n2n.trainer.advice import advise
 from n2n.trainer.baselines import compare_best
-from n2n.trainer.callbacks import BestCheckpoint, ImagePanel
+from n2n.trainer.callbacks import BestCheckpoint, ImagePanel, LastCheckpoint
 from n2n.trainer.help import HELP_ALL
 from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
@@ -44,7 +44,7 @@ from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.progress import EpochBar, NetworkSize
-from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand
+from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
 from n2n.trainer.speed import NoProfiler, Speed
 
 
@@ -105,6 +105,9 @@ class TrainingCLI(LightningCLI):
         trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
         parts = {"model": DenoisingModule, "data": PairDataModule}
         self._checkpoint = {} if self._ckpt_path is None else checkpoint_config(self._ckpt_path, parts, trust)
+        if self.command == "validate" and names_images(args):
+            # Images that are named take the place of those that the training was validated on.
+            self._checkpoint.pop("data.val_source", None)
         args = expand(args, self._checkpoint)
         super().__init__(
             DenoisingModule,
@@ -215,7 +218,7 @@ class TrainingCLI(LightningCLI):
             self.config_init.checkpoint = Callback()
         elif self.command == "fit":
             # Saves each epoch, after the best one's: save_last of that writes only when the best changes.
-            callbacks += [ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)]
+            callbacks += [LastCheckpoint()]
         if config.logger is not False:
             callbacks += [LearningRateMonitor()]
         callbacks += self._callbacks
@@ -273,7 +276,9 @@ class TrainingCLI(LightningCLI):
         # The best checkpoint may have been deleted since.
         kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
         self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
-        epochs = counted(self.trainer.current_epoch, "epoch")
+        epochs, logger = counted(self.trainer.current_epoch, "epoch"), self.trainer.logger
+        if isinstance(logger, RunLogger):  # it knows the parts before an interruption
+            seconds = max([seconds, *(60 * row["minutes"] for row in logger.rows[-1:])])
         rank_zero_info(f"\n{epochs} in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
         if kept is None:
             return

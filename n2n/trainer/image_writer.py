@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from n2n.denoiser.pipeline import FileWriter, Prediction
+from n2n.system.terminal import shows_bars
 
 # A number in a line, but not that of a dtype.
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d.,]*")
@@ -38,11 +39,11 @@ class WriteImages(Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the writing thread and the bar of the first process."""
         total = sum(int(count) for count in trainer.num_predict_batches)
-        shown = self.progress and trainer.is_global_zero
+        shown = self.progress and trainer.is_global_zero and shows_bars()
         # Parts of images advance the bar; its unit says how many images are done.
         bar = "{l_bar}{bar}| {unit} [{elapsed}<{remaining}]"
-        self._bar = self._stack.enter_context(tqdm(total=total, desc="Denoising", bar_format=bar, disable=not shown))
-        self._advance(0.0)
+        options: dict[str, Any] = {"total": total, "unit": f"0/{total} images", "disable": not shown}
+        self._bar = self._stack.enter_context(tqdm(desc="Denoising", bar_format=bar, **options))
         self._writer = self._stack.enter_context(FileWriter())
 
     def on_predict_batch_end(
@@ -67,7 +68,8 @@ class WriteImages(Callback):
 
     def _advance(self, part: float) -> None:
         """Advance the bar by a part of an image."""
-        # The parts of an image may add up to a little less than 1.
+        # The parts of an image may add up to a little less than 1, or more.
+        part = min(part, (self._bar.total or 0) - self._bar.n)
         self._bar.unit = f"{math.floor(self._bar.n + part + 1e-6)}/{self._bar.total} images"
         self._bar.update(part)
 

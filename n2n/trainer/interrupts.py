@@ -59,8 +59,9 @@ class _Signals(Callback):
             raise (self.result or Interrupted(self.signum or signal.SIGINT)) from None
         except SystemExit as error:
             # Lightning raises it after a KeyboardInterrupt.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise Interrupted(self.signum or signal.SIGINT) from None
+            cause = error.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise (cause if isinstance(cause, Interrupted) else Interrupted(self.signum or signal.SIGINT)) from None
             raise
         finally:
             for number in self._handled:
@@ -97,15 +98,23 @@ class StopAndSave(_Signals):
     def __init__(self) -> None:
         super().__init__()
         self._training = False
+        self._last: Path | None = None
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
-        wait, self.signum = self._training and self.signum is None, signum
-        if not wait:
-            raise Interrupted(signum)
+        again, self.signum = self.signum is not None, signum
+        if self._training and not again:
+            return
+        if self._training and self._last is not None and self._last.is_file():
+            raise Interrupted(signum, "at once (the steps since the last epoch are lost)", self._last)
+        raise Interrupted(signum)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From now on a signal waits for the end of the step."""
         self._training = True
+        keepers = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint))
+        # That of the last checkpoint: the best ones may be in another folder.
+        folder = next((one.dirpath for one in keepers if one.filename == Path(LAST).stem), None)
+        self._last = Path(folder) / LAST if folder is not None else None
         # Lightning has installed a handler of its own, which does not save the steps since the last epoch.
         self._listen()
 
@@ -133,13 +142,9 @@ class StopAndSave(_Signals):
         return trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
 
     def _stop(self, trainer: L.Trainer, where: str, save: bool) -> None:
-        keepers = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint))
-        # That of the last checkpoint: the best ones may be in another folder.
-        folder = next((one.dirpath for one in keepers if one.filename == Path(LAST).stem), None)
-        saved = Path(folder) / LAST if folder is not None else None
-        if save and saved is not None:
-            trainer.save_checkpoint(saved, weights_only=False)
-        there = saved if saved is not None and saved.is_file() else None
+        if save and self._last is not None:
+            trainer.save_checkpoint(self._last, weights_only=False)
+        there = self._last if self._last is not None and self._last.is_file() else None
         self._training = False
         self.result = Interrupted(self.signum or signal.SIGINT, where, there)
         raise _Stop

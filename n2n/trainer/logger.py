@@ -23,7 +23,7 @@ from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.system.files import replacing
 from n2n.trainer.callbacks import BestCheckpoint
-from n2n.trainer.run_folder import FACTS, METRICS, read_facts, read_metrics
+from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
 _FIRST_COLUMNS = ("epoch", "step", "minutes", "seconds", "best")
 
@@ -108,7 +108,7 @@ class Metrics:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS
-        self._rows = read_metrics(folder) if self._path.exists() else []
+        self.rows = read_metrics(folder) if self._path.exists() else []
         self._started = time.monotonic()
         self._epoch_end: float | None = None
         self._minutes_before: float | None = None
@@ -118,11 +118,11 @@ class Metrics:
         now, epoch = time.monotonic(), figures["epoch"] + 1
         if self._minutes_before is None:
             # An earlier process may have trained this epoch, and later ones, without saving them.
-            self._rows = [row for row in self._rows if row["epoch"] < epoch]
-            self._minutes_before = self._rows[-1]["minutes"] if self._rows else 0.0
-        if not self._rows or self._rows[-1]["epoch"] < epoch:
-            self._rows.append({})
-        row = self._rows[-1]
+            self.rows = [row for row in self.rows if row["epoch"] < epoch]
+            self._minutes_before = self.rows[-1]["minutes"] if self.rows else 0.0
+        if not self.rows or self.rows[-1]["epoch"] < epoch:
+            self.rows.append({})
+        row = self.rows[-1]
         row |= {**figures, "epoch": epoch, "minutes": self._minutes_before + (now - self._started) / 60}
         # Logged last in an epoch. The first epoch of a process has no seconds: they would include its start.
         if "train/loss" in figures:
@@ -130,11 +130,11 @@ class Metrics:
                 row["seconds"] = now - self._epoch_end
             self._epoch_end = now
         with replacing(self._path) as part, part.open("w", encoding="utf-8", newline="") as file:
-            others = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
+            others = sorted({name for row in self.rows for name in row} - set(_FIRST_COLUMNS))
             table = csv.DictWriter(file, [*_FIRST_COLUMNS, *others], lineterminator="\n")
             table.writeheader()
             # Nine digits give back every float32.
-            table.writerows({name: f"{value:.9g}" for name, value in row.items()} for row in self._rows)
+            table.writerows({name: f"{value:.9g}" for name, value in row.items()} for row in self.rows)
 
 
 class RunLogger(TensorBoardLogger):
@@ -189,6 +189,11 @@ class RunLogger(TensorBoardLogger):
             if "train/loss" in metrics and self._best:
                 row["best"], self._best = 1.0, False
             self._metrics.add(row)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of ``metrics.csv``."""
+        return self._metrics.rows if self._metrics is not None else []
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Note whether the checkpoint of this epoch is the best so far, by ``--checkpoint.monitor``."""

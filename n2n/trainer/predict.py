@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import re
 import sys
 import warnings
@@ -46,6 +47,17 @@ _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 def _checkpoints() -> str:
     """List the checkpoints that come with n2n."""
     return "\n  ".join(["checkpoints that come with n2n, for --ckpt_path:", *list_checkpoints()])
+
+
+def _finite(text: str) -> float:
+    """Read a number of the command line."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is given: expected two finite numbers, the low one first")
+    return number
 
 
 def _parser() -> CommandParser:
@@ -91,7 +103,7 @@ def _parser() -> CommandParser:
     result.add_argument(
         "--range",
         dest="model.range",
-        type=float,
+        type=_finite,
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="the values that mean black and white, as in training; by default the training's for images of its dtype, all "

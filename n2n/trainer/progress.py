@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from n2n.module import DenoisingModule
+from n2n.system.terminal import shows_bars
 from n2n.system.text import counted
 from n2n.trainer.hyperparameters import network_cost
 
@@ -135,8 +136,7 @@ class EpochBar(ProgressBar):
             tqdm.write(line, file=sys.stderr)
 
     def _open(self, description: str, total: float) -> None:
-        # Without a terminal, each drawing would be a line of its own.
-        shown = self._enabled and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        shown = self._enabled and shows_bars()
         size = int(total) if total != math.inf else None
         self._bar = tqdm(
             total=size, desc=description, bar_format=_BAR, leave=False, dynamic_ncols=True, disable=not shown

@@ -25,3 +25,23 @@ def test_own_yaml_keeps_the_last_step(tmp_path: Path) -> None:
 )
 def test_a_monitor_brings_its_mode(monitor: str, mode: str) -> None:
     assert BestCheckpoint(monitor).mode == mode
+
+
+@pytest.mark.parametrize(
+    "path", ["checkpoints/../../precious", "/precious.ckpt", "..", "local::best.ckpt", "a\\b\\..\\best.ckpt", ""]
+)
+def test_the_files_that_a_state_names_are_looked_for_in_the_folder_of_the_run(path: str, tmp_path: Path) -> None:
+    for name in ("best.ckpt", "precious.ckpt", "other.ckpt"):
+        (tmp_path / name).touch()
+    callback = BestCheckpoint("val/psnr", dirpath=str(tmp_path))
+    state = callback.state_dict() | {"best_model_score": torch.tensor(1.0), "dirpath": "/elsewhere"}
+    state |= {"best_model_path": "/old/best.ckpt", "kth_best_model_path": path, "last_model_path": path}
+    callback.load_state_dict(state | {"best_k_models": {path: torch.tensor(1.0)}})
+    assert callback.best_model_path == str(tmp_path / "best.ckpt")
+    named = [callback.kth_best_model_path, callback.last_model_path, *callback.best_k_models]
+    assert all(not one or (Path(one).parent == tmp_path and one.endswith(".ckpt")) for one in named)
+    assert not any(".." in one or "::" in one for one in named)
+    # The best checkpoint of the state is not there: the choice starts anew.
+    anew = BestCheckpoint("val/psnr", dirpath=str(tmp_path))
+    anew.load_state_dict(state | {"best_model_path": "/old/gone.ckpt"})
+    assert (anew.best_model_path, anew.best_model_score) == ("", None)

@@ -119,6 +119,26 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
     assert same(weights("whole"), weights("a"))
 
 
+class Twice(Callback):
+    """Sends two signals in a step."""
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    twice = ("--trainer.callbacks+", "tests.trainer.test_resume.Twice")
+    assert fit("twice", *KINDS["plain"], *twice) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "stopped at once (the steps since the last epoch are lost), saved in lightning_logs/twice/version_0/" in line
+    assert torch.load("lightning_logs/twice/version_0/checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+    assert main([*line.partition("to go on: n2n ")[2].split(), "--trainer.callbacks", "[]"]) == 0
+    assert fit("whole", *KINDS["plain"]) == 0
+    assert same(weights("whole"), weights("twice"))
+
+
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     assert fit("whole", *KINDS["schedule"]) == 0
     data = ["--config", "data/ee559", "--data.source.root", "data", "--name", "killed"]
@@ -163,6 +183,30 @@ def test_the_run_whose_configuration_is_given_goes_on(
     assert torch.load(Path("..", configs[0].parent, "checkpoints", "last.ckpt"))["global_step"] == 11
     assert main([*command, "2", "--name", "new"]) == 0
     assert torch.load("lightning_logs/new/version_0/checkpoints/last.ckpt")["global_step"] == 2
+
+
+def test_a_run_that_was_moved_knows_its_best_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder has another name now, which may hold "..", and the rate of its second part is far too high."""
+    root = ("--data.source.root", str(Path("data").resolve()))
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    first = ["fit", *KINDS["plain"], "--config", "data/ee559", *root, "--name", "x", *OPTIONS]
+    assert main([*first, "--trainer.default_root_dir", "../there", *stop_at(14)]) == 143
+    assert "saved in ../there/lightning_logs/x/version_0/checkpoints/last.ckpt" in capsys.readouterr().err
+    Path("../there").rename("../moved")
+    config = "../moved/lightning_logs/x/version_0/config.yaml"
+    go_on = ["fit", "--config", config, *root, "--trainer.default_root_dir", "../moved", "--ckpt_path", "last"]
+    go_on += ["--trainer.callbacks", "[]"]
+    assert main([*go_on, "--trainer.max_epochs", "4", "--model.optimizer.lr", "1"]) == 0
+    folder = Path(config).parent / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["before_last.ckpt", "best.ckpt", "last.ckpt"]
+    best = Run.read(folder.parent).best()
+    kept = torch.load(folder / "best.ckpt", weights_only=True)
+    assert (kept["epoch"] + 1, kept["n2n"]["figures"]) == (best[0], pytest.approx(best[1]))
+    figures = [row["val/psnr_per_image"] for row in Run.read(folder.parent).rows]
+    assert figures[best[0] - 1] == max(figures)
 
 
 def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None:

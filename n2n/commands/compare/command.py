@@ -17,6 +17,7 @@ from n2n.errors import InputError
 from n2n.system.config_files import matching
 from n2n.system.files import write_text
 from n2n.system.options import CommandParser, option_names
+from n2n.system.terminal import shows_bars
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
 
@@ -80,7 +81,7 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     done = [job.progress()[1] for job in jobs]
     # The time that is left comes from the mean pace: networks differ, and the bar jumps over what was done before.
     shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5, "miniters": 0, "smoothing": 0}
-    shown["disable"] = not _is_first_process()
+    shown["disable"] = not (_is_first_process() and shows_bars())
     with tqdm(total=len(jobs), desc="n2n compare", unit="run", **shown) as bar, silence():
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
             seed = "" if job.seed is None else f" seed {job.seed}"
@@ -105,11 +106,16 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
             bar.update(number - bar.n)
 
 
-def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str) -> None:
-    """Write the table and the plot of the runs so far."""
+def _write(jobs: Sequence[Job], failures: dict[Job, str], folder: Path, command: str, must_exist: bool = False) -> None:
+    """Write the table and the plot of the runs so far. If there ``must_exist`` one, raise InputError where there is none."""
     if not _is_first_process():
         return
     rows = collect(jobs, failures)
+    if must_exist and not any(row.runs for row in rows):
+        why = "; ".join(f"{row.label}: {remark}" for row in rows for remark in row.remarks)
+        raise InputError(
+            f"{folder} has no run of this comparison ({why:.400}): repeat its options, or leave --show out"
+        )
     written, remark = [folder / "table.md", folder / "table.csv"], ""
     for path, content in zip(written, (text := markdown(rows, command), csv_text(rows)), strict=True):
         write_text(path, content)
@@ -148,5 +154,5 @@ def main(args: Sequence[str]) -> int:
         _write(jobs, failures, folder, command)
         print("Interrupted. The same command goes on where it was.", file=sys.stderr)
         return 130
-    _write(jobs, failures, folder, command)
+    _write(jobs, failures, folder, command, own.show)
     return 1 if failures else 0

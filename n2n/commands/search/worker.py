@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from n2n.commands.search.attempts import REASON, attempts_of, current, cut_short, find, requeue, trials_of
 from n2n.commands.search.configuration import FitConfig, arguments
 from n2n.commands.search.results import best_trial, report, short_names, show, value_of, write_tables
-from n2n.commands.search.space import Search
+from n2n.commands.search.space import Search, Value
 from n2n.commands.search.study import give_up, make_sampler
 from n2n.commands.search.trial import MINUTES, TrialFailed, run_trial
 from n2n.errors import InputError
@@ -95,7 +96,10 @@ class Worker:
         if attempt.params:
             print(f"trial {number} was begun before: it continues.", flush=True)
         self.study.sampler = make_sampler(self.search, number, self._seed)
-        chosen = arguments(self.search.suggest(trial))
+        suggested = self.search.suggest(trial)
+        if not attempt.params:
+            print(f"trial {number} begins: {self._describe(suggested)}", flush=True)
+        chosen = arguments(suggested)
         folder = self.common.folder / f"trial_{number:04d}"
         try:
             return run_trial(trial, attempt, self.search, self._args(chosen), folder)
@@ -147,9 +151,12 @@ class Worker:
             reason = trials[number].user_attrs[REASON]
             raise InputError(f"the first {len(ended)} trials all failed, the last with: {reason}")
 
-    def _print(self, trial: FrozenTrial, trials: list[FrozenTrial]) -> None:
+    def _describe(self, params: Mapping[str, Value]) -> str:
         names = short_names(self.search)
-        parameters = ", ".join(f"{names[key]} {show(trial.params[key])}" for key in names if key in trial.params)
+        return ", ".join(f"{names[key]} {show(params[key])}" for key in names if key in params)
+
+    def _print(self, trial: FrozenTrial, trials: list[FrozenTrial]) -> None:
+        parameters = self._describe(trial.params)
         value = value_of(trial, self.search)
         shown = "no value" if value is None else f"{value:.4f}"
         if trial.state == TrialState.FAIL:

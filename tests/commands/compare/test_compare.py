@@ -307,7 +307,7 @@ def test_time_left_is_not_estimated_from_what_was_trained_before(monkeypatch: py
 
     class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
+            super().__init__(*args, **kwargs | {"disable": False})
             bars.append(self)
 
     monkeypatch.setattr("tqdm.tqdm", Bar)
@@ -374,6 +374,17 @@ def test_runs_without_figures_say_so() -> None:
     assert compare("table1/model2.yaml", options=unvalidated) == 0
     text = Path("lightning_logs/none/table.md").read_text()
     assert "model2 limit_val_batches=0: 1 epoch without a figure: not validated, or not a number." in text
+
+
+def test_a_table_is_not_replaced_by_one_of_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    write_course(Path("data"))
+    assert compare("table1/model2.yaml", options=("--epochs", "1")) == 0
+    table = Path("lightning_logs/compare/table.md").read_text()
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--model.optimizer.lr", "0.5", "--show")) == 2
+    assert "has no run of this comparison (model2: left out: " in capsys.readouterr().err
+    assert Path("lightning_logs/compare/table.md").read_text() == table
+    assert compare("table1/model2.yaml", options=("--epochs", "1", "--name", "none", "--show")) == 2
+    assert not Path("lightning_logs/none").exists()
 
 
 def test_the_table_says_of_which_epoch_its_figures_are() -> None:
