@@ -21,7 +21,7 @@ from n2n.data.images.lookup import is_lookup_table
 from n2n.data.images.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
 from n2n.data.images.png_chunks import splice as splice_png
 from n2n.data.images.tags import Tag, pack_block, read_block
-from n2n.data.images.writer import ImageWriter
+from n2n.data.images.writer import INKS_PROFILE, ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
@@ -204,7 +204,7 @@ class PictureWriter(ImageWriter):
         self.remarks += self._png_remarks() if self._png else self._jpeg_remarks()
         if isinstance(like, PictureReader):
             if like.inks and "icc_profile" in like._image.info:
-                self.remarks.append("its colour profile is of CMYK, does not fit RGB and is not written")
+                self.remarks.append(INKS_PROFILE)
             if like.jpeg is not None and like.jpeg.rest:
                 self.remarks.append("what follows its picture (more pictures, a gain map or a video) is not written")
 

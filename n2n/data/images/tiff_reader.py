@@ -16,11 +16,10 @@ from n2n.data.images.gaps import nodata_value
 from n2n.data.images.tiff_axes import OTHER_FILES, find_axes
 from n2n.data.images.tiff_directories import check_directories
 from n2n.data.images.tiff_samples import find_samples
-from n2n.data.images.tiff_tags import file_metadata
+from n2n.data.images.tiff_tags import INKS, file_metadata
 from n2n.system.files import file_size
 
 _JPEG = 7
-_INKS = 5
 # Decoders that never return more bytes than requested: none, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard. A JPEG piece
 # states its own size, which is checked.
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 34926, 50000)
@@ -87,7 +86,7 @@ class TiffReader(ImageReader):
                 self.white = float(2**first.bitspersample - 1)
             self.nodata = nodata_value(first.tags.valueof(_GDAL_NODATA), self.dtype)
         # The colour profile of inks does not fit the RGB that they become.
-        icc = None if int(first.photometric) == _INKS else first.tags.valueof(_ICC)
+        icc = None if int(first.photometric) == INKS else first.tags.valueof(_ICC)
         self.metadata = file_metadata(self.tiff, icc if isinstance(icc, bytes) else None, self._dpi(), palette)
 
     def _describe_axes(self) -> None:

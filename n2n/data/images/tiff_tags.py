@@ -12,7 +12,11 @@ import tifffile
 
 from n2n.data.images.base import Array, Metadata
 from n2n.data.images.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
+from n2n.data.images.writer import INKS_PROFILE
 
+# How the pixels of CMYK are marked.
+INKS = 5
+_SUB_IFDS = 330
 _DESCRIPTION, _ORIENTATION, _COLORMAP, _XMP, _IPTC, _PHOTOSHOP, ICC = 270, 274, 320, 700, 33723, 34377, 34675
 RESOLUTION = (282, 283, 296)
 _IMAGEJ = (50838, 50839)
@@ -77,12 +81,18 @@ def _described(tag: Tag, plain: bool) -> Tag | None:
 
 
 def unmovable(tiff: tifffile.TiffFile) -> list[str]:
-    """Return a remark on the tags of the first page that are not copied, or none."""
-    names = {name: code for code, name in _UNMOVABLE.items() if code in tiff.pages.first.tags}
-    return [
+    """Return remarks on what the tags of the first page hold and is not copied."""
+    page = tiff.pages.first
+    remarks = [
         f"its {name} block (tag {code}) holds {'pixels' if code == 37724 else 'offsets'} of its own file and is not written"
-        for name, code in names.items()
+        for code, name in _UNMOVABLE.items()
+        if code in page.tags
     ]
+    if ICC in page.tags and int(page.photometric) == INKS:
+        remarks.append(INKS_PROFILE)
+    if _SUB_IFDS in page.tags:
+        remarks.append("its smaller sizes (SubIFDs) are not written")
+    return remarks
 
 
 def resolution(tags: Sequence[Tag]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ _METADATA_ERRORS = (
     struct.error,
 )
 
+# What is said of the colour profile of CMYK images.
+INKS_PROFILE = "its colour profile is of CMYK, does not fit RGB and is not written"
+
 
 class ImageWriter(ABC):
     """Writes an image file with the pages, size, channels and dtype of ``like``, an open image; all of it or nothing.

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
-from n2n.data.images import open_image
+from n2n.data.images import create_image, open_image
 from n2n.errors import InputError
 from tests.data.images.test_pictures import copy
 from tests.images import read_image
@@ -103,6 +103,20 @@ def test_other_kinds_become_what_they_show(mode: str, seen: str) -> None:
     with Image.open("in.tif") as before, Image.open("out.tif") as after:
         assert after.mode == seen
         assert np.array_equal(np.asarray(after), np.asarray(before.convert(seen)))
+
+
+def test_what_of_a_tiff_is_not_written_is_said() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(samples(20, 30, 3)).convert("CMYK").save("inks.tif", icc_profile=profile)
+    with tifffile.TiffWriter("sizes.tif") as file:
+        file.write(samples(64, 64), subifds=1)
+        file.write(samples(32, 32), subfiletype=1)
+    for name, remark in (
+        ("inks.tif", "its colour profile is of CMYK, does not fit RGB and is not written"),
+        ("sizes.tif", "its smaller sizes (SubIFDs) are not written"),
+    ):
+        with open_image(Path(name)) as image:
+            assert create_image(Path("out", name), image).remarks == [remark]
 
 
 def test_bits_whose_0_is_white() -> None:
