@@ -77,6 +77,8 @@ def test_a_training_on_a_full_disk_says_so_and_leaves_whole_files(
     assert done.poll() == 2
     assert "cannot be written (No space left on device): make room" in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
+    # There is no checkpoint to go on from yet.
+    assert "what was saved before" not in done.err
     assert done.out.split() == kept
     for name in kept:
         assert torch.load(tmp_path / name, weights_only=True)["epoch"] == 0

@@ -40,10 +40,7 @@ class WriteImages(Callback):
         """Start the writing thread and the bar of the first process."""
         total = sum(int(count) for count in trainer.num_predict_batches)
         shown = self.progress and trainer.is_global_zero and shows_bars()
-        # Parts of images advance the bar; its unit says how many images are done.
-        bar = "{l_bar}{bar}| {unit} [{elapsed}<{remaining}]"
-        options: dict[str, Any] = {"total": total, "unit": f"0/{total} images", "disable": not shown}
-        self._bar = self._stack.enter_context(tqdm(desc="Denoising", bar_format=bar, **options))
+        self.start_bar(total, shown)
         self._writer = self._stack.enter_context(FileWriter())
 
     def on_predict_batch_end(
@@ -59,23 +56,28 @@ class WriteImages(Callback):
         if not isinstance(outputs, Prediction):
             return
         # Files that failed are finished too.
-        self._advance(max(0.0, batch_idx - self._bar.n))
+        self.advance(max(0.0, batch_idx - self.bar.n))
 
         def remark(source: Path, line: str) -> None:
             self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(source)
 
-        self._writer.write(outputs, self._advance, remark)
+        self._writer.write(outputs, self.advance, remark)
 
-    def _advance(self, part: float) -> None:
+    def start_bar(self, total: int, shown: bool, **options: Any) -> None:
+        """Start a bar that parts of images advance. Its unit says how many images are done."""
+        options |= {"unit": f"0/{total} images", "bar_format": "{l_bar}{bar}| {unit} [{elapsed}<{remaining}]"}
+        self.bar = self._stack.enter_context(tqdm(total=total, desc="Denoising", disable=not shown, **options))
+
+    def advance(self, part: float) -> None:
         """Advance the bar by a part of an image."""
         # The parts of an image may add up to a little less than 1, or more.
-        part = min(part, (self._bar.total or 0) - self._bar.n)
-        self._bar.unit = f"{math.floor(self._bar.n + part + 1e-6)}/{self._bar.total} images"
-        self._bar.update(part)
+        part = min(part, (self.bar.total or 0) - self.bar.n)
+        self.bar.unit = f"{math.floor(self.bar.n + part + 1e-6)}/{self.bar.total} images"
+        self.bar.update(part)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait until all files are written."""
-        self._advance(max(0.0, (self._bar.total or 0) - self._bar.n))
+        self.advance(max(0.0, (self.bar.total or 0) - self.bar.n))
         self._stack.close()
         self._warn()
 

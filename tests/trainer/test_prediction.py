@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -160,3 +161,14 @@ def test_a_precision_that_files_cannot_have(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="precision is 64-true"):
         trainer(WriteImages(), precision="64-true").predict(module, datamodule=ImageFiles("in", "out"))
     assert not Path("out").exists()
+
+
+def test_the_bar_counts_whole_images_and_ends_at_their_number() -> None:
+    """The parts of an image advance it, and add up to a little more or less than 1."""
+    drawn, writer = io.StringIO(), WriteImages()
+    writer.start_bar(2, shown=True, file=drawn)
+    assert "0/2 images" in drawn.getvalue()
+    for part, text in ((0.6, "0/2 images"), (0.3999999, "1/2 images"), (0.7, "1/2 images"), (0.4, "2/2 images")):
+        writer.advance(part)
+        assert writer.bar.unit == text
+    assert writer.bar.n == pytest.approx(2, abs=1e-9)

@@ -258,6 +258,8 @@ TABLE = {
     f"{PREDICT}/a --output {{}}/one.tif": "--output {}/one.tif is a file and --input a folder: name a folder to write to",
     f"{PREDICT}/a --ckpt_path {{}}/text.ckpt": "text.ckpt is damaged or not a PyTorch file: expected a checkpoint written by",
     f"{PREDICT}/a --ckpt_path {{}}": "is a folder: expected a checkpoint written by n2n fit",
+    f"{PREDICT}/a --range nan 3": "argument --range: nan is given: expected two finite numbers, the low one first",
+    f"{PREDICT}/a --range a 3": "argument --range: a is given: expected two finite numbers, the low one first",
     f"{PREDICT}/a stray": "unrecognized arguments: stray (n2n predict --help lists the options)",
     f"{PREDICT}/a --range 5 1": "the range is 5 to 1: expected two finite numbers, the low one first",
     f"{PREDICT}/a --tile 100": "tile is 100: expected a multiple of 16, at least 16",

@@ -231,6 +231,7 @@ def test_labels_are_short_and_differ() -> None:
         ("empty", "no metrics.csv in empty"),
         ("text", "text/metrics.csv is damaged"),
         ("begun", "begun has no whole epoch yet"),
+        ("started", "started has no whole epoch yet: wait until the first one has ended"),
         ("run --images 0", "--images is 0"),
         ("run --output file", "file/curves.csv cannot be written"),
         ("run --outputs x", "did you mean --output?"),
@@ -242,6 +243,8 @@ def test_mistakes_get_one_line(command: str, message: str, tmp_path: Path, capsy
     Path("text/metrics.csv").write_text("no figures\n1\n")
     Path("file").write_text("")
     write_run(Path("begun"), [])
+    Path("started").mkdir()
+    Path("started/run.yaml").write_text("finished: false\n")
     small_run(Path("run"))
     assert main(["report", *command.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
