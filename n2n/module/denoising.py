@@ -276,8 +276,8 @@ class DenoisingModule(EvaluationModule):
         if self.images is not None and channels not in (None, self.images.shape[0]):
             raise InputError(
                 f"the checkpoint was trained on images of {channels} channels, and those of this source have "
-                f"{self.images.shape[0]}: set the source's channels to {channels} (--data.source.channels {channels}), or choose "
-                "another checkpoint"
+                f"{self.images.shape[0]}: set the source's channels to {channels} (--data.source.channels {channels}), or "
+                "choose another checkpoint"
             )
         self.image_channels, self.noise = channels, TrainedNoise.from_plain(kept.get("noise"))
         before = {name: kept[name] for name in ("range", "dtype") if name in kept}

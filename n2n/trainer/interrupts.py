@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from n2n.checkpoints.on_disk import LAST
 from n2n.errors import Interrupted
+from n2n.trainer.logger import RunLogger
 
 # SIGHUP comes when a terminal is closed or a connection lost. Windows does not have it.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -144,6 +145,8 @@ class StopAndSave(_Signals):
     def _stop(self, trainer: L.Trainer, where: str, save: bool) -> None:
         if save and self._last is not None:
             trainer.save_checkpoint(self._last, weights_only=False)
+        if trainer.is_global_zero and isinstance(trainer.logger, RunLogger):
+            trainer.logger.note_minutes()
         there = self._last if self._last is not None and self._last.is_file() else None
         self._training = False
         self.result = Interrupted(self.signum or signal.SIGINT, where, there)

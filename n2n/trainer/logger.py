@@ -25,6 +25,8 @@ from n2n.system.files import replacing
 from n2n.trainer.callbacks import BestCheckpoint
 from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
+# In run.yaml: the minutes until the last interruption.
+_MINUTES = "minutes"
 _FIRST_COLUMNS = ("epoch", "step", "minutes", "seconds", "best")
 
 
@@ -112,6 +114,15 @@ class Metrics:
         self._started = time.monotonic()
         self._epoch_end: float | None = None
         self._minutes_before: float | None = None
+        # Those of an interrupted epoch are in no row.
+        noted = read_facts(folder).get(_MINUTES)
+        self._noted = float(noted) if isinstance(noted, float) and math.isfinite(noted) else 0.0
+
+    def minutes(self) -> float:
+        """Return how long the run was trained, in all processes."""
+        last = self.rows[-1]["minutes"] if self.rows else 0.0
+        before = max(last, self._noted) if self._minutes_before is None else self._minutes_before
+        return before + (time.monotonic() - self._started) / 60
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Add figures to the row of their ``epoch``, which counts from 0 as Lightning does, and write the file."""
@@ -119,7 +130,7 @@ class Metrics:
         if self._minutes_before is None:
             # An earlier process may have trained this epoch, and later ones, without saving them.
             self.rows = [row for row in self.rows if row["epoch"] < epoch]
-            self._minutes_before = self.rows[-1]["minutes"] if self.rows else 0.0
+            self._minutes_before = max(self.rows[-1]["minutes"] if self.rows else 0.0, self._noted)
         if not self.rows or self.rows[-1]["epoch"] < epoch:
             self.rows.append({})
         row = self.rows[-1]
@@ -189,6 +200,11 @@ class RunLogger(TensorBoardLogger):
             if "train/loss" in metrics and self._best:
                 row["best"], self._best = 1.0, False
             self._metrics.add(row)
+
+    def note_minutes(self) -> None:
+        """Keep the minutes of an epoch that is interrupted, for the process that goes on with it."""
+        if self._metrics is not None:
+            write_facts(Path(self.log_dir), **{_MINUTES: self._metrics.minutes()})
 
     @property
     def rows(self) -> list[Row]:

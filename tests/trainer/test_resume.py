@@ -17,6 +17,8 @@ from torch import Tensor
 from n2n.checkpoints.on_disk import claim_version, last_run
 from n2n.cli import main
 from n2n.commands.runs import Run
+from n2n.trainer.logger import write_facts
+from n2n.trainer.run_folder import read_facts
 from tests.conftest import write_course
 from tests.processes import Command, barrier
 
@@ -126,6 +128,16 @@ class Twice(Callback):
         if trainer.global_step == 8:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_minutes_of_an_interrupted_epoch_count() -> None:
+    assert fit("slow", *KINDS["plain"], *stop_at(3)) == 143
+    folder = Path("lightning_logs/slow/version_0")
+    before = read_facts(folder)["minutes"]
+    assert before > 0
+    write_facts(folder, minutes=before + 60)
+    assert fit("slow", *KINDS["plain"], "--ckpt_path", "last") == 0
+    assert before + 60 < Run.read(folder).rows[0]["minutes"] < Run.read(folder).minutes < before + 62
 
 
 def test_a_second_ctrl_c_ends_at_once_and_says_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
