@@ -122,7 +122,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         files = [path / METRICS] if (path / METRICS).is_file() else path.rglob(METRICS)
         runs = sorted((file.parent for file in files if file.is_file()), key=_by_name)
-        if not runs and (path / FACTS).is_file():
+        if not runs and (path / FACTS).is_file() and not (path / METRICS).exists():
             raise InputError(f"{path} has no whole epoch yet: wait until the first one has ended")
         if not runs:
             raise InputError(f"there is no {METRICS} in {path}: expected the folder of a run of n2n fit, or of several")
