@@ -120,9 +120,12 @@ class Metrics:
 
     def minutes(self) -> float:
         """Return how long the run was trained, in all processes."""
-        last = self.rows[-1]["minutes"] if self.rows else 0.0
-        before = max(last, self._noted) if self._minutes_before is None else self._minutes_before
+        before = self._last_minutes() if self._minutes_before is None else self._minutes_before
         return before + (time.monotonic() - self._started) / 60
+
+    def _last_minutes(self) -> float:
+        """Return the minutes of the processes before, of which the last one may have been interrupted."""
+        return max(self.rows[-1]["minutes"] if self.rows else 0.0, self._noted)
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Add figures to the row of their ``epoch``, which counts from 0 as Lightning does, and write the file."""
@@ -130,11 +133,11 @@ class Metrics:
         if self._minutes_before is None:
             # An earlier process may have trained this epoch, and later ones, without saving them.
             self.rows = [row for row in self.rows if row["epoch"] < epoch]
-            self._minutes_before = max(self.rows[-1]["minutes"] if self.rows else 0.0, self._noted)
+            self._minutes_before = self._last_minutes()
         if not self.rows or self.rows[-1]["epoch"] < epoch:
             self.rows.append({})
         row = self.rows[-1]
-        row |= {**figures, "epoch": epoch, "minutes": self._minutes_before + (now - self._started) / 60}
+        row |= {**figures, "epoch": epoch, "minutes": self.minutes()}
         # Logged last in an epoch. The first epoch of a process has no seconds: they would include its start.
         if "train/loss" in figures:
             if self._epoch_end is not None:
@@ -204,7 +207,9 @@ class RunLogger(TensorBoardLogger):
     def note_minutes(self) -> None:
         """Keep the minutes of an epoch that is interrupted, for the process that goes on with it."""
         if self._metrics is not None:
-            write_facts(Path(self.log_dir), **{_MINUTES: self._metrics.minutes()})
+            # The checkpoint is saved by now: a full disk must not hide that.
+            with contextlib.suppress(OSError, InputError):
+                write_facts(Path(self.log_dir), **{_MINUTES: self._metrics.minutes()})
 
     @property
     def rows(self) -> list[Row]:

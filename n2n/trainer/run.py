@@ -16,9 +16,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.on_disk import last_checkpoint, last_run, not_written
 from n2n.errors import InputError
-from n2n.system.config_files import overridden, resolve_configs
+from n2n.system.config_files import named_configs, overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
-from n2n.system.options import option, options, without_option
+from n2n.system.options import option, without_option
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
@@ -92,7 +92,7 @@ def _last_run(args: list[str]) -> Path | None:
     root, below = config["trainer"]["default_root_dir"], Path("lightning_logs", config["name"])
     folder = Path(root or ".") / below
     run = last_run(folder)
-    for file in map(Path, options(args, "--config")):
+    for file in named_configs(args):
         *above, _, name = file.resolve().parts
         is_saved = name == "config.yaml" and last_checkpoint(file.parent) is not None
         # A run that was moved goes on where it is now, but not under another name.
