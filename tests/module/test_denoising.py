@@ -106,7 +106,8 @@ def test_averaged_weights_have_the_images_channels(tmp_path: Path, start: Callab
     assert "WeightAveraging doesn't support sharding" not in done.err
     best = "lightning_logs/ema/version_0/checkpoints/best.ckpt"
     assert grey_backbone(best) == (1, 1)
-    assert "channels: 1" in Path("lightning_logs/ema/version_0/config.yaml").read_text()
+    for written in ("config.yaml", "hparams.yaml"):
+        assert "channels: 1" in Path("lightning_logs/ema/version_0", written).read_text()
     # Also if the class's defaults come back.
     again = ["--model.backbone", "n2n.backbones.Model2", "--ckpt_path", best, "--trainer.accelerator", "cpu"]
     assert main(["validate", *again]) == 0
