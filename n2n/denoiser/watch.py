@@ -53,7 +53,7 @@ class Watch:
             if known.size:
                 self.extremes |= Extremes(float(known.min()), float(known.max()))
         if self.noise is not None:
-            self._blocks.add(noisy, gaps)
+            self._blocks.add(noisy, denoised, gaps)
         # An odd step: networks that shrink the image by 2 and 4 err by another amount on rows that 4 divides.
         step = max(1, min(_SAMPLED, len(noisy) // _SAMPLED)) | 1
         before, after = (rows[::step].astype(np.float64).ravel() - self.scale.low for rows in (noisy, denoised))

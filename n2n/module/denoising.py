@@ -123,7 +123,9 @@ class DenoisingModule(EvaluationModule):
         if default is None or configured != default.default or configured == channels:
             return
         spec = {**spec, "init_args": {**spec["init_args"], "channels": channels}}
-        self.save_hyperparameters({"backbone": spec})  # not an entry of self.hparams alone: loggers write a copy made here
+        self.save_hyperparameters(
+            {"backbone": spec}
+        )  # not an entry of self.hparams alone: loggers write a copy made here
         # On the CPU, so that the random weights are the same for every device; the Trainer moves them.
         with torch.device("cpu"):
             self.backbone = build(dict(spec)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

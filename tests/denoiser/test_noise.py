@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -63,11 +64,17 @@ def eight_bits(image: Values) -> NDArray[np.uint8]:
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 
-def said(image: NDArray[np.generic], trained: TrainedNoise, scale: ValueRange | None = None) -> str | None:
+def said(
+    image: NDArray[np.generic],
+    trained: TrainedNoise,
+    scale: ValueRange | None = None,
+    denoised: NDArray[np.generic] | None = None,
+) -> str | None:
     scale = scale or ValueRange(0, 255)
     sample = BlockSample(scale)
-    for rows in np.array_split(image, 3):
-        sample.add(rows, None)
+    after = np.zeros_like(image) if denoised is None else denoised
+    for rows, denoised_rows in zip(np.array_split(image, 3), np.array_split(after, 3), strict=True):
+        sample.add(rows, denoised_rows, None)
     return misfit(sample.noise(), trained, scale)
 
 
@@ -129,10 +136,44 @@ def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line:
         assert len(found) < 300
 
 
+@pytest.mark.parametrize(
+    ("kind", "trained", "suited"),
+    [
+        ("the same in all colours", WHITE, "train"),
+        ("less correlated", WHITE, "for a photograph, try --ckpt_path camera, or train"),
+        ("correlated", CAMERA, "train"),
+    ],
+)
+def test_noise_that_stays_is_said(kind: str, trained: TrainedNoise, suited: str) -> None:
+    clean = scene()
+    # JPEG with half the resolution for colour makes noise nearly the same in all colours.
+    noise = np.repeat(rng().normal(0, 20, (256, 256, 1)), 3, 2)
+    if kind != "the same in all colours":
+        noise = noisy(kind) - clean
+    image = eight_bits(clean + noise)
+    line = said(image, trained, denoised=eight_bits(clean + 0.9 * noise))
+    assert line is not None
+    found = re.fullmatch(
+        r"of sigma ([\d.]+) in flat parts, ([\d.]+) is left: if that is noise and no fine texture, (.*) on your own pairs",
+        line,
+    )
+    assert found is not None
+    sigma, left = float(found[1]), float(found[2])
+    assert sigma == pytest.approx(noise.std(), rel=0.2)
+    assert left == pytest.approx(0.9 * sigma, rel=0.05)
+    assert found[3] == suited
+    # Enough is removed; at one brightness all of it; there is little; and there is none.
+    assert said(image, trained, denoised=eight_bits(clean + 0.5 * noise)) is None
+    assert said(image, trained, denoised=np.where(clean < 120, clean, image).astype(np.uint8)) is None
+    weak = eight_bits(clean + 3 * noise / noise.std())
+    assert said(weak, trained, denoised=weak) is None
+    assert said(eight_bits(clean), trained, denoised=eight_bits(clean)) is None
+
+
 def test_most_flat_blocks_decide() -> None:
     scale = ValueRange(0, 1)
-    few, many = (NoiseLevel(0, 90, 0.5, 0.6), NoiseLevel(0, 110, 0.5, 0.6))
-    fitting = NoiseLevel(1, 100, 25 / 255, 0.0)
+    few, many = (NoiseLevel(0, 90, 0.5, 0.6, 0.0), NoiseLevel(0, 110, 0.5, 0.6, 0.0))
+    fitting = NoiseLevel(1, 100, 25 / 255, 0.0, 0.0)
     # Correlation counts if it is at every brightness.
     assert misfit([few, fitting], LEVEL_25, scale) is None
     for noise, said in (
@@ -182,7 +223,8 @@ def test_what_cannot_be_judged_is_not_said() -> None:
 def test_large_images_are_sampled() -> None:
     sample, kept = BlockSample(ValueRange(0, 255)), []
     for _ in range(40):
-        sample.add(eight_bits(scene() + correlated((256, 256, 3), 12)), None)
+        image = eight_bits(scene() + correlated((256, 256, 3), 12))
+        sample.add(image, image, None)
         kept.append(sum(map(len, sample._kept)))
     assert max(kept) <= 8192
     line = misfit(sample.noise(), WHITE, ValueRange(0, 255))
@@ -196,7 +238,7 @@ def test_blocks_without_data_do_not_count() -> None:
     gaps[:100, :100], gaps[200, 200] = True, True
     image[gaps] = np.nan
     sample = BlockSample(ValueRange(0, 255))
-    sample.add(image, gaps)
+    sample.add(image, image, gaps)
     found = sample.noise()
     assert found
     assert all(one.sigma * 255 == pytest.approx(12, rel=0.1) and abs(one.neighbours) < 0.05 for one in found)
@@ -226,9 +268,12 @@ def test_arrays_are_judged() -> None:
     denoiser = Denoiser(torch.nn.Identity(), 3, "cpu", noise=WHITE)
     with pytest.warns(UserWarning, match="the image: the noise here is correlated between neighbouring pixels"):
         denoiser(noisy("correlated"))
+    with pytest.warns(UserWarning, match=r"of sigma 24\.\d in flat parts, 24\.\d is left"):
+        denoiser(noisy("25"))
+    mean = Denoiser(torch.nn.AvgPool2d(5, 1, 2, count_include_pad=False), 3, "cpu", noise=WHITE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        denoiser(noisy("25"))
+        mean(noisy("25"))
 
 
 @pytest.mark.skipif(not MICROGRAPHS.is_dir(), reason="needs the micrographs")
