@@ -71,9 +71,10 @@ class FitsReader(FixedReader):
             return named
         if not images:
             raise self._error("holds no image of two axes or more: expected one (tables and spectra are none)")
+        values = [Values.of(hdu.header) for _, hdu in images]
         kinds = {
-            (hdu.shape, Values.of(hdu.header).dtype, re.sub(r"\d+", "", hdu.name), isinstance(hdu, fits.CompImageHDU))
-            for _, hdu in images
+            (hdu.shape, one.dtype, one.nodata, re.sub(r"\d+", "", hdu.name), isinstance(hdu, fits.CompImageHDU))
+            for (_, hdu), one in zip(images, values, strict=True)
         }
         if len(images) > 1 and (len(kinds) > 1 or len(images[0][1].shape) > 2):
             raise self._error(
@@ -86,7 +87,7 @@ class FitsReader(FixedReader):
         self.values = [Values.of(hdu.header) for hdu in hdus]
         first = hdus[0]
         self.compressed = isinstance(first, fits.CompImageHDU)
-        self.dtype = self.values[0].dtype
+        self.dtype, self.nodata = self.values[0].dtype, self.values[0].nodata
         shape = tuple(int(size) for size in first.shape)
         axes = ("Q" * (len(shape) - 3) + "ZYX")[-len(shape) :]
         self._fix_axes((len(hdus), *shape) if len(hdus) > 1 else shape, "Q" + axes if len(hdus) > 1 else axes)
@@ -108,6 +109,8 @@ class FitsReader(FixedReader):
             section = self.hdus[self.chosen[number]].section
             at = np.unravel_index(plane, section.shape[:-2]) if section.ndim > 2 else ()
             rows = section[(*(int(i) for i in at), slice(start, stop), slice(None))]
+            if values.nodata is not None and rows.dtype.kind == "f":
+                rows = np.where(np.isnan(rows), values.nodata, rows)  # astropy has NaN for BLANK
             return np.asarray(rows).astype(self.dtype, copy=False)[..., None]
         top = plane * self.height
         raw = RawRows(self.source, self.places[number], values.stored, self.width).read(top + start, top + stop)

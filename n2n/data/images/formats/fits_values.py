@@ -24,12 +24,19 @@ class Values:
         dtype: of the values.
         scale: BSCALE.
         zero: BZERO.
+        blank: BLANK, the stored integer that means "no data"; None without one. Values that are floats get NaN for it.
     """
 
     stored: np.dtype[Any]
     dtype: np.dtype[Any]
     scale: float = 1.0
     zero: float = 0.0
+    blank: int | None = None
+
+    @property
+    def nodata(self) -> float | None:
+        """The value that means "no data", if it is an integer."""
+        return None if self.blank is None or self.dtype.kind == "f" else self.blank + self.zero
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> Values:
@@ -38,13 +45,16 @@ class Values:
         scale, zero = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
         stored = np.dtype(_STORED[bits])
         native = stored.newbyteorder("=")
+        blank = header.get("BLANK") if stored.kind != "f" else None
+        if type(blank) is not int or not np.iinfo(stored).min <= blank <= np.iinfo(stored).max:
+            blank = None
         if (scale, zero) == (1, 0):
-            return cls(stored, native)
+            return cls(stored, native, blank=blank)
         if scale == 1 and zero == _OTHER_SIGN.get(bits):
-            return cls(stored, np.dtype(f"{'i' if bits == 8 else 'u'}{bits // 8}"), scale, zero)
+            return cls(stored, np.dtype(f"{'i' if bits == 8 else 'u'}{bits // 8}"), scale, zero, blank)
         if not (np.isfinite([scale, zero]).all() and scale):
             raise ValueError(f"BSCALE is {scale} and BZERO {zero}")
-        return cls(stored, np.dtype(np.float32 if bits in (8, 16) else np.float64), scale, zero)
+        return cls(stored, np.dtype(np.float32 if bits in (8, 16) else np.float64), scale, zero, blank)
 
     def read(self, raw: Array) -> Array:
         """Return the values of stored numbers."""
@@ -53,7 +63,8 @@ class Values:
         if self.dtype.kind != "f":
             flipped: Array = raw.astype(raw.dtype.newbyteorder("=")).view(self.dtype) ^ self._flip
             return flipped
-        return (raw * self.scale + self.zero).astype(self.dtype)
+        values = (raw * self.scale + self.zero).astype(self.dtype)
+        return values if self.blank is None else np.where(raw == self.blank, np.nan, values).astype(self.dtype)
 
     def write(self, values: Array) -> Array:
         """Return what to store for values of :attr:`dtype`; those that do not fit are clipped."""
@@ -66,7 +77,12 @@ class Values:
         if self.stored.kind == "f":
             return plain.astype(self.stored)
         limits = np.iinfo(self.stored)
-        return np.clip(np.rint(plain), limits.min, limits.max).astype(self.stored)
+        stored = np.clip(np.rint(plain), limits.min, limits.max)
+        if self.blank is not None:
+            # No denoised value becomes "no data", and no infinity a number.
+            other = self.blank + 1 if self.blank < limits.max else self.blank - 1
+            stored = np.where(np.isfinite(plain), np.where(stored == self.blank, other, stored), self.blank)
+        return stored.astype(self.stored)
 
     @property
     def _scaled(self) -> bool:

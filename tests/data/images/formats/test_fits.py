@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from n2n.data.images import open_image
 from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
 fits = pytest.importorskip("astropy.io.fits")
@@ -60,6 +61,44 @@ def test_scaled_integers_are_floats_and_come_back(scale: float, zero: float) -> 
     assert np.allclose(found[0, ..., 0], stored * scale + zero)
     copy("in.fits", "out.fits")
     assert Path("out.fits").read_bytes() == Path("in.fits").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.fz"])
+@pytest.mark.parametrize(("dtype", "scale"), [("int16", None), ("uint16", None), ("uint8", None), ("int16", 0.5)])
+def test_blank_pixels_stay_blank(dtype: str, scale: float | None, suffix: str) -> None:
+    pixels = values((40, 50), dtype) // 4 + 100
+    primary = fits.PrimaryHDU(pixels)
+    if suffix == ".fits.fz":
+        primary = fits.CompImageHDU(pixels, compression_type="RICE_1")
+    blank = -32768 if dtype != "uint8" else 255  # as it is stored: 0 of uint16
+    primary.header["BLANK"] = blank
+    if scale is not None:
+        primary.header["BSCALE"] = scale
+    primary.writeto("in" + suffix)
+    holes = np.zeros(pixels.shape, bool)
+    holes[5:11, 7:13] = True
+    # Set as they are stored: astropy would not write them.
+    if suffix == ".fits":
+        raw = bytearray(Path("in.fits").read_bytes())
+        stored = np.frombuffer(raw, ">u1" if dtype == "uint8" else ">i2", pixels.size, 2880).reshape(pixels.shape)
+        stored[holes] = blank
+        Path("in.fits").write_bytes(raw)
+    else:
+        pixels[holes] = {"int16": -32768, "uint16": 0, "uint8": 255}[dtype]
+        header = fits.Header({"BLANK": blank} | ({} if scale is None else {"BSCALE": scale}))
+        fits.CompImageHDU(pixels, header, compression_type="RICE_1").writeto("in.fits.fz", overwrite=True)
+    with open_image(Path("in" + suffix)) as image:
+        noisy, nodata = image.samples(0, 0, 40)[..., 0], image.nodata
+    kept = np.isnan(noisy) if nodata is None else noisy == nodata
+    assert np.array_equal(kept, holes)
+    predict("in" + suffix, "out")
+    with open_image(Path("out/in" + suffix)) as image:
+        assert np.array_equal(image.samples(0, 0, 40)[..., 0], noisy, equal_nan=noisy.dtype.kind == "f")
+    with fits.open("out/in" + suffix) as hdus:
+        found = hdus[-1].data
+        # astropy knows BLANK, but not together with the convention for uint16.
+        assert np.array_equal(found == 0 if dtype == "uint16" else np.isnan(found), holes)
+        assert np.allclose(found[~holes], noisy[~holes])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
