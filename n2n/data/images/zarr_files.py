@@ -14,7 +14,14 @@ import zarr
 
 from n2n.data.images.arrays import ArrayReader
 from n2n.data.images.base import Array, ImageReader
-from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, unwritten, write_rows
+from n2n.data.images.formats.chunked import (
+    check_claims,
+    default_chunks,
+    note_unwritten,
+    read_rows,
+    unwritten,
+    write_rows,
+)
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.ome_zarr import OmeImage, find_image
 from n2n.data.images.writer import ImageWriter
@@ -87,7 +94,7 @@ class ZarrWriter(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         if isinstance(like, ZarrReader) and like.ome is not None:
-            self.remarks += filter(None, [unwritten(like.ome.others)])
+            note_unwritten(self, unwritten(like.ome.others))
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

@@ -11,7 +11,8 @@ import numpy as np
 
 from n2n.data.images.axes import Layout
 from n2n.data.images.base import Array, ImageReader, check_piece
-from n2n.data.images.writer import regroup
+from n2n.data.images.formats.table import split_part
+from n2n.data.images.writer import ImageWriter, regroup
 from n2n.errors import InputError
 
 # Chunks that are missing have the fill value, so a small file may claim any size. An array may claim the first number of bytes,
@@ -31,6 +32,20 @@ def unwritten(others: Iterable[str]) -> str | None:
     listed = ", ".join([f"{name:.80}" for name in names[:_LISTED]] + ["..."] * (len(names) > _LISTED))
     count = f"{len(names)} or more" if len(names) == _COUNTED else f"{len(names)}"
     return f"what else is in the file is not written ({count}: {listed})"
+
+
+def note_unwritten(writer: ImageWriter, line: str | None) -> None:
+    """Let a writer remark on what else is in the source file.
+
+    Raises:
+        InputError: if the source file would be replaced, and so what else is in it would be lost.
+    """
+    if line is None:
+        return
+    source = split_part(writer.like.path)[0]
+    if writer.path.exists() and writer.path.samefile(source):
+        raise InputError(f"would replace {source}, and {line}: name another --output")
+    writer.remarks.append(line)
 
 
 def check_claims(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], itemsize: int, stored: int) -> None:

@@ -11,7 +11,14 @@ import h5py
 
 from n2n.data.images.arrays import ArrayReader
 from n2n.data.images.base import Array, ImageReader, refusing_damage
-from n2n.data.images.formats.chunked import check_claims, default_chunks, read_rows, unwritten, write_rows
+from n2n.data.images.formats.chunked import (
+    check_claims,
+    default_chunks,
+    note_unwritten,
+    read_rows,
+    unwritten,
+    write_rows,
+)
 from n2n.data.images.formats.ome_axes import letters
 from n2n.data.images.formats.table import split_part
 from n2n.data.images.writer import ImageWriter
@@ -109,9 +116,11 @@ class Hdf5Writer(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         if isinstance(like, Hdf5Reader):
+            line = None
             # A remark must not keep the image from being written, and the rest of the file may be damaged.
             with suppress(Exception):
-                self.remarks += filter(None, [unwritten(_others(like.data))])
+                line = unwritten(_others(like.data))
+            note_unwritten(self, line)
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from n2n.cli import main
 from tests.data.images.formats.helpers import copy, look, predict, refusal, values
+from tests.write_checkpoints import same, write_checkpoint
 
 h5py = pytest.importorskip("h5py")
 
@@ -57,6 +59,24 @@ def test_what_else_is_in_the_file_is_named(capsys: pytest.CaptureFixture[str]) -
             file.create_group(f"{number:04}")
     predict("in.h5", "out", 1, "--overwrite")
     assert "(1000 or more: 0000, 0001, 0002, 0003, 0004, ...)" in capsys.readouterr().err
+
+
+def test_what_else_is_in_the_file_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = values((20, 30), "uint8")
+    with h5py.File("in.h5", "w") as file:
+        file["raw"], file["labels"] = pixels, pixels // 2
+    before = Path("in.h5").read_bytes()
+    checkpoint = write_checkpoint("same.ckpt", same, 1)
+    options = ["--trainer.accelerator", "cpu", "--overwrite"]
+    command = ["predict", "--ckpt_path", str(checkpoint), "--input", "in.h5:/raw", "--output", "in.h5", *options]
+    assert main(command) == 2
+    line = "would replace in.h5, and what else is in the file is not written (1: labels): name another --output"
+    assert line in capsys.readouterr().err
+    assert Path("in.h5").read_bytes() == before
+    # An image that is alone in its file may be replaced.
+    with h5py.File("in.h5", "w") as file:
+        file["raw"] = pixels
+    assert main(command) == 0
 
 
 def test_what_is_damaged_beside_the_image_does_not_matter() -> None:

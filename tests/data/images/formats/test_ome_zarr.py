@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from n2n.cli import main
 from tests.data.images.formats.helpers import copy, look, predict, refusal, values
+from tests.write_checkpoints import same, write_checkpoint
 
 zarr = pytest.importorskip("zarr")
 SCALES = [{"type": "scale", "scale": [1, 1, 2.0, 0.5, 0.5]}]
@@ -56,6 +58,11 @@ def test_what_is_beside_the_image_is_not_opened(version: str, capfd: pytest.Capt
     error = capfd.readouterr().err
     assert "not written (4: 1, broken, codec, future)" in error
     assert "DS_Store" not in error
+    checkpoint = write_checkpoint("same.ckpt", same, 1)
+    command = ["predict", "--ckpt_path", str(checkpoint), "--input", "in.zarr", "--output", "in.zarr", "--overwrite"]
+    assert main([*command, "--trainer.accelerator", "cpu"]) == 2
+    assert "would replace in.zarr, and what else is in the file is not written (4: " in capfd.readouterr().err
+    assert Path("in.zarr/broken/.zgroup").exists()
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
