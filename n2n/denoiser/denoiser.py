@@ -22,11 +22,11 @@ from n2n.data.images.gaps import fill_gaps, find_gaps
 from n2n.data.images.in_memory import as_array
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.noise import TrainedNoise
+from n2n.data.value_range import TrainedRange, ValueRange
 from n2n.denoiser.array_planes import Planes
 from n2n.denoiser.network import TrainedNetwork
 from n2n.denoiser.survey import Survey
 from n2n.denoiser.tiling import GRID, Tiling, denoise_bands
-from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.denoiser.watch import Watch
 from n2n.errors import InputError
 

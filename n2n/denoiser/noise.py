@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, TrainedNoise, correlations
-from n2n.denoiser.value_range import ValueRange
+from n2n.data.value_range import ValueRange
 
 # Of a large image, _MOST to twice as many blocks are kept, with at most _CHANNELS channels each.
 _MOST, _CHANNELS = 4096, 3

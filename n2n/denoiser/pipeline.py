@@ -26,9 +26,9 @@ from n2n.data.reading import (
     skip,
     until_end,
 )
+from n2n.data.value_range import TrainedRange
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
-from n2n.denoiser.value_range import TrainedRange
 from n2n.denoiser.watch import Watch
 from n2n.errors import InputError
 from n2n.system.threads import WriteBehind

@@ -15,9 +15,9 @@ from n2n.data.images.axes import check_named
 from n2n.data.images.gaps import find_gaps, keep_gaps
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.writer import Rows
+from n2n.data.value_range import ValueRange
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.survey import Survey
-from n2n.denoiser.value_range import ValueRange
 from n2n.denoiser.watch import Watch
 from n2n.system.hardware import CUDA, to_device
 

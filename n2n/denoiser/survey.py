@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n2n.data.images.gaps import find_gaps
-from n2n.denoiser.value_range import FLOAT32_SAFE, UNIT, ValueRange
+from n2n.data.value_range import FLOAT32_SAFE, UNIT, ValueRange
 from n2n.errors import InputError
 
 

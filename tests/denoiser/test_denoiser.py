@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from n2n import Denoiser, DenoisingModule, backbones
 from n2n.data.reading import ImageFile
+from n2n.data.value_range import TrainedRange, ValueRange
 from n2n.denoiser import streaming
-from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
 from tests.denoiser.files import denoise_files
 from tests.write_checkpoints import same, write_checkpoint

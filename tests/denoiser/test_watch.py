@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from n2n import Denoiser
 from n2n.cli import main
-from n2n.denoiser.value_range import TrainedRange, ValueRange
+from n2n.data.value_range import TrainedRange, ValueRange
 from n2n.denoiser.watch import Watch
 from tests.write_checkpoints import same, write_checkpoint
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from n2n.data.value_range import TrainedRange, ValueRange
 from n2n.denoiser.survey import Survey
-from n2n.denoiser.value_range import TrainedRange, ValueRange
 from n2n.errors import InputError
 
 TWELVE_BITS = TrainedRange.from_plain([0, 4095], "uint16")
