@@ -18,7 +18,11 @@ FLOAT32_SAFE = 1e18
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The values that are mapped to 0 and 1; raises InputError if they are not two finite numbers, the low one first."""
+    """The values that are mapped to 0 and 1.
+
+    Raises:
+        InputError: if they are not two finite numbers, the low one first, whose difference float32 can compute with.
+    """
 
     low: float
     high: float
@@ -28,7 +32,9 @@ class ValueRange:
         difference = self.high - self.low
         finite = math.isfinite(self.low) and math.isfinite(self.high)
         if not (finite and 1 / FLOAT32_SAFE < difference < FLOAT32_SAFE):
-            raise InputError(f"the range is {self}: expected two finite numbers, the low one first")
+            raise InputError(
+                f"the range is {self}: expected two finite numbers, the low one first, 1e-18 to 1e18 apart"
+            )
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}"

@@ -306,7 +306,7 @@ TABLE = {
     f"{OWN_IMAGES}.SingleImages {SMALL} --data.source.root {{}}/a --data.source.val_fraction 0": "nothing "
     "is held out for validation: set the source's val_fraction, or a data.val_source",
     f"{OWN_IMAGES}.SingleImages {SMALL} --data.source.root {{}}/a --data.source.value_range [5,1]": "value_range is "
-    "5 to 1: expected the smaller value first",
+    "5 to 1: expected two finite numbers, the low one first",
     f"{FIT} --model.backbone.channels 1": "the backbone Model2 cannot take images of 3×32×32 .*: set its "
     "channels, or the source's, so that they agree",
     f"{FIT} --model.backbone n2n.backbones.Model1 --model.backbone.width 16": "Model1 is bound to images 16 "

@@ -19,6 +19,7 @@ from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
+from n2n.data.value_range import ValueRange
 from n2n.errors import InputError
 from n2n.system.text import counted
 
@@ -26,6 +27,9 @@ from n2n.system.text import counted
 _COMPARED = 1024
 # Pairs of neighbours of a time series that are compared, spread over it.
 _NEIGHBOURS = 4
+
+# Floats up to here need not be parts of 1: reflectances, for example, may have a scale of their own.
+_SMALL = 0.25
 
 
 def default_range(
@@ -35,8 +39,8 @@ def default_range(
 
     For uint8 they are 0 and 255. For other unsigned integers they are 0 and the largest value of the bits in use (4095 for a
     12-bit camera), at least 255. ``white`` takes the place of both: the largest value of the bits that the files state. For
-    floats and signed integers they are 0 and 1 if all values lie between, else the smallest value (0 if none is negative) and
-    the largest. If all of these are one number, InputError is raised.
+    floats and signed integers they are 0 and 1 if all values lie between and do not fill a small part only, else the smallest
+    value (0 if none is negative) and the largest. If all of these are one number, InputError is raised.
     """
     if dtype.kind == "u" and white is not None:
         return 0.0, white
@@ -46,7 +50,7 @@ def default_range(
         return 0.0, float((1 << max(8, int(largest).bit_length())) - 1)
     if smallest == largest:
         raise InputError(f"all pixels are {smallest:g}: nothing to learn; name other images")
-    if smallest >= 0 and largest <= 1:
+    if smallest >= 0 and _SMALL < largest <= 1:
         return 0.0, 1.0
     return min(0.0, smallest), largest
 
@@ -222,6 +226,7 @@ def gather(
     whites = [formats[place.frame].white for place in gathering.places]
     white = None if None in whites else max(white for white in whites if white is not None)
     low, high = value_range or default_range(dtype, found.least, found.most, white)
+    ValueRange(low, high)  # refuses ranges that no checkpoint could hold
     if outliers is not None:
         lines += outliers.limit(low, high)
     if window != 0:

@@ -16,6 +16,7 @@ from n2n.data.sources.base import PairSource, check_seed
 from n2n.data.stores.base import Draw, Store
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import Scene, SceneStore, split_scenes
+from n2n.data.value_range import ValueRange
 from n2n.errors import InputError
 from n2n.system.text import counted
 
@@ -43,9 +44,10 @@ class SceneSource(PairSource, ABC):
             and grey is repeated for 3.
         value_range: the values of the files that become 0 and 1. None chooses them by dtype: 0 and 255 for 8 bits; 0 and the
             largest value of the bits that the files state (TIFF's BitsPerSample), or that are in use, for more bits; for floats
-            and signed integers 0 and 1 if all values lie between, else the smallest (0 if none is negative) and the largest
-            value. Outliers, such as hot pixels, do not count (see :class:`n2n.data.images.extremes.Extremes`); those outside
-            the range are limited to it, with a line that names their files.
+            and signed integers 0 and 1 if all values lie between and some are above 0.25, else the smallest (0 if none is
+            negative) and the largest value. Outliers, such as hot pixels, do not count (see
+            :class:`n2n.data.images.extremes.Extremes`); those outside the range are limited to it, with a line that names
+            their files.
         patch: side in pixels of the patches to train on.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated at random.
@@ -92,9 +94,8 @@ class SceneSource(PairSource, ABC):
         if not 0 <= val_fraction <= 1:
             raise InputError(f"val_fraction is {val_fraction}: expected 0 to 1")
         check_seed(seed)
-        if value_range is not None and not value_range[0] < value_range[1]:
-            low, high = value_range
-            raise InputError(f"value_range is {low:g} to {high:g}: expected the smaller value first")
+        if value_range is not None:
+            ValueRange(*value_range)  # refuses a range that no checkpoint could hold
         if isinstance(channels, int) and channels < 1:
             raise InputError(f"channels is {channels}: expected together, apart, or a number of at least 1")
         self.channels, self.value_range = channels, value_range

@@ -466,9 +466,12 @@ def test_a_zarr_array_that_is_changed_in_place_is_read_again() -> None:
         ("uint16", (7, 3000), (0, 4095)),
         ("uint16", (0, 4096), (0, 8191)),
         ("float32", (0, 0.5), (0, 1)),
+        ("float32", (0, 0.01), (0, 0.01)),
+        ("float32", (0.001, 0.2), (0, 0.2)),
         ("float32", (5, 9), (0, 9)),
         ("int16", (-5, 900), (-5, 900)),
         ("int8", (0, 1), (0, 1)),
+        ("int8", (-1, 1), (-1, 1)),
     ],
 )
 def test_range_is_found(dtype: str, values: tuple[float, float], expected: tuple[float, float]) -> None:
