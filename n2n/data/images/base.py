@@ -82,6 +82,7 @@ class ImageReader(ABC):
         named: whether the file, or the caller, named the axes.
         white: the largest value that the samples' bits can hold, if the file says that it uses fewer than those of its dtype.
         nodata: the value of samples without data, if the file names one; NaN and infinity always mean that.
+        inverted: whether 0 is white and the largest value black, as in some TIFF files; the samples are as stored.
         metadata: is copied to other formats.
         remarks: lines for the user on what the file leaves open.
     """
@@ -98,6 +99,7 @@ class ImageReader(ABC):
     named: bool = False
     white: float | None = None
     nodata: float | None = None
+    inverted: bool = False
     metadata: Metadata = Metadata()
     remarks: Sequence[str] = ()
     # How many of the pages along an axis S, the last ones, are extra samples.

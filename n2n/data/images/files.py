@@ -88,7 +88,7 @@ def create_image(path: Path, like: ImageReader) -> ImageWriter:
 def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
     """Read a photograph as H×W×channels uint8, rotated to be upright. If there are several pages, read the first.
 
-    Other integers are mapped from the full range of their dtype to 0 to 255, floats from 0 to 1.
+    Other integers are mapped from the full range of their bits to 0 to 255, floats from 0 to 1.
 
     Args:
         path: of the image.
@@ -103,14 +103,16 @@ def read_photograph(path: Path, channels: int) -> NDArray[np.uint8]:
                 f"{path} has {image.width}×{image.height} pixels: expected a photograph of at most {MAX_PIXELS:,}"
             )
         rows = image.rows(0, 0, image.height)
-        exif = image.metadata.exif
+        exif, white, inverted = image.metadata.exif, image.white, image.inverted
     if rows.shape[2] not in (1, 3):
         raise InputError(f"{path} has {rows.shape[2]} channels: expected a photograph of 1 or 3")
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise InputError(f"{path} holds pixels that are not finite numbers: replace them first")
-    if rows.dtype != np.uint8:
-        low, high = (0, 1) if rows.dtype.kind == "f" else (np.iinfo(rows.dtype).min, np.iinfo(rows.dtype).max)
+    if rows.dtype != np.uint8 or white is not None:
+        low, high = (0, 1) if rows.dtype.kind == "f" else (np.iinfo(rows.dtype).min, white or np.iinfo(rows.dtype).max)
         rows = from_unit(to_unit(torch.tensor(rows), low, high), 0, 255, torch.uint8).numpy()
+    if inverted:
+        rows = 255 - rows
     picture = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
     # Only the orientation: the rest of the file's EXIF block may be damaged.
     if upright := exif_block(orientation(exif)):

@@ -36,7 +36,7 @@ class _Rearranged(ImageReader):
         self._files.callback(inner.close)
         self.pages, self.height, self.width, self.channels = inner.pages, inner.height, inner.width, inner.channels
         self.dtype, self.metadata, self.remarks = inner.dtype, inner.metadata, inner.remarks
-        self.white, self.nodata = inner.white, inner.nodata
+        self.white, self.nodata, self.inverted = inner.white, inner.nodata, inner.inverted
         self._rearrange()
         # Whoever rearranges axes names them, which the file need not have done.
         self.named = inner.named
@@ -131,6 +131,8 @@ class PartingWriter(ImageWriter):
         inner: writes the pages.
         like: the image whose strips come.
     """
+
+    takes_inverted = True  # the inner writer refuses what its format cannot say
 
     def __init__(self, inner: ImageWriter, like: Together) -> None:
         super().__init__(inner.path, like)

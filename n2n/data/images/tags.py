@@ -119,7 +119,8 @@ def pack_tags(tags: Sequence[Tag], at: int, big: bool = False) -> bytes:
     """Return a little-endian directory that will stand at the offset ``at``, with all values and inner directories."""
     number, entry, pointer = _structs("<", big)
     start = at + number.size + len(tags) * entry.size + pointer.size
-    entries, values = number.pack(len(tags)), b""
+    # Not bytes, which each addition would copy.
+    entries, values = bytearray(number.pack(len(tags))), bytearray()
     for tag in sorted(tags, key=lambda tag: tag.code):
         values += bytes(len(values) % 2)
         after = start + len(values)
@@ -132,7 +133,7 @@ def pack_tags(tags: Sequence[Tag], at: int, big: bool = False) -> bytes:
             values += tag.data
         kind = (16 if big else 4) if tag.points else tag.kind
         entries += entry.pack(tag.code, kind, 1 if tag.points else tag.items, field)
-    return entries + pointer.pack(0) + values
+    return bytes(entries + pointer.pack(0) + values)
 
 
 def read_block(exif: bytes | None) -> list[Tag]:

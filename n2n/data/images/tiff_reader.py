@@ -29,6 +29,8 @@ _MOST_RATIO = {1: 16, 5: 2048, 8: 2048, 32773: 2048, 32946: 2048}
 _RGB = 2
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 282, 283, 296, 34675
 _GDAL_NODATA = 42113
+# Bits of NewSubfileType: a smaller copy of another image, a mask of one.
+_REDUCED, _MASK = 1, 4
 # Bits of samples that are packed, without a gap.
 _PACKED_BITS = (*range(2, 8), *range(9, 16))
 # Inches, by the unit of the resolution: in an inch, in a centimetre.
@@ -55,9 +57,15 @@ class TiffReader(ImageReader):
         first = pages[0]
         assert isinstance(first, tifffile.TiffPage)
         self.first = first
-        self._pages: list[Any] = [page for page in pages if page is first or not _is_reduced(page)]
+        self._pages: list[Any] = [page for page in pages if page is first or not _kind(page) & (_REDUCED | _MASK)]
+        # Remarks on directories that are no images of their own, such as the overviews of a GeoTIFF.
+        kinds = [_kind(page) for page in pages if page is not first]
+        smaller, masks = (sum(bool(kind & bit) for kind in kinds) for bit in (_REDUCED, _MASK))
+        counts = {"smaller sizes": smaller, "masks": masks}
+        self.unwritten = [f"its {name} ({count}) are not written" for name, count in counts.items() if count]
         if others := [page for page in self._pages if page.keyframe.hash != first.hash]:
-            a, b = (f"{'×'.join(map(str, page.keyframe.shape)):.60}" for page in (first, others[0]))
+            a, b = (f"{page.keyframe.dtype} {'×'.join(map(str, page.keyframe.shape))}" for page in (first, others[0]))
+            a, b = a[:60], b[:60]
             raise self._error(f"holds images of several kinds (one of {a}, one of {b}): expected one; split it")
         if first.compression not in _COMPRESSIONS:
             kind = getattr(first.compression, "name", first.compression)
@@ -80,6 +88,7 @@ class TiffReader(ImageReader):
         self.channels, self.extra, self.dtype, self._convert, palette = samples
         # Whether ``rows`` returns other samples than the stored ones, as with palettes. These need all planes.
         self.converted = self._convert is not None
+        self.inverted = int(first.photometric) == 0 and not self.converted
         self._describe_axes()
         if not self.converted:
             if self.dtype.kind == "u" and first.bitspersample in _PACKED_BITS:
@@ -247,5 +256,6 @@ def _in_one_piece(page: Any) -> bool:
     return all(offset + count == after for offset, count, after in zip(offsets, counts, offsets[1:], strict=False))
 
 
-def _is_reduced(page: Any) -> bool:
-    return isinstance(page, tifffile.TiffPage) and bool(page.subfiletype & 1)
+def _kind(page: Any) -> int:
+    """Return the bits of NewSubfileType; frames have those of their page."""
+    return int(page.subfiletype) if isinstance(page, tifffile.TiffPage) else 0

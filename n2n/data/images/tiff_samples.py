@@ -14,6 +14,7 @@ from n2n.data.images.lookup import is_lookup_table
 from n2n.errors import InputError
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_JPEG = 7  # its decoder returns RGB
 _ALPHA = (1, 2)
 _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 
@@ -54,6 +55,8 @@ def find_samples(page: tifffile.TiffPage, stored: int, path: Path) -> Samples:
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
         kind = getattr(page.photometric, "name", photometric)
         raise InputError(f"{path} holds {kind!s:.40} values, which n2n does not read: convert it to RGB or grey")
+    if photometric == _YCBCR and int(page.compression) != _JPEG:
+        raise InputError(f"{path} holds YCbCr values, which n2n reads in JPEG compression only: convert it to RGB")
     channels = stored
     if photometric in (_RGB, _YCBCR) and stored > 3:
         channels = 3

@@ -77,7 +77,7 @@ def _described(tag: Tag, plain: bool) -> Tag | None:
     if text.startswith(b'{"shape"') and not plain:
         return None  # written by tifffile about a layout that the new file does not have
     # Without the UUID and file name of the source, so that OME readers use the file that they open.
-    return tag._replace(data=re.sub(rb"<UUID\b[^>]*>.*?</UUID>|\bUUID=\"[^\"]*\"", b"", text) + b"\0")
+    return tag._replace(data=re.sub(rb"<UUID\b[^<>]*>[^<]*</UUID>|\bUUID=\"[^\"]*\"", b"", text) + b"\0")
 
 
 def unmovable(tiff: tifffile.TiffFile) -> list[str]:

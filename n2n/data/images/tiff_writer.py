@@ -53,12 +53,14 @@ class TiffWriter(ImageWriter):
     and those of 2 to 7 or 9 to 15 bits are packed.
     """
 
+    takes_inverted = True
+
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         # Bytes of tags that may still be written.
         self._left = max(ALWAYS, PER_BYTE * split_part(like.path)[0].stat().st_size)
         if isinstance(like, TiffReader):
-            self.remarks += unmovable(like.tiff)
+            self.remarks += [*unmovable(like.tiff), *like.unwritten]
         elif isinstance(like, PictureReader) and like.png is not None and (names := lost(like.png.chunks)):
             self.remarks.append(lost_remark(names, "TIFF"))
 
@@ -75,7 +77,7 @@ class TiffWriter(ImageWriter):
             source is not None and int(source.first.photometric) <= 1
         )
         options["photometric"] = ("ycbcr" if "subsampling" in options else "rgb") if colour else "minisblack"
-        if source is not None and int(source.first.photometric) == 0 and not source.converted:
+        if like.inverted:
             options["photometric"] = "miniswhite"
         palette = like.metadata.palette
         if palette is not None and samples == planes == 1 and len(palette) == 256**like.dtype.itemsize:

@@ -28,10 +28,18 @@ class ImageWriter(ABC):
 
     Attributes:
         remarks: lines on what of the other file is not written.
+        takes_inverted: whether the format can say that 0 is white.
+
+    Raises:
+        InputError: if the format cannot hold the image.
     """
+
+    takes_inverted = False
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         self.path, self.like = path, like
+        if like.inverted and not self.takes_inverted:
+            raise self._refuse("the format cannot say that 0 is white", "a .tif file")
         self.remarks: list[str] = []
 
     def write(self, strips: Iterable[Array]) -> None:

@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from n2n.data.images import create_image, open_image
+from n2n.data.images.files import read_photograph
 from n2n.errors import InputError
 from tests.data.images.test_pictures import copy
 from tests.images import read_image
@@ -111,18 +112,60 @@ def test_what_of_a_tiff_is_not_written_is_said() -> None:
     with tifffile.TiffWriter("sizes.tif") as file:
         file.write(samples(64, 64), subifds=1)
         file.write(samples(32, 32), subfiletype=1)
-    for name, remark in (
+    with tifffile.TiffWriter("pages.tif") as file:
+        for side in (64, 32, 16):
+            file.write(samples(side, side), subfiletype=int(side < 64))
+        file.write(samples(64, 64) > 99, subfiletype=4)
+    for name, *remarks in (
         ("inks.tif", "its colour profile is of CMYK, does not fit RGB and is not written"),
         ("sizes.tif", "its smaller sizes (SubIFDs) are not written"),
+        (
+            "pages.tif",
+            "its smaller sizes (2) are not written",
+            "its masks (1) are not written",
+        ),
     ):
         with open_image(Path(name)) as image:
-            assert create_image(Path("out", name), image).remarks == [remark]
+            assert create_image(Path("out", name), image).remarks == remarks
 
 
 def test_bits_whose_0_is_white() -> None:
     bits = samples(20, 30) > 128
     tifffile.imwrite("in.tif", bits, photometric="miniswhite")
     assert np.array_equal(read_image(Path("in.tif"))[0, ..., 0] == 0, bits)
+    copy("in.tif", "out.png")
+    assert np.array_equal(np.asarray(Image.open("out.png")) == 0, bits)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_images_whose_0_is_white(dtype: str) -> None:
+    pixels = samples(20, 30, dtype=dtype)
+    tifffile.imwrite("in.tif", pixels, photometric="miniswhite")
+    copy("in.tif", "out.tif")
+    with tifffile.TiffFile("out.tif") as tiff:
+        assert tiff.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        assert np.array_equal(tiff.asarray(), pixels)
+    with pytest.raises(InputError, match=r"out.png: the format cannot say that 0 is white, .* name a .tif file"):
+        copy("in.tif", "out.png")
+    shown = 255 - (pixels if dtype == "uint8" else np.rint(pixels / 257))
+    assert np.abs(read_photograph(Path("in.tif"), 1)[..., 0] - shown).max() <= 1
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_ycbcr_that_is_not_jpeg_is_refused(compression: str | None) -> None:
+    tifffile.imwrite("in.tif", samples(20, 30, 3), photometric="ycbcr", compression=compression)
+    with pytest.raises(InputError, match="holds YCbCr values, which n2n reads in JPEG compression only: convert it to"):
+        open_image(Path("in.tif"))
+
+
+def test_photographs_of_fewer_bits_than_their_dtype() -> None:
+    pixels = samples(20, 30, dtype="uint16") // 16
+    tifffile.imwrite("in.tif", pixels, bitspersample=12)
+    Path("in.pgm").write_bytes(b"P5 30 20 4095\n" + pixels.astype(">u2").tobytes())
+    for name in ("in.tif", "in.pgm"):
+        assert np.abs(read_photograph(Path(name), 1)[..., 0] - pixels / 4095 * 255).max() <= 0.51
+    Path("dark.pgm").write_bytes(b"P5 30 20 15\n" + (pixels // 256).astype(np.uint8).tobytes())
+    assert read_photograph(Path("dark.pgm"), 1).max() == 255
 
 
 def test_jpeg_in_tiff() -> None:
@@ -151,7 +194,7 @@ def test_reduced_copies_are_left_out_and_other_images_refused() -> None:
     with tifffile.TiffWriter("two.tif") as tiff:
         tiff.write(samples(40, 40))
         tiff.write(samples(20, 20))
-    with pytest.raises(InputError, match=r"several kinds \(one of 40×40, one of 20×20\)"):
+    with pytest.raises(InputError, match=r"several kinds \(one of uint8 40×40, one of uint8 20×20\)"):
         open_image(Path("two.tif"))
 
 

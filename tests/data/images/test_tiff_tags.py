@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images import create_image, open_image
+from n2n.data.images.tags import Tag, pack_tags
 from tests.data.images.test_metadata import exif
 from tests.data.images.test_pictures import copy
 
@@ -209,3 +210,17 @@ def test_directories_that_are_loops_end() -> None:
     Image.fromarray(PIXELS[0]).save("in.png", exif=block)
     copy("in.png", "out.tif")
     assert np.array_equal(tifffile.imread("out.tif"), PIXELS[0])
+
+
+def test_hostile_tags_take_no_time() -> None:
+    # Thousands of values were joined one by one, and an expression looked for an end again and again: both took minutes.
+    tags = [Tag(code, 7, b"x" * 4096) for code in range(4_000)]
+    assert len(pack_tags(tags, 8)) == 2 + 12 * 4_000 + 4 + 4096 * 4_000
+    for text in ("<UUID>", "<UUID", "<UUID>a</", 'UUID="'):
+        tifffile.imwrite("in.tif", np.zeros((8, 8), np.uint8), description=300_000 // len(text) * text, metadata=None)
+        copy("in.tif", "out.tif")
+    text = '<OME UUID="urn:1"><UUID FileName="in.tif">urn:1</UUID></OME>'
+    tifffile.imwrite("in.tif", np.zeros((8, 8), np.uint8), description=text, metadata=None)
+    copy("in.tif", "out.tif")
+    with tifffile.TiffFile("out.tif") as tiff:
+        assert tiff.pages.first.description == "<OME ></OME>"
