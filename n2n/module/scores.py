@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,11 @@ class Scores(nn.Module):
         )
         self.blind = BlindPSNR()
         self._clean = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Scores:
+        """Move to a device, but keep float32 in a network of half precision: a sum would soon be too large for more values."""
+        moved: Scores = super()._apply(lambda values: fn(values).to(values.dtype), recurse)  # type: ignore[no-untyped-call]
+        return moved
 
     def add_loss(self, loss: Tensor, images: int) -> None:
         """Add the mean loss of some images."""

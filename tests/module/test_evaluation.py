@@ -61,6 +61,19 @@ def test_ssim_is_exact_where_convolutions_are_not(monkeypatch: pytest.MonkeyPatc
     assert scores.compute()[0]["ssim"] == pytest.approx(exact, abs=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_figures_are_exact_in_half_precision(precision: str, tmp_path: Path, checkpoint: Path) -> None:
+    """Whatever the batches: the sum of many small ones would no longer grow."""
+    data = PairDataModule(CourseFiles(str(write_course(tmp_path / "data"))), val_batch_size=1)
+    trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_progress_bar=False)  # type: ignore[arg-type]
+    module = DenoisingModule.load_from_checkpoint(checkpoint, weights_only=True, map_location="cpu")
+    (half,) = trainer.validate(module, data, verbose=False)
+    noisy, clean = (x.float() / 255 for x in torch.load(tmp_path / "data/val_data.pkl", weights_only=True))
+    errors = (noisy - clean).square().flatten(1).mean(1)
+    assert half["val/psnr_noisy"] == pytest.approx(-10 * math.log10(errors.mean()), abs=1e-3)
+    assert half["val/psnr_noisy_per_image"] == pytest.approx(float((-10 * errors.log10()).mean()), abs=1e-3)
+
+
 def tensors(*images: Tensor) -> DataLoader[Any]:
     return DataLoader(TensorDataset(*images), batch_size=4)
 
