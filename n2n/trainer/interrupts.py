@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from n2n.trainer.logger import RunLogger
 
 # SIGHUP comes when a terminal is closed or a connection lost. Windows does not have it.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-# Steps between two checks whether another process was interrupted, each of which is a message among all processes.
+# Least steps between two checks whether another process was interrupted, each of which is a message among all processes.
 _STEPS = 20
 
 
@@ -126,8 +127,14 @@ class StopAndSave(_Signals):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop, unless this was the last step of the epoch: its validation comes first then."""
-        if trainer.world_size > 1 and (batch_idx + 1) % _STEPS:
+        """Save and stop, unless this was the last step of the epoch: its validation comes first then.
+
+        Gradients are not saved, so those that are added up over some batches are used first.
+        """
+        every = trainer.accumulate_grad_batches
+        if trainer.world_size > 1:
+            every *= math.ceil(_STEPS / every)
+        if (batch_idx + 1) % every:
             return
         if batch_idx + 1 < trainer.num_training_batches and self._interrupted(trainer):
             steps = f" after {batch_idx + 1} of {trainer.num_training_batches} steps"

@@ -121,6 +121,26 @@ def test_ctrl_c_saves_too_and_a_signal_at_the_end_of_an_epoch_stops_after_its_va
     assert same(weights("whole"), weights("a"))
 
 
+class Early(Callback):
+    """Sends a signal after the first batch of the second epoch."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (trainer.current_epoch, batch_idx) == (1, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_gradients_that_are_added_up_are_used_before_a_training_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    """An epoch of 6 batches has two steps, after the fourth batch and after the last."""
+    added = (*KINDS["plain"], "--trainer.accumulate_grad_batches", "4")
+    assert fit("whole", *added) == 0
+    assert fit("halves", *added, "--trainer.callbacks+", "tests.trainer.test_resume.Early") == 143
+    assert "stopped in epoch 2 after 4 of 6 steps" in capsys.readouterr().err
+    assert fit("halves", *added, "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("halves"))
+
+
 class Twice(Callback):
     """Sends two signals in a step."""
 
