@@ -78,6 +78,7 @@ class _Gathering:
     places: list[Place] = field(default_factory=list)
     gaps: int = 0
     scenes: list[list[Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     repeats: list[tuple[int, int, str]] = field(default_factory=list)
     reports: list[tuple[str, PairReport]] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
@@ -98,6 +99,7 @@ class _Gathering:
                 self.repeats.append((number, other, " is ".join(_distinct_names(frame, first))))
         starts = [start for start, _ in captures.values()]
         self.scenes.append([scene.name, *shape, starts, clean])
+        self.files.append(str(scene.captures[0].path))
 
     def _copy(self, scene: SceneFiles, shape: tuple[int, int]) -> tuple[dict[bytes, tuple[int, Frame]], int | None]:
         """Copy a scene; returns start and frame of its captures by their digests, and the start of its clean image or None."""
@@ -203,9 +205,10 @@ def gather(
         ``remarks``: lines for the user. ``range``: ``value_range``, or see :func:`default_range`. ``dtype``: that of the files;
         the array has floats if the files state a value without data. ``gaps``: whether there are values without data, which are
         NaN. ``scenes``: name, height, width, the index of the first pixel of each capture, and that of the clean image or None.
-        ``correlated``: for each scene whether its noise is correlated between neighbouring pixels; empty for single captures.
-        ``repeats``: numbers of two scenes that share an image, and a text. ``mismatch``: a line if the captures show different
-        scenes, or None.
+        ``files``: for each scene the file of its first capture. ``correlated``: for each scene whether its noise is correlated
+        between neighbouring pixels; empty for single captures.
+        ``repeats``: numbers of two scenes that share an image, and a text. ``mismatched``: numbers of the scenes whose captures
+        show different scenes. ``mismatch``: a line if most of them do, or None.
 
     Raises:
         InputError: if nothing can be used, or all images have one value.
@@ -237,7 +240,9 @@ def gather(
         "dtype": dtype.name,
         "gaps": gathering.gaps > 0,
         "scenes": gathering.scenes,
+        "files": gathering.files,
         "correlated": [report.space > CORRELATED for _, report in gathering.reports],
         "repeats": gathering.repeats,
+        "mismatched": [number for number, (_, report) in enumerate(gathering.reports) if report.different_scenes],
         "mismatch": mismatch([report for _, report in gathering.reports]),
     }

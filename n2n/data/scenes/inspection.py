@@ -181,22 +181,26 @@ def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
 
 
 def mismatch(reports: Sequence[PairReport]) -> str | None:
-    """Return one line if the captures of every scene differ like captures of different scenes, else None."""
-    found = [report for report in reports if not report.identical]
-    if not found or not all(report.different_scenes for report in found):
+    """Return one line if the captures of most scenes differ like captures of different scenes, else None."""
+    different = [report for report in reports if not report.identical]
+    found = [report for report in different if report.different_scenes]
+    if 2 * len(found) <= len(different):
         return None
-    most, count = max(report.alike for report in found), len(found)
+    most = max(report.alike for report in found)
     return (
-        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {count} of "
-        f"{counted(count, 'scene')}, captures of one scene by {_ALIKE:g} or more; check how the files are named and "
+        f"the captures that are paired show different scenes: they correlate by {most:.2f} or less in {len(found)} of "
+        f"{counted(len(different), 'scene')}, captures of one scene by {_ALIKE:g} or more; check how the files are named and "
         "grouped, or set the source's check to false (--data.source.check false)"
     )
 
 
 def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
-    """Return one line for each problem of the pairs, given with the names of their scenes."""
+    """Return one line for each problem of the pairs, given with the names of their scenes.
+
+    Pairs of different scenes say nothing about the noise.
+    """
     lines = []
-    different = [(name, report) for name, report in reports if not report.identical]
+    different = [(name, report) for name, report in reports if not (report.identical or report.different_scenes)]
     for figure, limit, error, text, advice in _PROBLEMS:
         values = [(getattr(report, figure), name, report.pixels) for name, report in different]
         found = [

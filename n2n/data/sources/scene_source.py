@@ -56,7 +56,7 @@ class SceneSource(PairSource, ABC):
         seed: decides which scenes are held out.
         axes: the letters of the axes of all files, such as TCYX, where they do not say them, or say them wrongly; see
             :mod:`n2n.data.images.axes`. Each plane of Z is a scene of its own; so is each of T, but for stacks.
-        check: whether to stop if the captures that are paired show different scenes.
+        check: whether to leave out scenes whose captures show different scenes, and to stop if most do.
         cache_dir: where the copy is kept; the user's cache folder if None.
 
     Raises:
@@ -168,7 +168,7 @@ class SceneSource(PairSource, ABC):
     def _kept(self) -> Kept:
         recipe = {
             "source": self.kind,
-            "version": 5,
+            "version": 7,
             "channels": self.channels,
             "opener": [self.opener.axes, self.opener.apart],
             "value_range": None if self.value_range is None else list(self.value_range),
@@ -191,13 +191,22 @@ class SceneSource(PairSource, ABC):
             raise InputError(f"no image in {self.clean} belongs to a scene: expected files named like the scenes")
         correlated = note["correlated"] or [False] * len(note["scenes"])
         scenes = [
-            Scene(name, height, width, tuple(starts), clean, (0, height), kind)
-            for (name, height, width, starts, clean), kind in zip(note["scenes"], correlated, strict=True)
+            Scene(name, height, width, tuple(starts), clean, (0, height), kind, file)
+            for (name, height, width, starts, clean), kind, file in zip(
+                note["scenes"], correlated, note["files"], strict=True
+            )
         ]
-        train, val, line = split_scenes(scenes, self.val_fraction, self.seed)
-        held = set(val)
-        both = [text for one, other, text in note["repeats"] if (scenes[one] in held) != (scenes[other] in held)]
-        lines = [line] if line else []
+        wrong = {scenes[number] for number in note["mismatched"]} if self.check else set()
+        train, val, line = split_scenes([scene for scene in scenes if scene not in wrong], self.val_fraction, self.seed)
+        held, lines = set(val), [line] if line else []
+        if wrong:
+            lines.append(
+                f"warning: left out {counted(len(wrong), 'scene')} whose captures show different scenes: "
+                f"{first_few([scene.name for scene in scenes if scene in wrong])}; check the names of the files, or set the "
+                "source's check to false (--data.source.check false)"
+            )
+        repeats = [(scenes[one], scenes[other], text) for one, other, text in note["repeats"]]
+        both = [text for one, other, text in repeats if not wrong & {one, other} and (one in held) != (other in held)]
         if both:
             lines.append(
                 f"warning: {len(both)} held-out images are also trained on under another name, so validation gives too good "

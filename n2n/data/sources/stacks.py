@@ -11,6 +11,9 @@ from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.system.text import counted
 
+# Letters of axes without a name: n2n's, and tifffile's for images in a file.
+_UNNAMED = ("Q", "I")
+
 
 class Stack(SceneSource):
     """Stacks (multi-page TIFF, ``.npy``, ``.npz``, zarr): captures of one scene, or a time series of it.
@@ -90,5 +93,5 @@ class Stack(SceneSource):
         """Return the position of the captures' axis among the axes of a file's pages, or None."""
         if self.captures_axis in file.axes:
             return file.axes.index(self.captures_axis)
-        only_one = len(file.shape) == 1 and file.axes not in ("Z", "C") and self.captures_axis == "T"
+        only_one = len(file.shape) == 1 and file.axes in _UNNAMED and self.captures_axis == "T"
         return 0 if only_one else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Scene:
         clean: index of the first pixel of the clean image, or None.
         rows: the rows used, as (first, end): all of them, unless the scene is split into training and validation.
         correlated: whether its noise is correlated between neighbouring pixels, if that is known.
+        file: of its first capture, if it has one. Scenes of one file are its pages, which may show nearly the same.
     """
 
     name: str
@@ -41,11 +43,12 @@ class Scene:
     clean: int | None
     rows: tuple[int, int]
     correlated: bool = False
+    file: str | None = None
 
     @property
     def group(self) -> str:
-        """The file of a scene that is a page (``name[page]``): pages of one file may show nearly the same."""
-        return self.name.rpartition("[")[0] or self.name
+        """What its scenes are held out together by."""
+        return self.file or self.name
 
     @property
     def shortest_side(self) -> int:
@@ -194,7 +197,7 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     for some, text in zip(of_kind, ("white", "correlated between neighbouring pixels"), strict=True):
         if some and not chosen & set(some):
             line = (
-                f"warning: the noise of {some[0]} alone is {text}, and it is trained on: no held-out scene shows what the "
-                "network does to such noise"
+                f"warning: the noise of {Path(some[0]).name} alone is {text}, and it is trained on: no held-out scene shows "
+                "what the network does to such noise"
             )
     return [s for s in scenes if s.group not in chosen], [s for s in scenes if s.group in chosen], line

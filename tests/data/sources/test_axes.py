@@ -96,6 +96,13 @@ def test_slices_and_stains_are_no_captures_of_each_other() -> None:
     assert [(scene.name, len(scene.captures)) for scene in scenes][:2] == [("z[Z=0]", 2), ("z[Z=1]", 2)]
     scenes, _ = Stack("z.tif", axes="TCYX", **SMALL).find()
     assert [len(scene.captures) for scene in scenes] == [5]
+    # Positions of the stage are not either, nor is any other axis with a name.
+    for letter in "PRH":
+        with pytest.raises(InputError, match=rf"z\.tif \({letter} 5\): no captures along T"):
+            Stack("z.tif", axes=f"{letter}CYX", **SMALL).find()
+    for letter in "QI":
+        scenes, _ = Stack("z.tif", axes=f"{letter}CYX", **SMALL).find()
+        assert [len(scene.captures) for scene in scenes] == [5]
 
 
 def test_slices_that_were_saved_as_colours_are_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from n2n.data import Captures, Folders, Stack
+from n2n.data.sources.dead_leaves import draw, texture_bank
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import SceneStore
 from n2n.errors import InputError
@@ -111,6 +113,41 @@ def test_an_image_of_the_size_of_a_patch_is_used() -> None:
     assert "left out 1 scene without room for a patch of 8 px" in text(source)
 
 
+def test_scenes_whose_captures_differ_are_left_out() -> None:
+    rng, textures = np.random.default_rng(0), texture_bank(0, 4, 128)
+    for number in range(8):
+        scene = draw(96, np.random.default_rng(number), textures)
+        for folder in "ab":
+            shown = draw(96, np.random.default_rng(99), textures) if (folder, number) == ("b", 3) else scene
+            Path(folder).mkdir(exist_ok=True)
+            noisy = np.clip(shown + rng.normal(0, 10, shown.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(f"{folder}/{number}.png")
+    source = Folders(["a", "b"], val_fraction=0.2, **SMALL)
+    assert "warning: left out 1 scene whose captures show different scenes: 3; check the names of the files" in text(
+        source
+    )
+    assert sorted(scene.name for scene in [*train(source).scenes, *val(source).scenes]) == list("0124567")
+    # The other scenes alone say whether the noise is as it should be.
+    assert "drift" not in text(source)
+    assert "correlated" not in text(source)
+    anyway = Folders(["a", "b"], val_fraction=0.2, check=False, **SMALL)
+    assert len([*train(anyway).scenes, *val(anyway).scenes]) == 8
+    assert "left out" not in text(anyway)
+
+
+def test_brackets_in_names_are_no_pages() -> None:
+    for folder, letter, number in itertools.product("12", "ab", range(10)):
+        write(f"{folder}/{letter}[{number}].png", (8, 24))
+    source = Folders(["1", "2"], val_fraction=0.1, **SMALL)
+    assert (len(train(source).scenes), len(val(source).scenes)) == (18, 2)
+    # Pages of one file stay together.
+    for folder, letter in itertools.product("34", "abc"):
+        write(f"{folder}/{letter}.npy", (5, 8, 24))
+    source = Folders(["3", "4"], val_fraction=0.1, **SMALL)
+    assert (len(train(source).scenes), len(val(source).scenes)) == (10, 5)
+    assert len({scene.name.partition("[")[0] for scene in val(source).scenes}) == 1
+
+
 def test_stack_pairs_its_pages() -> None:
     pages = write("stack.tif", (6, 40, 20), "uint16", 3000)
     source = Stack("stack.tif", val_fraction=0.2, **SMALL)
@@ -181,7 +218,7 @@ def test_grey_and_colour_are_made_alike_when_asked() -> None:
         (lambda: Folders(["a", "c"]).train_pairs(), "no file name is in two of the folders"),
         (lambda: Folders(["a", "b"], patch=40).train_pairs(), "no training image has room for a patch of 40 px"),
         (lambda: Folders(["a", "b"], patch=0), "patch is 0"),
-        (lambda: Folders(["a", "b"], value_range=(5, 1)), "value_range is 5 to 1"),
+        (lambda: Folders(["a", "b"], value_range=(5, 1)), "the range is 5 to 1"),
         (lambda: Folders(["a", "b"], val_fraction=0).val_pairs(), "nothing is held out"),
         (lambda: Folders(["a", "b"], val_fraction=1).train_pairs(), "all scenes are held out"),
         (lambda: Folders(["a", "b"], val_fraction=1.2), "val_fraction is 1.2"),

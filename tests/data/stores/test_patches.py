@@ -58,11 +58,13 @@ def test_all_scenes_have_their_turn_also_where_there_are_more_than_patches() -> 
 
 def test_pages_of_a_file_are_held_out_together() -> None:
     _, scenes = flat(*[(1, 4, 4)] * 12)
-    pages = [dataclasses.replace(scene, name=f"{i // 3}[{i % 3}]") for i, scene in enumerate(scenes)]
+    pages = [
+        dataclasses.replace(scene, name=f"{i // 3}[{i % 3}]", file=f"{i // 3}.tif") for i, scene in enumerate(scenes)
+    ]
     train, val, line = split_scenes(pages, 0.3, 0)
     assert (len(train), len(val), line) == (9, 3, "")
     assert len({scene.group for scene in val}) == 1
-    one_file = [dataclasses.replace(scene, name=f"a[{i}]") for i, scene in enumerate(scenes)]
+    one_file = [dataclasses.replace(scene, name=f"a[{i}]", file="a.tif") for i, scene in enumerate(scenes)]
     train, val, line = split_scenes(one_file, 0.25, 0)
     assert [scene.name for scene in val] == ["a[9]", "a[10]", "a[11]"]
     assert "all images are pages of one file: the last 3" in line
