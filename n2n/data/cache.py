@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 from n2n.errors import InputError
+from n2n.system.files import expanded
 
 # Bytes per step of the checksum: enough to run at memory speed, few enough to stay in the CPU's cache.
 _BLOCK = 1 << 22
@@ -117,7 +118,7 @@ class Cache:
     def __init__(self, name: str, recipe: Mapping[str, Any], folder: str | os.PathLike[str] | None = None) -> None:
         self.recipe = dict(recipe)
         digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = Path(folder).expanduser() if folder is not None else default_cache()
+        self.folder = expanded(folder) if folder is not None else default_cache()
         self.path = self.folder / f"{name}-{digest}"
 
     def find(self) -> Kept | None:

@@ -64,8 +64,8 @@ class BlockSample:
     def __init__(self, scale: ValueRange) -> None:
         self._scale = scale
         self._kept: list[NDArray[Any]] = []
-        # Every _step-th block is kept; _count blocks came so far.
-        self._step, self._count = 1, 0
+        # Every _step-th block is kept; _count blocks came so far, and _size are kept.
+        self._step, self._count, self._size = 1, 0, 0
 
     def add(self, noisy: NDArray[Any], denoised: NDArray[Any], gaps: NDArray[np.bool_] | None) -> None:
         """Add the next rows, H×W×C, before and after the denoising; ``gaps`` says which values have no data."""
@@ -76,14 +76,18 @@ class BlockSample:
         found = np.stack([_grid(one)[at] for one in (noisy, denoised)], 1)
         if gaps is not None:
             found = found[~_grid(gaps)[at].any((1, 2, 3))]
+        if not len(found):
+            return
         self._kept.append(found)
-        if sum(map(len, self._kept)) > 2 * _MOST:
+        self._size += len(found)
+        if self._size > 2 * _MOST:
             self._kept = [np.concatenate(self._kept)[::2]]
+            self._size = len(self._kept[0])
             self._step *= 2
 
     def noise(self) -> list[NoiseLevel]:
         """Measure the noise at all brightnesses where there is some: in blocks that are flat, and differ by chance alone."""
-        if sum(map(len, self._kept)) < _BLOCKS:
+        if self._size < _BLOCKS:
             return []
         kept = np.concatenate(self._kept)
         # Blocks, before and after, channels, pixels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
@@ -10,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from n2n.errors import InputError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of ``~``; names of no user, such as ``~a.png``, stay as they are."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises an error for these
 
 
 def file_size(path: Path, wanted: str = "an image") -> int:

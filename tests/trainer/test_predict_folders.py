@@ -94,3 +94,11 @@ def test_training_counts_them_too() -> None:
     Path("photos/notes.txt").write_text("x")
     photographs = Photographs("photos", val_fraction=0.34, crop=64, crops_per_photo=2, cache_dir="cache")
     assert "left out: 1 .txt" in "\n".join(photographs.train_pairs().remarks)
+
+
+def test_a_name_that_begins_with_a_tilde_is_no_home_folder() -> None:
+    checkpoint = write_checkpoint("mean.ckpt", mean, 3)
+    Image.fromarray(np.full((20, 30, 3), 100, np.uint8)).save("~t.png")
+    command = ["predict", "--ckpt_path", str(checkpoint), "--input", "~t.png", "--output", "out", "--device", "cpu"]
+    assert main(command) == 0
+    assert Path("out/~t.png").is_file()

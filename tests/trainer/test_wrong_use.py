@@ -305,7 +305,7 @@ TABLE = {
     "image has room for a patch of 128 px (the smallest has 80 px): set the source's patch lower",
     f"{OWN_IMAGES}.SingleImages {SMALL} --data.source.root {{}}/a --data.source.val_fraction 0": "nothing "
     "is held out for validation: set the source's val_fraction, or a data.val_source",
-    f"{OWN_IMAGES}.SingleImages {SMALL} --data.source.root {{}}/a --data.source.value_range [5,1]": "value_range is "
+    f"{OWN_IMAGES}.SingleImages {SMALL} --data.source.root {{}}/a --data.source.value_range [5,1]": "the range is "
     "5 to 1: expected two finite numbers, the low one first",
     f"{FIT} --model.backbone.channels 1": "the backbone Model2 cannot take images of 3×32×32 .*: set its "
     "channels, or the source's, so that they agree",

@@ -18,7 +18,7 @@ from n2n.data.images.planes import PartingWriter, Together
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
-from n2n.system.files import file_size
+from n2n.system.files import expanded, file_size
 
 _ZARR = ".zarr"
 
@@ -131,7 +131,7 @@ def find_images(roots: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
         InputError: if a folder is not there.
     """
     for root in roots:
-        folder = Path(root).expanduser()
+        folder = expanded(root)
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder: expected one with images in it ({EXPECTED})")
         if folder.suffix.lower() == _ZARR:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from n2n.data.images.files import is_image
 from n2n.data.images.formats.table import EXPECTED, find_suffix
+from n2n.system.files import expanded
 from n2n.system.text import counted
 
 # Kinds of files that a line names.
@@ -30,7 +31,7 @@ def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = Non
     skipped = None if without is None else os.path.realpath(without)
     kinds: Counter[str] = Counter()
     for root in roots:
-        folder = Path(root).expanduser()
+        folder = expanded(root)
         if not folder.is_dir() or is_image(folder):
             continue
         for at, folders, files in os.walk(folder, onerror=lambda _: kinds.update(["unreadable folder"])):

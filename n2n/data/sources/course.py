@@ -11,6 +11,7 @@ from n2n.data.sources.base import PairSource
 from n2n.data.stores.base import Store
 from n2n.data.stores.pairs import PairStore
 from n2n.errors import InputError
+from n2n.system.files import expanded
 from n2n.system.torch_files import load_torch_file
 
 
@@ -62,8 +63,8 @@ class CourseFiles(PairSource):
 
     def train_pairs(self) -> Store:
         """Map the training file."""
-        return load_pairs(Path(self.root).expanduser() / self.train_file, clean=False)
+        return load_pairs(expanded(self.root) / self.train_file, clean=False)
 
     def val_pairs(self) -> Store:
         """Map the validation file."""
-        return load_pairs(Path(self.root).expanduser() / self.val_file, clean=True)
+        return load_pairs(expanded(self.root) / self.val_file, clean=True)

@@ -13,6 +13,7 @@ from n2n.data.scenes.frames import Frame, SceneFiles, first_few
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
+from n2n.system.files import expanded
 from n2n.system.text import counted
 
 
@@ -26,13 +27,13 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
     Raises:
         InputError: if the folder is missing, or two names differ only in the suffix.
     """
-    path = Path(root).expanduser()
+    path = expanded(root)
     if not split_part(path)[0].exists():
         raise InputError(f"{path} is not there: expected an image, or a folder of images")
     # A zarr array is a folder, and one image.
     if path.is_file() or is_image(path):
         return {without_suffix(path.name): path}
-    out = Path(without).expanduser().resolve() if without is not None else None
+    out = expanded(without).resolve() if without is not None else None
     found: dict[str, Path] = {}
     for file in find_images([path]):
         if out and file.resolve().is_relative_to(out):
@@ -101,7 +102,7 @@ class Folders(SceneSource):
 
     def __init__(self, roots: list[str], clean: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if len(roots) < 2 or len({Path(root).expanduser().resolve() for root in roots}) < len(roots):
+        if len(roots) < 2 or len({expanded(root).resolve() for root in roots}) < len(roots):
             raise InputError(f"roots is {', '.join(roots)}: expected two different folders of matching files, or more")
         self.roots, self.clean = roots, clean
         self.searched = roots
@@ -187,7 +188,7 @@ class Captures(SceneSource):
 
     def _grouped(self, root: str, without: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
         """Return the files of each scene, and the names that do not fit the pattern."""
-        folder = Path(root).expanduser()
+        folder = expanded(root)
         scenes: dict[str, list[Path]] = defaultdict(list)
         other = []
         for file in images_in(root, without).values():

@@ -40,6 +40,9 @@ class PnmReader(FixedReader):
         self._fix_axes((height, width, 3) if kind == 6 else (height, width), "YXS" if kind == 6 else "YX")
         if (need := found.end() + height * width * self.channels * stored.itemsize) > size:
             raise self._error(f"is cut off: its header says {need:,} bytes, and the file has {size:,}")
+        file.seek(need)
+        if re.match(rb"P[1-6]\s", file.read(3)):
+            raise self._error("holds several images: expected one; split it")
         self._rows = RawRows(file, found.end(), stored, self.width * self.channels)
 
     def _decode(self, page: int, start: int, stop: int) -> Array:

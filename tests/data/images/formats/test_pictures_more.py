@@ -178,6 +178,11 @@ def test_pnm_comes_back(most: int) -> None:
     assert "P1 to P3 hold text" in refusal(lambda: look("text.pgm"))
     Path("huge.pgm").write_bytes(b"P5 99999999 99999999 255\n")
     assert "is cut off" in refusal(lambda: look("huge.pgm"))
+    one = Path("x.pgm").read_bytes()
+    Path("two.pgm").write_bytes(one + one)
+    assert "holds several images: expected one; split it" in refusal(lambda: look("two.pgm"))
+    Path("longer.pgm").write_bytes(one + b"\n")
+    assert look("longer.pgm")[2] == (20, 30)
 
 
 def test_formats_that_cannot_hold_it() -> None:
