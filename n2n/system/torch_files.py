@@ -8,6 +8,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from n2n.system.files import file_size
 # The end record of a zip archive: signature, length and offset of the directory, length of the comment. In a 64-bit archive, a
 # longer record and a locator with its offset come first.
 _END, _END64, _LOCATOR = struct.Struct("<4s8xIIH"), struct.Struct("<4s36xQQ8xQ4x"), 56
+
+# What torch.save writes, in one folder. torch would take DATA.PKL for data.pkl as well.
+_ENTRY = re.compile(
+    r"([\1-.0-\x7f]*)/(?:data\.pkl|byteorder|version|\.format_version|\.storage_alignment|data/[0-9]+|\.data/serialization_id)"
+)
 
 # Kinds of tensors that may be in a file, with the names that torch.save has for them.
 STORED_DTYPES = {
@@ -60,13 +66,12 @@ def load_torch_file(path: Path, wanted: str, advice: str = "fetch or save it aga
     more = InputError(f"{path} holds more than tensors and plain values, and none of it was run: expected {wanted}")
     try:
         plain = _is_one_archive(path)
-        # torch can map uncompressed entries only, and a compressed one could unpack to any size.
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            plain = plain and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             # torch does not check the checksums. Entries that overlap would take too long to check.
-            plain = plain and sum(entry.file_size for entry in entries) <= size and not archive.testzip()
-            pickles = [archive.read(entry) for entry in entries if plain and entry.filename.endswith("data.pkl")]
+            plain = plain and _are_of_torch(entries) and sum(entry.file_size for entry in entries) <= size
+            plain = plain and not archive.testzip()
+            pickles = [archive.read(entry) for entry in entries if plain and entry.orig_filename.endswith("/data.pkl")]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): expected {wanted}") from None
     except Exception:  # damaged archives fail in many ways
@@ -91,6 +96,22 @@ def _names_tensors_alone(pickled: bytes) -> bool:
         operation.name not in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
         and (operation.name != "GLOBAL" or _NAMED.fullmatch(str(argument)))
         for operation, argument, _ in pickletools.genops(pickled)
+    )
+
+
+def _are_of_torch(entries: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether entries are such as torch.save writes. In others, torch may find what zipfile does not."""
+    # The names as they are in the file, for zipfile may show others.
+    names = [_ENTRY.fullmatch(entry.orig_filename) for entry in entries]
+    return (
+        len({name and name[1] for name in names}) == 1
+        and None not in names
+        and len({entry.orig_filename for entry in entries}) == len(entries)
+        # torch can map uncompressed entries only, and a compressed one could unpack to any size.
+        and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        and all(entry.compress_size == entry.file_size for entry in entries)
+        # More than the size and the place of a large entry.
+        and all(not entry.extra or entry.extra[:4] == struct.pack("<HH", 1, len(entry.extra) - 4) for entry in entries)
     )
 
 
