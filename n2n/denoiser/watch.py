@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.data.flat_noise import BlockSample
 from n2n.data.images.extremes import Extremes
 from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import BlockSample, misfit
+from n2n.denoiser.noise import misfit
 
 # One of this many rows is compared with its denoised row, and one is searched for the largest median; more of small images.
 _SAMPLED = 16

@@ -20,8 +20,9 @@ from PIL import Image
 from n2n import Denoiser
 from n2n.checkpoints.bundled import pretrained
 from n2n.data.corruption import Camera, Corruption, SampleCells
+from n2n.data.flat_noise import BlockSample
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import BlockSample, misfit
+from n2n.denoiser.noise import misfit
 from tests.benchmarks.setting import table
 
 Pixels = NDArray[np.uint8]

@@ -16,9 +16,10 @@ from PIL import Image
 
 from n2n import Denoiser
 from n2n.cli import main
+from n2n.data.flat_noise import BlockSample, NoiseLevel
 from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import BlockSample, NoiseLevel, misfit
+from n2n.denoiser.noise import misfit
 from tests.write_checkpoints import same, write_checkpoint
 
 WHITE = TrainedNoise(((0.0, 55 / 255),) * 8, (-0.02, 0.02), (-0.02, 0.02))
