@@ -6,8 +6,8 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -19,18 +19,16 @@ from n2n.backbones.spec import build, describe
 from n2n.data.batch import ImageInfo, as_batch
 from n2n.data.images.gaps import fill_gaps
 from n2n.data.noise import PairNoise, TrainedNoise
-from n2n.errors import InputError, reason
+from n2n.errors import InputError
 from n2n.losses import NetworkLoss
 from n2n.module.divergence import EpochLosses, check_losses, check_validation_loss
 from n2n.module.evaluation import EvaluationModule
+from n2n.module.optimization import build_optimizers
 from n2n.module.probe import check_dtypes, probe
 from n2n.module.resume import Resume
 from n2n.module.start import load_weights
-from n2n.optimizers import fused
-from n2n.schedules import progress, training_epochs, training_steps
+from n2n.schedules import progress, training_steps
 from n2n.system.text import counted
-
-Built = TypeVar("Built")
 
 
 class DenoisingModule(EvaluationModule):
@@ -162,20 +160,7 @@ class DenoisingModule(EvaluationModule):
             raise InputError(f"the backbone {type(self.backbone).__name__} has no weights to train: choose another")
         if hasattr(self.loss, "progress"):
             training_steps(self.trainer, f"the loss {type(self.loss).__name__}")
-        optimizer = _built("optimizer", self.optimizer, self.parameters())
-        # In mixed precision, Lightning cannot clip the gradients of a fused optimiser, which unscales them itself.
-        if not self.trainer.gradient_clip_val:
-            optimizer = fused(optimizer)
-        if self.scheduler is None:
-            return optimizer
-        scheduler = _built("scheduler", self.scheduler, optimizer)
-        if getattr(scheduler, "total_steps", 0) is None:
-            length = training_steps if self.scheduler_interval == "step" else training_epochs
-            scheduler.total_steps = length(self.trainer, f"the scheduler {type(scheduler).__name__}")  # type: ignore[attr-defined]
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": "val/loss"},
-        }
+        return build_optimizers(self.trainer, self, self.optimizer, self.scheduler, self.scheduler_interval)
 
     def on_train_start(self) -> None:
         """Restore what Lightning does not."""
@@ -291,13 +276,3 @@ class DenoisingModule(EvaluationModule):
                 f"{other_low:g} to {other_high:g}: set its value_range to [{low:g}, {high:g}]"
             )
         self.image_format = now or before
-
-
-def _built(what: str, make: Callable[[Any], Built], of: Any) -> Built:
-    """Make the optimiser or the scheduler, which check their arguments only now."""
-    try:
-        return make(of)
-    except InputError:
-        raise
-    except Exception as error:  # it may be anybody's class
-        raise InputError(f"--model.{what} cannot be built ({reason(error)}): change its arguments") from error
