@@ -244,7 +244,7 @@ class DenoisingModule(EvaluationModule):
             "training": {
                 "losses": [self._losses.total, self._losses.steps],
                 "least_val_loss": self._lowest_val_loss,
-                **self._resume.save(self.trainer),
+                **self._resume.save(self.trainer, checkpoint),
             },
         }
 

@@ -26,13 +26,17 @@ class Resume:
         self._loader: dict[str, int] | None = None
 
     @staticmethod
-    def save(trainer: L.Trainer) -> dict[str, Any]:
-        """Return the state as plain values."""
+    def save(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the state as plain values, and let a checkpoint say that an epoch is unfinished which a limit has cut."""
         loader = trainer.train_dataloader
         state = loader.state_dict() if isinstance(loader, PairLoader) else None
         if state is not None and state["batches"] >= trainer.num_training_batches:
             # The epoch is complete, although the loader has more batches: limit_train_batches.
             state = {"batches": 0}
+        if state is not None and state["batches"]:
+            # After max_steps or max_time, Lightning counts the epoch, and would leave out the rest of its pairs.
+            for count in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                count["processed"] = count["completed"]
         device = trainer.strategy.root_device
         on_cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return {"random": torch.get_rng_state(), "cuda_random": on_cuda, "loader": state}

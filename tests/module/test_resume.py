@@ -31,7 +31,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, torch.device
 
 def test_generator_of_a_gpu_goes_on(restored: list[tuple[Tensor, torch.device]]) -> None:
     resume = Resume()
-    resume.load(Resume.save(trainer("cuda:0")))
+    resume.load(Resume.save(trainer("cuda:0"), {}))
     resume.restore(trainer("cuda:1"))
     assert restored == [(STATE, torch.device("cuda:1"))]
     # Once: a second training of the same module goes its own way.
@@ -44,13 +44,13 @@ def test_another_kind_of_device_goes_on_without(
     saved: str, now: str, restored: list[tuple[Tensor, torch.device]]
 ) -> None:
     resume = Resume()
-    resume.load(Resume.save(trainer(saved)))
+    resume.load(Resume.save(trainer(saved), {}))
     resume.restore(trainer(now))
     assert restored == []
 
 
 def test_checkpoint_of_an_older_version_has_none(restored: list[tuple[Tensor, torch.device]]) -> None:
-    state = Resume.save(trainer("cuda:0"))
+    state = Resume.save(trainer("cuda:0"), {})
     del state["cuda_random"]
     resume = Resume()
     resume.load(state)

@@ -308,6 +308,16 @@ def test_epochs_of_some_of_the_batches_are_complete_when_resumed() -> None:
     assert same(weights("whole"), weights("part"))
 
 
+@pytest.mark.parametrize("steps", ["4", "9"])
+def test_an_epoch_that_a_limit_has_cut_goes_on_with_the_rest_of_its_pairs(steps: str) -> None:
+    assert fit("whole", *KINDS["dropout"]) == 0
+    assert fit("cut", *KINDS["dropout"], "--trainer.max_steps", steps) == 0
+    assert fit("cut", *KINDS["dropout"], "--ckpt_path", "last") == 0
+    assert same(weights("whole"), weights("cut"))
+    whole, cut = (Run.read(Path(f"lightning_logs/{name}/version_0")).curve("train/loss") for name in ("whole", "cut"))
+    assert cut == whole
+
+
 def test_best_checkpoints_in_a_folder_of_their_own_change_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = ("--checkpoint.dirpath", "elsewhere/best")
     assert fit("whole", *KINDS["plain"]) == 0
