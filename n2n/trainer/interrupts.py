@@ -46,7 +46,7 @@ class _Signals(Callback):
         """Handle the signals.
 
         Raises:
-            Interrupted: if one of them ended the Trainer.
+            Interrupted: if one of them ended the Trainer, or came when nothing was left to stop.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -57,6 +57,9 @@ class _Signals(Callback):
         self._listen()
         try:
             yield
+            if self.signum is not None:
+                # It came in the last step. A command that trains several networks must not go on with the next one.
+                raise Interrupted(self.signum)
         except _Stop:
             raise (self.result or Interrupted(self.signum or signal.SIGINT)) from None
         except SystemExit as error:

@@ -141,6 +141,14 @@ def test_gradients_that_are_added_up_are_used_before_a_training_stops(capsys: py
     assert same(weights("whole"), weights("halves"))
 
 
+def test_a_signal_in_the_last_step_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """What comes after the training would go on otherwise: ``n2n search`` with its next trial."""
+    assert fit("last", *KINDS["plain"], *stop_at(18, signal.SIGINT)) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "n2n fit: stopped"
+    # The training is complete all the same.
+    assert read_facts(Path("lightning_logs/last/version_0"))["finished"]
+
+
 class Twice(Callback):
     """Sends two signals in a step."""
 
