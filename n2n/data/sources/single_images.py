@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption
+from n2n.data.flat_noise import BlockSample, neighbours
+from n2n.data.images.gaps import find_gaps
 from n2n.data.scenes.frames import Frame, SceneFiles
+from n2n.data.scenes.inspection import CORRELATED
 from n2n.data.scenes.opening import Opener, describe_axes, find_pages
 from n2n.data.sources.folders import all_images, images_in, warning
 from n2n.data.sources.scene_source import SceneSource
+from n2n.data.stores.base import Store
+from n2n.data.value_range import ValueRange
 from n2n.errors import InputError
 from n2n.losses import Halves
 from n2n.system.hardware import constant
@@ -21,6 +27,9 @@ from n2n.system.text import counted
 
 # The pairs of pixels of a 2×2 cell that are neighbours, each in both orders; pixels are numbered row by row.
 _NEIGHBOURS = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2))
+
+# Images whose noise is measured, at most.
+_MEASURED = 64
 
 
 def pick_neighbours(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -87,6 +96,33 @@ class SingleImages(SceneSource):
         """Find the images."""
         clean = images_in(self.clean) if self.clean is not None else {}
         return _single_scenes(all_images(self.root, self.clean), clean, self.root, self.opener)
+
+    def train_pairs(self) -> Store:
+        """Open the training images as random patches, and say if their noise is not white."""
+        store = super().train_pairs()
+        if line := self._correlated():
+            store.remarks = [*store.remarks, line]
+        return store
+
+    def _correlated(self) -> str | None:
+        """Return a warning if the noise of most images, where it can be measured, is correlated."""
+        scale, (train, _, _) = ValueRange(*self._range), self._parts
+        found = []
+        for scene in train[:: -(-len(train) // _MEASURED)]:
+            start, sample = scene.starts[0], BlockSample(scale)
+            image = self._kept.array[start : start + scene.height * scene.width].reshape(scene.height, scene.width, -1)
+            sample.add(image, image, find_gaps(image, None))
+            # At each brightness, because texture that passes for noise is correlated.
+            if noise := sample.noise():
+                found.append((min(one.neighbours for one in noise), neighbours(noise)))
+        wrong = [correlation for least, correlation in found if least > CORRELATED]
+        if not 2 * len(wrong) > len(found):
+            return None
+        return (
+            f"warning: the noise is correlated between neighbouring pixels ({np.median(wrong):.2f}) in {len(wrong)} of "
+            f"{counted(len(found), 'image')}: Neighbor2Neighbor keeps such noise; take two captures of each scene, or denoise "
+            "with a checkpoint for such noise (--ckpt_path camera for photographs)"
+        )
 
 
 class CorruptedPairs:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from n2n.data import SingleImages
 from n2n.data.corruption import Gaussian, Impulse
@@ -72,3 +73,21 @@ def test_pages_of_a_stack_are_images_of_their_own() -> None:
     assert store.batch(torch.arange(4), 0).first.shape == (4, 1, 16, 16)
     with pytest.raises(InputError, match=r"there is no image in broken\.npy"):
         SingleImages("broken.npy").train_pairs()
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_noise_that_is_not_white_is_noticed(correlated: bool) -> None:
+    rng = np.random.default_rng(0)
+    down, right = np.mgrid[:256, :256]
+    for number in range(4):
+        noise = rng.normal(0, 15, (256, 256))
+        if correlated:
+            noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, 1, (0, 1))) / 2
+        Image.fromarray(np.clip(80 + (down + number * right) / 4 + noise, 0, 255).astype(np.uint8)).save(
+            f"{number}.png"
+        )
+    remarks = SingleImages(".", patch=32, val_fraction=0.25).train_pairs().remarks
+    found = [line for line in remarks if "the noise is correlated between neighbouring pixels (0." in line]
+    assert len(found) == correlated
+    if correlated:
+        assert "Neighbor2Neighbor keeps such noise; take two captures of each scene" in found[0]
