@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from n2n.cli import main
 from n2n.data import Captures, Photographs
