@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from n2n.backbones import UNet
 from n2n.checkpoints.bundled import find_checkpoint
 from n2n.checkpoints.rebuild import backbone_weights, load_checkpoint
 from n2n.errors import InputError
+
+_TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 
 
 def load_weights(names: Sequence[str], backbone: nn.Module, channels: int | None) -> None:
@@ -19,7 +22,8 @@ def load_weights(names: Sequence[str], backbone: nn.Module, channels: int | None
     2022).
 
     A network for colour images starts one for grey images, or for any other number of channels, and the other way round. If its
-    last layer is linear, it then gives for alike channels what the other one gives.
+    last layer is linear, it then gives for alike channels what the other one gives. Of the networks that join the
+    images' channels to others, only UNet is supported: in others, nobody knows which channels are the images'.
 
     Args:
         names: at least one checkpoint of ``n2n fit``, or the name of one that comes with n2n.
@@ -44,6 +48,7 @@ def _fitted_weights(name: str, backbone: nn.Module, channels: int | None) -> dic
     content, wanted = load_checkpoint(path), backbone.state_dict()
     weights, have = backbone_weights(content), content["n2n"].get("image_channels")
     kind = type(backbone).__name__
+    modules = dict(backbone.named_modules(remove_duplicate=False))
     fitted = {}
     for key in {**wanted, **weights}:
         if key not in weights or key not in wanted:
@@ -51,10 +56,14 @@ def _fitted_weights(name: str, backbone: nn.Module, channels: int | None) -> dic
             raise InputError(
                 f"{path} holds the weights of another network ({key:.80} is not in {where}): {_advice(kind)}"
             )
-        found = _fit_channels(weights[key], wanted[key].shape, (have, channels))
+        shapes = weights[key].shape, wanted[key].shape
+        # In a transposed convolution the inputs come first, except in one of each channel alone.
+        transposed = isinstance(modules.get(key.rpartition(".")[0]), _TRANSPOSED)
+        outputs = int(transposed and any(shape[1:2] > (1,) for shape in shapes))
+        found = _fit_channels(weights[key], shapes[1], (have, channels), outputs, isinstance(backbone, UNet))
         if found is None:
-            shapes = " and not ".join(str(tuple(one.shape)) for one in (weights[key], wanted[key]))
-            raise InputError(f"{path} holds the weights of another network ({key:.80} is {shapes}): {_advice(kind)}")
+            differing = " and not ".join(str(tuple(shape)) for shape in shapes)
+            raise InputError(f"{path} holds the weights of another network ({key:.80} is {differing}): {_advice(kind)}")
         fitted[key] = found
     return fitted
 
@@ -66,18 +75,31 @@ def _advice(kind: str) -> str:
     )
 
 
-def _fit_channels(weight: Tensor, shape: torch.Size, channels: tuple[int | None, int | None]) -> Tensor | None:
-    """Return a weight with another shape, where only the number of the images' channels differs; None if more does."""
+def _fit_channels(
+    weight: Tensor, shape: torch.Size, channels: tuple[int | None, int | None], outputs: int = 0, joined: bool = False
+) -> Tensor | None:
+    """Return a weight with another shape, where only the number of the images' channels differs; None if more does.
+
+    Args:
+        weight: of the checkpoint.
+        shape: that is wanted.
+        channels: of the images, before and now.
+        outputs: the axis of the outputs; the others are of inputs.
+        joined: whether the images' channels may come after other inputs.
+    """
     weight = weight.float() if weight.is_floating_point() else weight
     if weight.ndim != len(shape):
         return None
-    for axis, sizes in enumerate(zip(weight.shape, shape, strict=True)):
-        have, want = sizes
+    before, now = channels
+    for axis, (have, want) in enumerate(zip(weight.shape, shape, strict=True)):
         if have == want:
             continue
-        if sizes != channels:
+        if before is None or now is None or have - before != want - now or have < before:
             return None
+        if have > before and (axis == outputs or not joined):
+            return None
+        others, images = torch.split(weight, [have - before, before], axis)
         # Outputs are the mean of all, inputs share the sum.
-        one = weight.mean(axis, keepdim=True) if axis == 0 else weight.sum(axis, keepdim=True) / want
-        weight = one.repeat_interleave(want, axis)
+        one = images.mean(axis, keepdim=True) if axis == outputs else images.sum(axis, keepdim=True) / now
+        weight = torch.cat([others, one.repeat_interleave(now, axis)], axis)
     return weight

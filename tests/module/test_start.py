@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from n2n import backbones
 from n2n.cli import main
@@ -70,9 +73,32 @@ def test_the_mean_keeps_whole_numbers() -> None:
         load_weights([], network, 3)
 
 
+class Transposed(nn.Module):
+    """Transposed convolutions, the first of each channel alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        alone = nn.ConvTranspose2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        # A weight for each channel is exact only if all are alike.
+        nn.init.constant_(alone.weight, 0.3)
+        self.layers = nn.Sequential(
+            alone,
+            nn.ConvTranspose2d(channels, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, channels, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layers(x)
+        return out
+
+
 @pytest.mark.parametrize(("have", "want"), [(3, 1), (1, 3), (3, 3), (3, 4), (2, 1)])
-@pytest.mark.parametrize("kind", [backbones.NAFNet, backbones.DnCNN])
-def test_a_network_starts_one_for_other_channels(kind: type, have: int, want: int) -> None:
+@pytest.mark.parametrize(
+    "kind", [backbones.NAFNet, backbones.DnCNN, backbones.UNet, partial(backbones.UNet, depth=1, head=[]), Transposed]
+)
+def test_a_network_starts_one_for_other_channels(kind: Callable[..., nn.Module], have: int, want: int) -> None:
     torch.manual_seed(0)
     first, second = kind(channels=have), kind(channels=want)
     write_checkpoint("x.ckpt", first, have)
