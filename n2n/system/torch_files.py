@@ -110,7 +110,7 @@ def _are_of_torch(entries: Sequence[zipfile.ZipInfo]) -> bool:
         # torch can map uncompressed entries only, and a compressed one could unpack to any size.
         and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         and all(entry.compress_size == entry.file_size for entry in entries)
-        # More than the size and the place of a large entry.
+        # Nothing beside the size and the place of a large entry.
         and all(not entry.extra or entry.extra[:4] == struct.pack("<HH", 1, len(entry.extra) - 4) for entry in entries)
     )
 
