@@ -83,6 +83,8 @@ class DenoisingModule(EvaluationModule):
         self._lowest_val_loss = math.inf
         self._resume = Resume()
         self._pair_noise = PairNoise()
+        # Whether the noise was measured in enough pairs.
+        self._noise_known = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DenoisingModule:
         """Copy all but the makers of optimiser and scheduler: built by a command line, they hold the Trainer and all data."""
@@ -179,7 +181,7 @@ class DenoisingModule(EvaluationModule):
         if hasattr(self.loss, "progress"):
             self.loss.progress = progress(self.trainer)  # type: ignore[assignment]
         noisy, target, halves = views.noisy, views.target, views.halves
-        if self.noise is None and views.independent and not self._pair_noise.complete:
+        if views.independent and not (self._noise_known or self._pair_noise.complete):
             self._pair_noise.add(noisy, target)
         if views.gaps:
             noisy = fill_gaps(noisy)
@@ -197,7 +199,8 @@ class DenoisingModule(EvaluationModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss."""
-        self.noise = self.noise or (self._pair_noise.describe() if self._pair_noise.complete else None)
+        if self._pair_noise.complete and not self._noise_known:
+            self.noise, self._noise_known = self._pair_noise.describe(), True
         check_losses(self._losses, self.trainer)
         if self._losses.steps:
             self.log("train/loss", self._losses.total / self._losses.steps, prog_bar=True, sync_dist=True)
@@ -235,15 +238,17 @@ class DenoisingModule(EvaluationModule):
         if self.blind_estimate is not None:
             figures |= {f"val/{name}": value for name, value in self.blind_estimate.figures().items()}
         self._losses.read()
+        noise = self.noise if self._noise_known else self._pair_noise.describe() or self.noise
         checkpoint["n2n"] = {
             "image_channels": self.image_channels,
             **self.image_format,
-            **({"noise": noise.plain()} if (noise := self.noise or self._pair_noise.describe()) else {}),
+            **({"noise": noise.plain()} if noise is not None else {}),
             "figures": figures,
             "psnr_blind": str(self.blind_estimate) if self.blind_estimate is not None else None,
             "training": {
                 "losses": [self._losses.total, self._losses.steps],
                 "least_val_loss": self._lowest_val_loss,
+                "noise_known": self._noise_known,
                 **self._resume.save(self.trainer, checkpoint),
             },
         }
@@ -260,6 +265,8 @@ class DenoisingModule(EvaluationModule):
             self._losses = EpochLosses(float(total), int(steps))
             self._lowest_val_loss = float(training["least_val_loss"])
             self._resume.load(training)
+            # If not, it is measured anew. Checkpoints of older versions do not say so.
+            self._noise_known = bool(training.get("noise_known", "noise" in kept))
         channels, now = kept.get("image_channels"), self.image_format
         if self.images is not None and channels not in (None, self.images.shape[0]):
             raise InputError(

@@ -138,6 +138,20 @@ def test_checkpoint_describes_the_noise_of_the_pairs(tmp_path: Path) -> None:
     assert again.noise.plain() == noise
 
 
+def test_a_training_that_goes_on_measures_the_noise_of_more_pairs(tmp_path: Path) -> None:
+    """40 pairs are too few at most brightnesses, and 540 are enough."""
+    root = write_course(tmp_path / "data", pairs=540)
+    found = []
+    for steps in ("2", "29", "30"):
+        assert fit("--ckpt_path", "last", "--trainer.max_epochs", "2", "--trainer.max_steps", steps, root=root) == 0
+        found.append(torch.load("lightning_logs/run/version_0/checkpoints/last.ckpt", weights_only=True)["n2n"])
+    first, more, last = (one["noise"] for one in found)
+    known = [sum(sigma is not None for sigma in noise["sigma"]) for noise in (first, more)]
+    assert known[0] < known[1]
+    assert last == more
+    assert [one["training"]["noise_known"] for one in found] == [False, True, True]
+
+
 def test_clean_targets_have_no_noise_to_describe(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", 4, (96, 96))
     targets: list[Literal["noisy", "clean"]] = ["noisy", "clean"]
