@@ -105,7 +105,7 @@ class TrainedNoise:
         """
         if values is None:
             return None
-        wrong = InputError("the noise in the checkpoint is not described as n2n does: train it again, or remove it")
+        wrong = InputError("the checkpoint describes its noise in another way than n2n does: train it again")
         if type(values) is not dict or set(values) != {"sigma", "neighbours", "second", "at_edges"}:
             raise wrong
         sigma, neighbours, second = values["sigma"], values["neighbours"], values["second"]

@@ -137,7 +137,11 @@ def survey(
     left_out = [
         (unreadable, 3, counted(len(unreadable), "file") + " that cannot be read"),
         (other, 5, f"{counted(len(other), 'image')} unlike the others, which are {wanted}-channel {dtype}"),
-        (differing, 5, "shapes that do not match"),
+        (
+            differing,
+            5,
+            f"{counted(len(differing), 'scene')} whose images have different sizes (register and crop them)",
+        ),
         (alone, 5, counted(len(alone), "scene") + " with one capture only"),
     ]
     lines = [f"warning: left out {text}: {first_few(n, limit)}" for n, limit, text in left_out if n]

@@ -34,7 +34,7 @@ _PROBLEMS = (
         0.15,
         1.0,
         "the difference of two captures is correlated between neighbouring pixels ({:.2f})",
-        "something moved between the captures, or the noise is not white, as methods for single images need it",
+        "something moved between the captures, or the noise is not white: do not use data/single.yaml for such images",
     ),
 )
 # Noise is of another kind where neighbouring pixels correlate by more than this. Real micrographs have 0.03 to 0.19 (confocal
@@ -216,13 +216,13 @@ def remarks(reports: Sequence[tuple[str, PairReport]]) -> list[str]:
     if different and not judged:
         side = _BLOCK * math.ceil(math.sqrt(_ENOUGH / _FLAT) / _BLOCK) + 1
         lines.append(
-            "it could not be judged whether the captures of a scene share noise: the images are too small or too saturated (at "
+            "n2n could not check whether the captures of a scene share noise: the images are too small or too saturated (at "
             f"least {side}×{side} px are needed)"
         )
     shared = float(np.median(judged)) if judged else 0.0
     if shared > _SHARED:
         lines.append(
             f"warning: captures of a scene share part of their noise (correlation {shared:.2f} where the scenes are flat), or "
-            "the noise is small beside their texture: shared noise is not removed, and PSNR without clean images is too high"
+            "it is weak compared with their texture: shared noise is not removed, and PSNR without clean images is too high"
         )
     return lines

@@ -111,6 +111,6 @@ def describe_axes(files: Sequence[FilePages], captures: str | None = None) -> li
     if largest.channels > 1:
         lines.append(
             f"warning: the {largest.channels} channels of {largest.path.name} are learnt together, so the network will suit "
-            f"images of these {largest.channels} channels only; the source's channels: apart learns each by itself"
+            f"images of these {largest.channels} channels only; --data.source.channels apart learns each by itself"
         )
     return lines

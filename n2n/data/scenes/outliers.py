@@ -55,9 +55,9 @@ class Outliers:
         number = sum(self.counts)
         are = "values are outliers" if number > 1 else "value is an outlier"
         return [
-            f"warning: {number:,} {are}, as of hot pixels or cosmic rays, in {first_few(names)}: from {self.found.least:g} to "
-            f"{self.found.most:g}, and all others from {self.rest.least:g} to {self.rest.most:g}. They are limited to "
-            f"{low:g} to {high:g}; if they are content, set the source's value_range to hold them"
+            f"warning: {number:,} {are}, such as hot pixels or cosmic rays, in {first_few(names)}: from {self.found.least:g} "
+            f"to {self.found.most:g}, where all others go from {self.rest.least:g} to {self.rest.most:g}. They are limited to "
+            f"{low:g} to {high:g}; to keep them, set --data.source.value_range"
         ]
 
 

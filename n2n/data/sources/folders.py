@@ -102,6 +102,8 @@ class Folders(SceneSource):
 
     def __init__(self, roots: list[str], clean: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if isinstance(roots, str):
+            raise InputError(f"roots is {roots!r}: expected a list of two folders of matching files, or more")
         if len(roots) < 2 or len({expanded(root).resolve() for root in roots}) < len(roots):
             raise InputError(f"roots is {', '.join(roots)}: expected two different folders of matching files, or more")
         self.roots, self.clean = roots, clean

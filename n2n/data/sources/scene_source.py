@@ -122,7 +122,7 @@ class SceneSource(PairSource, ABC):
             smallest = min(scene.shortest_side for scene in train)
             raise InputError(
                 f"no training image has room for a patch of {side} px (the smallest has {smallest} px): set the source's "
-                "patch lower, or val_fraction, so that more is left to train on"
+                f"patch lower (--data.source.patch {smallest // self.scale})"
             )
         note, (low, high) = self._kept.note, self._range
         others = [line] if (line := left_out(self.searched)) else []
@@ -188,7 +188,10 @@ class SceneSource(PairSource, ABC):
         if self.check and note["mismatch"]:
             raise InputError(note["mismatch"])
         if self.clean is not None and all(clean is None for *_, clean in note["scenes"]):
-            raise InputError(f"no image in {self.clean} belongs to a scene: expected files named like the scenes")
+            raise InputError(
+                f"no image in {self.clean} belongs to a scene: expected files named like the scenes, such as "
+                f"{note['scenes'][0][0]}.png"
+            )
         correlated = note["correlated"] or [False] * len(note["scenes"])
         scenes = [
             Scene(name, height, width, tuple(starts), clean, (0, height), kind, file)

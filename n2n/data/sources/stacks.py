@@ -79,8 +79,8 @@ class Stack(SceneSource):
         lines += warning(others, "file", f"without an axis {self.captures_axis}")
         if not scenes and others:
             raise InputError(
-                f"{first_few(others)}: no captures along {self.captures_axis}; planes of other axes are not taken for captures "
-                "of each other. Name the axis of the captures (--data.source.captures_axis), or name all axes "
+                f"{first_few(others)}: no captures along {self.captures_axis}, and planes of other axes are scenes of their "
+                "own. Name the axis of the captures (--data.source.captures_axis), or name all axes "
                 "(--data.source.axes) if the file says them wrongly"
             )
         if not scenes:

@@ -182,7 +182,8 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     count = len(groups) if len(groups) > 1 else len(scenes)
     held = min(max(1, round(fraction * count)), count - 1)
     if len(groups) == 1:
-        line = f"all images are pages of one file: the last {held} are held out for validation"
+        last = "the last one is" if held == 1 else f"the last {held} are"
+        line = f"all images are pages of one file: {last} held out for validation"
         return list(scenes[:-held]), list(scenes[-held:]), line
     # Those with clean images first: PSNR needs them.
     known = {scene.group for scene in scenes if scene.clean is not None}
@@ -197,7 +198,7 @@ def split_scenes(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[l
     for some, text in zip(of_kind, ("white", "correlated between neighbouring pixels"), strict=True):
         if some and not chosen & set(some):
             line = (
-                f"warning: the noise of {Path(some[0]).name} alone is {text}, and it is trained on: no held-out scene shows "
-                "what the network does to such noise"
+                f"warning: only {Path(some[0]).name} has noise that is {text}, and no held-out scene has it: the PSNR does not "
+                "show how well it is removed"
             )
     return [s for s in scenes if s.group not in chosen], [s for s in scenes if s.group in chosen], line

@@ -184,7 +184,10 @@ def test_faults_are_named() -> None:
     assert (
         "identical captures, which teach a network to keep the noise, are left out: b/same.png is a/same.png" in lines
     )
-    assert "left out shapes that do not match: size (20×24×1 uint8, 20×25×1 uint8)" in lines
+    assert (
+        "left out 1 scene whose images have different sizes (register and crop them): size (20×24×1 uint8, 20×25×1 uint8)"
+        in lines
+    )
     assert "left out 1 file that cannot be read: b/broken.png is not an image" in lines
     assert "left out 1 image unlike the others, which are 1-channel uint8: deep.tif (20×24×1 uint16)" in lines
     assert "2 scenes to train on" in lines

@@ -179,6 +179,6 @@ def test_each_kind_of_noise_is_held_out_if_two_files_have_it() -> None:
         assert line == ""
         train, val, line = split_scenes(scenes(1), 0.1, seed)
         if scenes(1)[0] in train:
-            assert line.startswith("warning: the noise of 0 alone is correlated between neighbouring pixels, and it is")
+            assert line.startswith("warning: only 0 has noise that is correlated between neighbouring pixels, and no")
         else:
             assert line == ""
