@@ -157,7 +157,9 @@ class RunLogger(TensorBoardLogger):
     _claimed = _told = False
     _lock: FileLock | None = None
     _metrics: Metrics | None = None
+    # Whether this epoch has the best checkpoint, and the figures of a validation after that.
     _best = False
+    _later: Row | None = None
 
     @rank_zero_only
     def lock(self) -> None:
@@ -197,12 +199,18 @@ class RunLogger(TensorBoardLogger):
         shown = {f"train/{name}" if name.startswith("lr-") else name: value for name, value in metrics.items()}
         shown.pop("epoch", None)
         super().log_metrics(shown, step)
-        if self._metrics is not None and "epoch" in metrics:
-            row = {**metrics, "step": step or 0}
-            # Checkpoints are saved before the loss of the epoch is logged.
-            if "train/loss" in metrics and self._best:
-                row["best"], self._best = 1.0, False
-            self._metrics.add(row)
+        if self._metrics is None or "epoch" not in metrics:
+            return
+        row = {**metrics, "step": step or 0}
+        if "train/loss" in metrics:
+            # The last of an epoch, after its checkpoints are saved.
+            row |= {"best": 1.0} if self._best else {}
+            self._best, self._later = False, None
+        elif self._best:
+            # The row has the figures of the best checkpoint, which an earlier validation of the epoch chose.
+            self._later = row
+            return
+        self._metrics.add(row)
 
     def note_minutes(self) -> None:
         """Keep the minutes of an epoch that is interrupted, for the process that goes on with it."""
@@ -217,10 +225,15 @@ class RunLogger(TensorBoardLogger):
         return self._metrics.rows if self._metrics is not None else []
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Note whether the checkpoint of this epoch is the best so far, by ``--checkpoint.monitor``."""
+        """Note whether the checkpoint of this validation is the best so far, by ``--checkpoint.monitor``."""
         score = checkpoint_callback.current_score
-        if isinstance(checkpoint_callback, BestCheckpoint) and score is not None and math.isfinite(score):
-            self._best = bool(score == checkpoint_callback.best_model_score)
+        if not isinstance(checkpoint_callback, BestCheckpoint) or score is None or not math.isfinite(score):
+            return
+        if score == checkpoint_callback.best_model_score:
+            self._best = True
+            if self._later is not None and self._metrics is not None:
+                self._metrics.add(self._later)
+                self._later = None
 
     def _get_next_version(self) -> int:
         # Private in Lightning (tried with 2.6), which calls it only if no version was given; ``version`` itself would be asked

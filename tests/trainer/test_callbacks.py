@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from n2n.commands.runs import Run
 from n2n.trainer.callbacks import BestCheckpoint
 from tests.conftest import fit, write_course
 
@@ -17,6 +18,19 @@ def test_own_yaml_keeps_the_last_step(tmp_path: Path) -> None:
     assert fit(*OWN, *within, "--data.batch_size", "10", root=write_course(tmp_path / "data")) == 0
     kept = [torch.load(path, weights_only=True)["global_step"] for path in Path("lightning_logs").rglob("best.ckpt")]
     assert kept == [6]
+
+
+@pytest.mark.parametrize(("monitor", "step"), [("val/psnr_per_image", 3), ("step", 6)])
+def test_the_row_of_an_epoch_has_the_figures_of_its_best_checkpoint(monitor: str, step: int, tmp_path: Path) -> None:
+    """The first of two validations is the better one."""
+    within = ("--trainer.val_check_interval", "0.5", "--model.optimizer.lr", "1e-3", "--data.batch_size", "10")
+    assert fit(*within, "--checkpoint.monitor", monitor, root=write_course(tmp_path / "data")) == 0
+    folder = Path("lightning_logs/run/version_0")
+    kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert kept["global_step"] == step
+    epoch, figures = Run.read(folder).best()
+    assert epoch == 1
+    assert figures == pytest.approx(kept["n2n"]["figures"])
 
 
 @pytest.mark.parametrize(
