@@ -15,7 +15,7 @@ from n2n.commands.runs import Run
 from n2n.errors import InputError
 
 # Options of the Trainer that may change when a run is resumed, because they do not change what it learns.
-_FREE = {"default_root_dir", "devices", "accelerator", "strategy", "num_nodes", "logger", "precision"}
+_FREE = {"default_root_dir", "accelerator", "strategy", "logger", "precision"}
 _FREE |= {"enable_progress_bar", "enable_model_summary", "enable_checkpointing", "profiler", "max_epochs", "max_time"}
 
 
@@ -116,17 +116,26 @@ def needs_end(config: dict[str, Any]) -> str | None:
     return f"the loss {_class_of(model['loss'])[1]}" if anneals(model["loss"]) else None
 
 
+def _devices(trainer: dict[str, Any]) -> str:
+    """Return how many devices a Trainer takes, as each gets batches of its own. Which of them it takes is no matter."""
+    devices = trainer.get("devices", "auto")
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
+    return str(len(devices) if isinstance(devices, list) else devices)
+
+
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     """Yield the differences between two configurations that change what a run learns."""
     for part in ("model", "data", "seed_everything"):
         yield from _differences(saved.get(part), asked.get(part), part)
+    trainers = [config.get("trainer", {}) for config in (saved, asked)]
     before, now = (
-        {name: value for name, value in config.get("trainer", {}).items() if name not in _FREE}
-        for config in (saved, asked)
+        {name: value for name, value in trainer.items() if name not in _FREE} | {"devices": _devices(trainer)}
+        for trainer in trainers
     )
     yield from _differences(before, now, "trainer")
     model = asked["model"]
     if model.get("scheduler") is not None or anneals(model["loss"]):
         # A schedule depends on the length of the training, so a longer run would be another run.
-        length, asked_length = (config.get("trainer", {}).get("max_epochs") for config in (saved, asked))
+        length, asked_length = (trainer.get("max_epochs") for trainer in trainers)
         yield from _differences(length, asked_length, "trainer.max_epochs")

@@ -226,11 +226,26 @@ def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.Captur
         (("--epochs", "2", *schedule), "trainer.max_epochs was 1 and is now 2"),
         (("--epochs", "1", "--model.scheduler", "null"), "model.scheduler was"),
         (("--epochs", "1", *schedule, "--trainer.callbacks", "LearningRateFinder"), "trainer.callbacks was"),
+        # Each device gets batches of its own.
+        (("--epochs", "1", *schedule, "--trainer.devices", "2"), "trainer.devices was auto and is now 2"),
+        (("--epochs", "1", *schedule, "--trainer.num_nodes", "2"), "trainer.num_nodes was 1 and is now 2"),
     ):
         assert compare("table1/model2.yaml", options=options) == 2
         assert message in capsys.readouterr().err
     # Where it computes is no matter.
     assert compare("table1/model2.yaml", options=("--epochs", "1", *schedule, "--trainer.precision", "32-true")) == 0
+
+
+def test_as_many_devices_are_the_same_however_they_are_given() -> None:
+    def config(devices: object) -> dict[str, Any]:
+        return {"trainer": {"devices": devices}, "model": {"scheduler": None, "loss": None}}
+
+    alike: list[tuple[object, object]] = [([0], [1]), ([3], "1"), ("0,", 1), ("0, 2", [1, 2]), ("2", 2)]
+    for one, other in alike:
+        assert list(differences(config(one), config(other))) == []
+    different: list[tuple[object, object]] = [([0], [0, 1]), ("1", "2"), ("1,", "1,2"), ("auto", 2), (-1, 1)]
+    for one, other in different:
+        assert len(list(differences(config(one), config(other)))) == 1
 
 
 def test_class_that_varies_keeps_the_options_given_for_all() -> None:
