@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,8 +70,21 @@ def _is_first_process() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
+def _end(started: list[list[subprocess.Popen[bytes]]]) -> None:
+    """End the processes of further devices, which may wait for this one."""
+    for processes in started:
+        for process in processes:
+            process.kill()
+        # Lightning looks at this list, and would kill this process too for one that did not end by itself.
+        processes.clear()
+
+
 def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
-    """Train the jobs that are not done, and note in ``failures`` why jobs fail. Raise if the first two fail alike."""
+    """Train the jobs that are not done, and note in ``failures`` why jobs fail. Raise if the first two fail alike.
+
+    On several devices the first failure is the end: their processes may have failed at different places.
+    """
+    from torch import distributed
     from tqdm import tqdm
 
     from n2n.commands.compare.progress import Progress, count_as_done
@@ -79,6 +93,7 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
     from n2n.trainer.run import train
 
     done = [job.progress()[1] for job in jobs]
+    started: list[list[subprocess.Popen[bytes]]] = []
     # The time that is left comes from the mean pace: networks differ, and the bar jumps over what was done before.
     shown: dict[str, Any] = {"bar_format": _BAR, "mininterval": 0.5, "miniters": 0, "smoothing": 0}
     shown["disable"] = not (_is_first_process() and shows_bars())
@@ -95,12 +110,19 @@ def _train(jobs: Sequence[Job], failures: dict[Job, str]) -> None:
                 try:
                     # Another process may have trained it meanwhile.
                     if not job.progress()[1]:
-                        train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1)])
+                        train(["fit", *job.args, *quiet], job.folder, [Progress(bar, number - 1, started)])
                 except Exception as error:  # of any kind: the other networks are trained nevertheless
                     failures[job] = " ".join(f"{error}".split()) or type(error).__name__
                     if number == 2 and len(failures) == 2 and len(set(failures.values())) == 1:
                         raise InputError(failures[job]) from None
                     tqdm.write(f"{job.label}{seed} failed: {failures[job]}", sys.stderr)
+                    if distributed.is_initialized() and distributed.get_world_size() > 1:
+                        _end(started)
+                        if number < len(jobs) and _is_first_process():
+                            tqdm.write(
+                                f"On several devices nothing is trained after that: leave {job.label} out", sys.stderr
+                            )
+                        break
                 finally:
                     release_memory()  # images of the last job may fill half of a GPU
             bar.update(number - bar.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import lightning as L
@@ -19,11 +20,18 @@ def count_as_done(bar: tqdm[Any], part: float) -> None:
 
 
 class Progress(Callback):
-    """Advances the bar of a comparison, in which a network is one unit, while a network trains after ``before`` others."""
+    """Advances the bar of a comparison, in which a network is one unit, while a network trains after ``before`` others.
 
-    def __init__(self, bar: tqdm[Any], before: int) -> None:
-        self.bar, self.before = bar, before
+    The processes that Lightning starts for further devices are added to ``started``.
+    """
+
+    def __init__(self, bar: tqdm[Any], before: int, started: list[list[subprocess.Popen[bytes]]]) -> None:
+        self.bar, self.before, self.started = bar, before, started
         self._shown = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Note the processes. The first Trainer starts them, for all that follow."""
+        self.started.append(getattr(trainer.strategy.launcher, "procs", []))
 
     def _done(self, trainer: L.Trainer) -> float:
         """Return the used part of the budget, of epochs or of time, whichever is larger."""

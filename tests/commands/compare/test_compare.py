@@ -32,7 +32,7 @@ from n2n.commands.runs import Run
 from n2n.module import DenoisingModule
 from tests.conftest import write_course
 from tests.data.sources.test_own_images import write_captures
-from tests.processes import run
+from tests.processes import Command, run
 from tests.run_folders import write_run
 
 
@@ -435,6 +435,19 @@ def test_network_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixtu
     Path("narrower.yaml").write_text(Path("narrow.yaml").read_text())
     assert compare("narrow.yaml", "narrower.yaml", "table1/model2.yaml", options=("--epochs", "1")) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("n2n compare: error: Model1 is bound")
+
+
+def test_failure_on_several_devices_is_the_end() -> None:
+    write_course(Path("data"), pairs=8)
+    vary = ("--vary", "model.optimizer.lr=0.1,1e30,0.2", "--model.optimizer", "torch.optim.SGD", "--epochs", "1")
+    devices = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    command = Command("compare", *arguments("table1/model2.yaml", options=(*vary, *devices, "--data.batch_size", "2")))
+    assert command.wait_for_all() == 1
+    assert command.err.count("On several devices nothing is trained after that: leave model2 lr=1e30 out") == 1
+    assert [row["network"] for row in rows()] == ["model2 lr=0.1"]
+    text = Path("lightning_logs/compare/table.md").read_text()
+    assert "model2 lr=1e30: failed: the training diverged" in text
+    assert "model2 lr=0.2: not trained yet" in text
 
 
 def test_interrupted_comparison_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
