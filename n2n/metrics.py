@@ -36,8 +36,8 @@ def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
 
 
 def _megapixels(images: Tensor) -> float:
-    """Values in one of N×C×H×W images; in millions, so that sums in float32 are exact enough."""
-    return images[0].numel() / 1e6
+    """Values in one of N×C×H×W images, N may be 0; in millions, so that sums in float32 are exact enough."""
+    return math.prod(images.shape[1:]) / 1e6
 
 
 class _Mean(Metric):
@@ -191,9 +191,11 @@ class BlindPSNR(Metric):
         errors, noises, sizes = (
             dim_zero_cat(values).cpu().double() for values in (self.errors, self.noises, self.sizes)
         )
+        nan = torch.tensor(float("nan"))
+        if not len(errors):
+            return BlindEstimate(nan, nan, nan, nan, nan, 0)
         mse = (errors * sizes).sum() / sizes.sum()
         noisy = psnr_from_mse((noises * sizes).sum() / sizes.sum())
-        nan = torch.tensor(float("nan"))
         psnr = psnr_from_mse(mse) if mse > 0 else nan
         # Images that show their own scene get unique negative numbers.
         scenes = dim_zero_cat(self.scenes).cpu()

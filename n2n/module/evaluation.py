@@ -108,12 +108,17 @@ class EvaluationModule(L.LightningModule):
             raise InputError(
                 "the batches have nothing to compare with: expected (noisy, target) or (noisy, target, clean)"
             )
-        fill, count = batch.around_network()
+        fill, select = batch.around_network()
+
+        def count(images: Tensor) -> Tensor:
+            counted = select(images)
+            # If nothing is known, no image, rather than one without pixels.
+            return counted if counted.numel() else counted.reshape(0, images.shape[1], 1, 1)
+
         denoised: Tensor = self(fill(noisy)).float()
         result, denoised, noisy, reference = denoised, count(denoised), count(noisy), count(reference)
-        if not reference.numel():
-            return result
-        self.scores.add_loss(self.loss(denoised, reference), len(noisy))
+        if len(noisy):
+            self.scores.add_loss(self.loss(denoised, reference), len(noisy))
         if clean is not None:
             self.scores.add(noisy, denoised, reference)
         if other is not None and batch.independent:

@@ -21,8 +21,8 @@ _SSIM_WINDOW = 11
 class Scores(nn.Module):
     """Collects the figures of one validation or test, over all batches and processes.
 
-    Every process must add batches of the same kind (with or without clean images and pairs): :meth:`compute` then runs the
-    same collectives in all of them, whatever the images' sizes.
+    Every process must add batches of the same kind (with or without clean images and pairs), if need be of no images:
+    :meth:`compute` then runs the same collectives in all of them, whatever the images' sizes.
     """
 
     def __init__(self) -> None:
@@ -71,14 +71,14 @@ class Scores(nn.Module):
 
     def compute(self) -> tuple[dict[str, float], BlindEstimate | None]:
         """Return the figures by their names, and the estimate without clean images, of all processes; then start anew."""
-        figures = {"loss": float(self.loss.compute())}
-        if self._clean:
-            with warnings.catch_warnings():
-                # SSIM, if no image of this process was large enough.
-                warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+        with warnings.catch_warnings():
+            # Of SSIM if no image of this process was large enough, and of the loss if no pixel was known.
+            warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+            figures = {"loss": float(self.loss.compute())}
+            if self._clean:
                 figures |= {name: float(metric.compute()) for name, metric in self.against_clean.items()}  # type: ignore[operator]
-            if math.isnan(figures["ssim"]):
-                del figures["ssim"]
+        if math.isnan(figures.get("ssim", 0.0)):
+            del figures["ssim"]
         blind = self.blind.compute() if self.blind.update_called else None
         if blind is not None:
             figures |= blind.figures()

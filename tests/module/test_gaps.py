@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption, Gaussian, Impulse, Poisson, SampleCells, SensorNoise, TextOverlay
 from n2n.data.sources.single_images import NeighbourPairs
 from n2n.losses import AnnealedL0, Neighbor2Neighbor
+from tests.processes import on_two_devices, run
 
 RNG = np.random.default_rng(0)
 NAN = float("nan")
@@ -200,3 +203,33 @@ def test_single_images_skip_what_has_no_data() -> None:
         assert batch.gaps
         assert batch.noisy.isnan().any()
         assert not batch.noisy.isinf().any()
+
+
+def test_two_processes_of_which_one_has_no_known_pixel_log_the_same(tmp_path: Path) -> None:
+    """In every second scene, no pixel is known in both captures; these scenes fall to the second process."""
+    for i in range(6):
+        clean = RNG.uniform(0.2, 0.8, (8, 8, 3)).repeat(4, 0).repeat(4, 1)
+        for kind in ("a", "b", "clean"):
+            image = clean + (0 if kind == "clean" else RNG.normal(0, 0.06, clean.shape))
+            if i % 2 and kind != "clean":
+                (image[:16] if kind == "a" else image[16:])[:] = NAN
+            (tmp_path / kind).mkdir(exist_ok=True)
+            np.save(tmp_path / kind / f"{i}.npy", image.astype(np.float32))
+    source = {"roots": ["a", "b"], "clean": "clean", "val_fraction": 1, "patch": 16, "value_range": [0, 1]}
+    options = ["--data.source", json.dumps({"class_path": "n2n.data.Folders", "init_args": source})]
+    options += ["--trainer.accelerator", "cpu", "--ckpt_path", "quick", "--trainer.precision", "32-true"]
+    one, two = (
+        {name: float(value) for name, value in re.findall(r"(val/\w+)\s+([\d.]+)", done.out)}
+        for done in (run("validate", *options), on_two_devices("validate", *options))
+    )
+    assert {"val/loss", "val/psnr", "val/mse_blind"} <= one.keys()
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_nothing_known_at_all_gives_no_figures() -> None:
+    trained = module(nn.MSELoss())
+    lost = torch.full((1, 1, 16, 16), NAN)
+    trained.validation_step(Batch(lost, lost, gaps=True), 0)
+    figures, blind = trained.scores.compute()
+    assert list(figures) == ["loss"]
+    assert "cannot be estimated" in str(blind)
