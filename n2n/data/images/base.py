@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,6 +46,9 @@ class Metadata:
     xmp: bytes | None = None
     photoshop: bytes | None = None
     palette: Array | None = None
+
+
+ALL = frozenset(field.name for field in fields(Metadata))
 
 
 @contextmanager

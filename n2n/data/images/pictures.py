@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.base import ALL, MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
 from n2n.data.images.formats.whole import gather
 from n2n.data.images.jpeg_segments import MOST as MOST_OF_SEGMENT
 from n2n.data.images.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
@@ -132,6 +132,8 @@ class PictureReader(ImageReader):
                 raise InputError(f"{self.path} is damaged (it says two sizes): expected {_WANTED}")
             # The file's own colour type: Pillow opens 16-bit LA as RGBA.
             self._mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(png.colour, "RGB")
+            if image.has_transparency_data and self._mode[-1] != "A":
+                self.remarks = ["it marks one colour as transparent, which is not kept: all pixels become opaque"]
         self.pages, (self.width, self.height) = 1, image.size
         self.channels, self.extra = (1 if self._mode[0] == "L" else 3), int(self._mode[-1] == "A")
         self.dtype = np.dtype(np.uint16 if self._deep else np.uint8)
@@ -207,6 +209,9 @@ class PictureWriter(ImageWriter):
                 self.remarks.append(INKS_PROFILE)
             if like.jpeg is not None and like.jpeg.rest:
                 self.remarks.append("what follows its picture (more pictures, a gain map or a video) is not written")
+
+    def _kept(self) -> Collection[str]:
+        return ALL
 
     def _png_remarks(self) -> list[str]:
         photoshop = self.like.metadata.photoshop

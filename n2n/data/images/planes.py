@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.base import ALL, Array, ImageReader
 from n2n.data.images.writer import ImageWriter, regroup
 
 # Bytes of an image that is kept in memory while its channels are parted; a larger one goes to a temporary file.
@@ -137,6 +137,9 @@ class PartingWriter(ImageWriter):
     def __init__(self, inner: ImageWriter, like: Together) -> None:
         super().__init__(inner.path, like)
         self._inner, self._together, self.remarks = inner, like, inner.remarks
+
+    def _kept(self) -> Collection[str]:
+        return ALL  # the inner writer says what is lost
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self._together

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.base import ALL, Array, ImageReader
 from n2n.data.images.formats.table import split_part
 from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
 from n2n.data.images.png_chunks import lost
@@ -63,6 +63,9 @@ class TiffWriter(ImageWriter):
             self.remarks += [*unmovable(like.tiff), *like.unwritten]
         elif isinstance(like, PictureReader) and like.png is not None and (names := lost(like.png.chunks)):
             self.remarks.append(lost_remark(names, "TIFF"))
+
+    def _kept(self) -> Collection[str]:
+        return ALL
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,16 @@ _METADATA_ERRORS = (
     *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, AssertionError),
     struct.error,
 )
+
+# What attributes of Metadata are called.
+_NAMES = {
+    "icc": "colour profile",
+    "exif": "EXIF",
+    "dpi": "resolution",
+    "xmp": "XMP",
+    "photoshop": "IPTC",
+    "palette": "colour table",
+}
 
 # What is said of the colour profile of CMYK images.
 INKS_PROFILE = "its colour profile is of CMYK, does not fit RGB and is not written"
@@ -41,6 +51,14 @@ class ImageWriter(ABC):
         if like.inverted and not self.takes_inverted:
             raise self._refuse("the format cannot say that 0 is white", "a .tif file")
         self.remarks: list[str] = []
+        kept = self._kept()
+        lost = [name for key, name in _NAMES.items() if getattr(like.metadata, key) is not None and key not in kept]
+        if lost:
+            self.remarks.append(f"not written, because the format cannot hold it: {', '.join(lost)}")
+
+    def _kept(self) -> Collection[str]:
+        """Return the attributes of :class:`~n2n.data.images.base.Metadata` that are written, or that other remarks name."""
+        return ()
 
     def write(self, strips: Iterable[Array]) -> None:
         """Write all rows of all pages in order.

@@ -109,6 +109,9 @@ class ZarrWriter(ImageWriter):
                        "zarr_format": source.metadata.zarr_format}  # fmt: skip
             if source.metadata.zarr_format == 3:
                 options["dimension_names"] = source.metadata.dimension_names
+                options["chunk_key_encoding"] = source.metadata.chunk_key_encoding
+            else:
+                options["chunk_key_encoding"] = {"name": "v2", "separator": source.metadata.dimension_separator}
             if like.ome is not None:
                 store = zarr.create_group(path, zarr_format=options.pop("zarr_format"), attributes=like.ome.attributes)
                 options["name"] = like.ome.place

@@ -45,20 +45,24 @@ def test_numpy_arrays_come_back_as_they_were(dtype: str, order: Any) -> None:
             assert np.array_equal(back, array)
 
 
+@pytest.mark.parametrize("separator", [".", "/"])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_zarr_arrays_come_back_as_they_were(zarr_format: Any) -> None:
+def test_zarr_arrays_come_back_as_they_were(zarr_format: Any, separator: Any) -> None:
     zarr = pytest.importorskip("zarr")
     for shape, seen in SHAPES.items():
         array = RNG.integers(0, 2**16, shape).astype(np.uint16)
         chunks = tuple(8 if size > 8 else 1 for size in shape)
         zarr.create_array(
-            "in.zarr", data=array, chunks=chunks, zarr_format=zarr_format, attributes={"a": 1}, overwrite=True
-        )
+            "in.zarr", data=array, chunks=chunks, zarr_format=zarr_format, attributes={"a": 1}, overwrite=True,
+            chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": separator},
+        )  # fmt: skip
         assert np.array_equal(read_image(Path("in.zarr")), array.reshape(seen))
         copy("in.zarr", "out.zarr")
         back = zarr.open("out.zarr", mode="r")
         assert np.array_equal(back[:], array)
         assert (back.dtype, back.chunks, dict(back.attrs)) == (array.dtype, chunks, {"a": 1})
+        files = [{path.relative_to(name) for path in Path(name).rglob("*")} for name in ("in.zarr", "out.zarr")]
+        assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("target", ["out.tif", "out.npy", "out.npz", "out.zarr"])

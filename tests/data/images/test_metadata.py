@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from n2n.data.images import create_image, open_image, read_photograph
 from n2n.data.images.png_chunks import Chunk, scan_png, splice
@@ -235,3 +235,44 @@ def test_lookup_table_of_png_is_kept() -> None:
     copy("in.png", "x.jpg")
     with Image.open("x.jpg") as written:
         assert written.mode == "L"
+
+
+def test_what_a_format_cannot_hold_is_said() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Image.fromarray(np.full((20, 30, 3), 99, np.uint8))
+    picture.save("in.png", icc_profile=profile, dpi=(300, 300))
+    picture.save("in.jp2")
+    # Pillow writes the number of a colour space. The box with a profile takes its place, in the box of the header.
+    content = Path("in.jp2").read_bytes()
+    head, box = content.index(b"jp2h") - 4, content.index(b"colr") - 4
+    size = int.from_bytes(content[box : box + 4], "big")
+    new = (len(profile) + 11).to_bytes(4, "big") + b"colr\x02\0\0" + profile
+    whole = int.from_bytes(content[head : head + 4], "big") + len(new) - size
+    changed = whole.to_bytes(4, "big") + content[head + 4 : box] + new + content[box + size :]
+    Path("in.jp2").write_bytes(content[:head] + changed)
+    with open_image(Path("in.jp2")) as image:
+        assert image.metadata.icc == profile
+    for name, lost in (
+        *((f"in.png out{suffix}", "colour profile, resolution") for suffix in (".jp2", ".npy", ".ppm")),
+        ("in.png out.webp", "resolution"),
+        ("in.jp2 out.jp2", "colour profile"),
+        ("in.png out.tif", ""),
+        ("in.jp2 out.png", ""),
+    ):
+        source, target = map(Path, name.split())
+        with open_image(source) as image:
+            remarks = create_image(target, image).remarks
+        assert remarks == ([f"not written, because the format cannot hold it: {lost}"] if lost else []), name
+
+
+def test_a_transparent_colour_of_16_bits_is_said() -> None:
+    import imagecodecs
+
+    plain = bytes(imagecodecs.png_encode(np.full((20, 30), 999, np.uint16)))
+    chunk = b"tRNS" + (999).to_bytes(2, "big")
+    end = plain.index(b"IDAT") - 4
+    Path("in.png").write_bytes(
+        plain[:end] + (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[end:]
+    )
+    with open_image(Path("in.png")) as image:
+        assert image.remarks == ["it marks one colour as transparent, which is not kept: all pixels become opaque"]

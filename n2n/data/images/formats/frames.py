@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,13 @@ class FramesWriter(ImageWriter):
             wrong = f"hold {like.width}×{like.height} pixels"
         if wrong:
             raise self._refuse(f"{kind} cannot {wrong}", "a .tif file")
-        metadata = like.metadata
-        if kind == "BMP" and (metadata.icc or metadata.exif or metadata.xmp):
-            self.remarks.append("its colour profile, EXIF and XMP cannot be written to BMP: write PNG")
-        elif kind == "PNG" and isinstance(like, FramesReader) and like.texts:
+        if kind == "PNG" and isinstance(like, FramesReader) and like.texts:
             self.remarks.append("the text in an animation is not written")
+
+    def _kept(self) -> Collection[str]:
+        return {"PNG": ("icc", "exif", "dpi"), "BMP": ("dpi",)}.get(
+            _PLUGINS[self.path.suffix.lower()], ("icc", "exif", "xmp")
+        )
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, metadata = self.like, self.like.metadata

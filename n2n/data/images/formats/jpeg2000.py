@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, check_piece
+from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, check_piece
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.whole import gather
 from n2n.data.images.writer import ImageWriter
@@ -53,6 +54,7 @@ class Jpeg2000Reader(FixedReader):
         check_piece(self.path, height * width * count * self.dtype.itemsize)
         self._block = height
         self._content = content
+        self.metadata = Metadata(icc=_profile(content[: max(0, at)]))
 
     def _decode(self, page: int, start: int, stop: int) -> Array:
         whole = np.asarray(imagecodecs.jpeg2k_decode(self._content))
@@ -64,6 +66,12 @@ class Jpeg2000Reader(FixedReader):
         """Free the file's content."""
         self._content = b""
         super().close()
+
+
+def _profile(boxes: bytes) -> bytes | None:
+    """Return the colour profile in the boxes before the code stream (ISO/IEC 15444-1, I.5.3.3); None without one."""
+    found = re.search(rb"(?s)(.{4})colr\x02..", boxes)
+    return None if found is None else boxes[found.end() : found.start() + int.from_bytes(found[1], "big")] or None
 
 
 class Jpeg2000Writer(ImageWriter):

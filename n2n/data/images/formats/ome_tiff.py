@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class OmeTiffWriter(ImageWriter):
             self.remarks.append(
                 "becomes OME-TIFF: axes, pixel size and names of channels are kept, other metadata are not"
             )
+
+    def _kept(self) -> Collection[str]:
+        return ("icc",)
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
