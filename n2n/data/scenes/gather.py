@@ -230,6 +230,10 @@ def gather(
     white = None if None in whites else max(white for white in whites if white is not None)
     low, high = value_range or default_range(dtype, found.least, found.most, white)
     ValueRange(low, high)  # refuses ranges that no checkpoint could hold
+    if dtype.kind != "f" and high > np.iinfo(dtype).max:
+        lines.append(
+            f"warning: value_range goes to {high:g}, which {dtype} cannot reach (at most {np.iinfo(dtype).max})"
+        )
     if outliers is not None:
         lines += outliers.limit(low, high)
     if window != 0:

@@ -478,6 +478,13 @@ def test_range_is_found(dtype: str, values: tuple[float, float], expected: tuple
     assert default_range(np.dtype(dtype), *values) == expected
 
 
+def test_a_range_that_the_values_cannot_reach_is_said() -> None:
+    names = [save(f"{name}.npy", RNG.integers(0, 255, (20, 24)).astype(np.uint8)) for name in "ab"]
+    said = "warning: value_range goes to 4095, which uint8 cannot reach (at most 255)"
+    assert said in Gathered(scene(*names), value_range=(0, 4095)).lines
+    assert "value_range" not in Gathered(scene(*names), value_range=(0, 255)).lines
+
+
 @pytest.mark.parametrize(("dtype", "value"), [("float32", 0), ("int16", -5), ("float32", 0.5)])
 def test_nothing_can_be_learned_of_one_value(dtype: str, value: float) -> None:
     save("x.npy", np.full((20, 24), value, dtype))
