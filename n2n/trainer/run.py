@@ -19,6 +19,7 @@ from n2n.errors import InputError
 from n2n.system.config_files import named_configs, overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
 from n2n.system.options import option, without_option
+from n2n.system.yaml_files import load_yaml
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
@@ -48,9 +49,13 @@ def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[C
     args = resolve_configs(list(args))
     for line in overridden(args):
         rank_zero_info(f"Warning: {line}")
+    if option(args, "--ckpt_path") is None and (named := _configured_checkpoint(args)) is not None:
+        args = [*args, "--ckpt_path", named]
     if args[0] == "fit" and option(args, "--ckpt_path") == "last":
         args = without_option(args, "--ckpt_path")
         folder = _last_run(args)
+        # The configurations may name another one, which is not meant if nothing is saved yet.
+        args += ["--config", "ckpt_path: null"]
     stop = StopAndSave()
     try:
         with stop.listening(), _quiet_threads():
@@ -81,6 +86,13 @@ def _quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+def _configured_checkpoint(args: Sequence[str]) -> str | None:
+    """Return the ``ckpt_path`` of the configurations on a command line: that of the last one that has this key."""
+    contents = [load_yaml(path, "a configuration") for path in named_configs(args)]
+    named = [content["ckpt_path"] for content in contents if isinstance(content, dict) and "ckpt_path" in content]
+    return str(named[-1]) if named and named[-1] is not None else None
 
 
 def _last_run(args: list[str]) -> Path | None:

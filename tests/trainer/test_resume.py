@@ -255,6 +255,34 @@ def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None
     assert last_run(Path("lightning_logs/new")) == Path("lightning_logs/new/version_0")
 
 
+def test_a_configuration_may_name_the_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    def go_on(named: str, *options: str, config: str = "table1/model2.yaml") -> int:
+        Path("own.yaml").write_text(f"ckpt_path: {named}")
+        fit("own", "--config", config, "--config", "own.yaml", "--trainer.max_steps", "1", *options)
+        return len(list(Path("lightning_logs/own").iterdir()))
+
+    assert go_on("last") == 1
+    assert "the training starts anew" in caplog.text
+    assert go_on("last", "--trainer.max_steps", "2") == 1
+    first = Path("lightning_logs/own/version_0/checkpoints/last.ckpt")
+    assert torch.load(first, weights_only=True)["global_step"] == 2
+    # Beside a checkpoint, no configuration needs to name its network.
+    assert go_on(str(first), "--trainer.max_steps", "3", config="data/ee559") == 2
+    made = torch.load("lightning_logs/own/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert made["global_step"] == 3
+    assert made["hyper_parameters"]["backbone"]["class_path"] == "n2n.backbones.Model2"
+    # The command line counts more, also if nothing is saved yet.
+    fit("new", *KINDS["plain"], "--config", "own.yaml", "--trainer.max_steps", "1", "--ckpt_path", "last")
+    assert torch.load("lightning_logs/new/version_0/checkpoints/last.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_names_of_checkpoints_in_configurations_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, path in (("quick", "reference/quick/checkpoints/best.ckpt"), ("gone.ckpt", "gone.ckpt")):
+        Path("own.yaml").write_text(f"ckpt_path: {text}")
+        assert fit("own", *KINDS["plain"], "--config", "own.yaml") == 2
+        assert f"{path} " in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_can_be_used(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
