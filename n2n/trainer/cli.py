@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +12,29 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
-from n2n.checkpoints.config import checkpoint_config, read_checkpoint
+from n2n.checkpoints.config import checkpoint_config
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
-from n2n.data.sources.scene_source import noisy_images
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
-from n2n.module.probe import is_constant
 from n2n.system.config_files import named_configs
-from n2n.system.hardware import default_accelerator, default_precision, device_name
+from n2n.system.hardware import default_accelerator, default_precision
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
-from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
 from n2n.trainer.advice import advise
-from n2n.trainer.baselines import compare_best
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel, LastCheckpoint
+from n2n.trainer.ending import report
 from n2n.trainer.help import HELP_ALL
-from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.limits import check_numbers
-from n2n.trainer.logger import RunLogger, SaveConfig, describe_figures, is_worse_than_noisy, write_facts
+from n2n.trainer.logger import RunLogger, SaveConfig
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
@@ -249,52 +242,6 @@ class TrainingCLI(LightningCLI):
                 raise
             raise InputError(f"{path} cannot be resumed ({reason(error)}): expected {describe_checkpoint()}") from error
         if fit:
-            self._report(time.monotonic() - started)
+            report(self.trainer, self.model, self.datamodule, self.config, time.monotonic() - started)
         elif self.model.blind_estimate is not None:
             rank_zero_info(f"PSNR over all pixels, estimated without clean images: {self.model.blind_estimate}")
-
-    def _log_final(self, figures: Mapping[str, Any]) -> None:
-        """Log the hyper-parameters with the figures of the best epoch, so that TensorBoard can sort runs by them."""
-        logger = self.trainer.logger
-        if not isinstance(logger, TensorBoardLogger) or not self.trainer.is_global_zero:
-            return
-        best = {
-            name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")
-        }
-        cost = network_cost(self.model, self.datamodule.image_shape)
-        count = f"{self.trainer.world_size} × " if self.trainer.world_size > 1 else ""
-        device = {"device": count + device_name(self.trainer.strategy.root_device)}
-        log_hyperparameters(logger, hyperparameters(self.config) | cost | device | best, self.trainer.global_step)
-        write_facts(Path(logger.log_dir), finished=True, **cost, **device)
-
-    def _report(self, seconds: float) -> None:
-        """Say where the checkpoint is, how good it is, and how to use it."""
-        if self.trainer.interrupted or self.config.trainer.fast_dev_run:
-            return
-        checkpoint = self.trainer.checkpoint_callback
-        path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
-        # The best checkpoint may have been deleted since.
-        kept = read_checkpoint(path)["n2n"] if Path(path).is_file() else None
-        self._log_final(self.trainer.callback_metrics if kept is None else kept["figures"])
-        epochs, logger = counted(self.trainer.current_epoch, "epoch"), self.trainer.logger
-        if isinstance(logger, RunLogger):  # it knows the parts before an interruption
-            seconds = max([seconds, *(60 * row["minutes"] for row in logger.rows[-1:])])
-        rank_zero_info(f"\n{epochs} in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
-        if kept is None:
-            return
-        best = Path(path)
-        with contextlib.suppress(ValueError):
-            best = best.relative_to(Path.cwd())
-        rank_zero_info(describe_figures(kept))
-        compare_best(self.trainer, self.model, self.datamodule, best)
-        if is_worse_than_noisy(kept):
-            constant = " Its output is the same for any input." * is_constant(self.model, self.datamodule.image_shape)
-            rank_zero_info(
-                f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
-                f"check the pairs and their value_range (above). Checkpoint: {best}"
-            )
-            return
-        noisy = noisy_images(self.datamodule.source) or "noisy/"
-        command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
-        command += [word for package in self.config.trust or () for word in ("--trust", package)]
-        rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")

@@ -11,26 +11,24 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.rebuild import backbone_weights, load_checkpoint
 from n2n.data.datamodule import PairDataModule
+from n2n.data.loader import PairLoader
 from n2n.module import DenoisingModule
 from n2n.trainer.baselines.comparison import compare_with_filters, describe
 from n2n.trainer.logger import write_facts
 
 
-def compare_best(trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, checkpoint: Path) -> None:
+def compare_best(
+    trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, loader: PairLoader, checkpoint: Path
+) -> None:
     """Say what classical filters give on the held-out images, beside the best network, and write it to ``run.yaml``.
 
-    All processes must call this; the first compares its share of the images.
-
     Args:
-        trainer: has trained.
+        trainer: has trained. Of its processes, the first calls this.
         module: gets the weights of the checkpoint.
         data: of the training.
+        loader: of the first process's share of the held-out images.
         checkpoint: the best one.
     """
-    # The processes agree on a seed for this.
-    loader = data.val_dataloader()
-    if not trainer.is_global_zero:
-        return
     device = trainer.strategy.root_device
     module.backbone.load_state_dict(backbone_weights(load_checkpoint(checkpoint)))
     module.to(device).eval()

@@ -1,0 +1,87 @@
+"""What a training says at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from n2n.checkpoints.config import read_checkpoint
+from n2n.data.datamodule import PairDataModule
+from n2n.data.sources.scene_source import noisy_images
+from n2n.module import DenoisingModule
+from n2n.module.probe import is_constant
+from n2n.system.hardware import device_name
+from n2n.system.text import counted
+from n2n.trainer.baselines import compare_best
+from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
+from n2n.trainer.logger import RunLogger, describe_figures, is_worse_than_noisy, write_facts
+
+
+def report(
+    trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, config: Namespace, seconds: float
+) -> None:
+    """Say where the checkpoint is, how good it is, and how to use it.
+
+    Args:
+        trainer: has trained. All its processes must call this.
+        module: gets the weights of the best checkpoint.
+        data: of the training.
+        config: of the command.
+        seconds: that the training took in this process.
+    """
+    if trainer.interrupted or config.trainer.fast_dev_run:
+        return
+    checkpoint = trainer.checkpoint_callback
+    path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+    # The processes agree on a seed for this. The checkpoint may be on the disk of the first one alone.
+    held_out = data.val_dataloader() if path else None
+    # It may have been deleted since.
+    kept = read_checkpoint(path)["n2n"] if trainer.is_global_zero and Path(path).is_file() else None
+    _log_final(trainer, module, data, config, trainer.callback_metrics if kept is None else kept["figures"])
+    logger = trainer.logger
+    if isinstance(logger, RunLogger):  # it knows the parts before an interruption
+        seconds = max([seconds, *(60 * row["minutes"] for row in logger.rows[-1:])])
+    epochs = counted(trainer.current_epoch, "epoch")
+    rank_zero_info(f"\n{epochs} in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
+    if kept is None or held_out is None:
+        return
+    best = Path(path)
+    with contextlib.suppress(ValueError):
+        best = best.relative_to(Path.cwd())
+    rank_zero_info(describe_figures(kept))
+    compare_best(trainer, module, data, held_out, best)
+    if is_worse_than_noisy(kept):
+        constant = " Its output is the same for any input." * is_constant(module, data.image_shape)
+        rank_zero_info(
+            f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
+            f"check the pairs and their value_range (above). Checkpoint: {best}"
+        )
+        return
+    noisy = noisy_images(data.source) or "noisy/"
+    command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
+    command += [word for package in config.trust or () for word in ("--trust", package)]
+    rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")
+
+
+def _log_final(
+    trainer: L.Trainer, module: DenoisingModule, data: PairDataModule, config: Namespace, figures: Mapping[str, Any]
+) -> None:
+    """Log the hyper-parameters with the figures of the best epoch, so that TensorBoard can sort runs by them."""
+    logger = trainer.logger
+    if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+        return
+    best = {name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")}
+    cost = network_cost(module, data.image_shape)
+    count = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
+    device = {"device": count + device_name(trainer.strategy.root_device)}
+    log_hyperparameters(logger, hyperparameters(config) | cost | device | best, trainer.global_step)
+    write_facts(Path(logger.log_dir), finished=True, **cost, **device)
