@@ -57,19 +57,20 @@ def report(
     best = Path(path)
     with contextlib.suppress(ValueError):
         best = best.relative_to(Path.cwd())
-    rank_zero_info(describe_figures(kept))
+    # Before the comparison, which takes a while.
+    rank_zero_info(f"Checkpoint: {best}\n{describe_figures(kept)}")
     compare_best(trainer, module, data, held_out, best)
     if is_worse_than_noisy(kept):
         constant = " Its output is the same for any input." * is_constant(module, data.image_shape)
         rank_zero_info(
             f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
-            f"check the pairs and their value_range (above). Checkpoint: {best}"
+            "check the pairs and their value_range (above)."
         )
         return
     noisy = noisy_images(data.source) or "noisy/"
     command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
     command += [word for package in config.trust or () for word in ("--trust", package)]
-    rank_zero_info(f"Checkpoint: {best}\nDenoise with it: {shlex.join(command)}")
+    rank_zero_info(f"Denoise with it: {shlex.join(command)}")
 
 
 def _log_final(

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import write_course
+from tests.conftest import fit, write_course
 from tests.processes import Command
+
+
+def test_the_checkpoint_is_named_before_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("n2n.trainer.baselines.best.compare_with_filters", interrupted)
+    assert fit(root=write_course(Path("data"))) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "n2n fit: stopped"
+    assert "Checkpoint: lightning_logs/run/version_0/checkpoints/best.ckpt" in caplog.text
+    assert "Denoise with it" not in caplog.text
 
 
 def test_two_machines_need_no_common_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
