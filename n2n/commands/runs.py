@@ -15,6 +15,9 @@ from n2n.errors import InputError
 from n2n.system.yaml_files import load_yaml
 from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
+# Fact in run.yaml: the pairs of an epoch on one device.
+PAIRS = "pairs"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,6 +32,7 @@ class Run:
         parameters: of the network; None until training has ended once, like the following.
         macs_per_pixel: multiply-accumulates of the network per pixel.
         device: that it was trained on; empty if unknown.
+        pairs: of an epoch on one device; None if ``n2n compare`` has not noted them.
         baselines: PSNR in dB of the network and of classical filters by name, as the training measured them at its end.
     """
 
@@ -39,6 +43,7 @@ class Run:
     parameters: float | None
     macs_per_pixel: float | None
     device: str
+    pairs: float | None
     baselines: dict[str, float]
 
     @classmethod
@@ -51,13 +56,13 @@ class Run:
         rows, facts = read_metrics(folder), read_facts(folder)
         if not rows:
             raise InputError(f"{folder} has no whole epoch yet")
-        parameters, macs = (_number(facts.get(name)) for name in ("parameters", "macs_per_pixel"))
+        parameters, macs, pairs = (_number(facts.get(name)) for name in ("parameters", "macs_per_pixel", PAIRS))
         finished, device = facts.get("finished") is True, str(facts.get("device", ""))
         given = facts.get("baselines")
         found = [(str(name), _number(value)) for name, value in given.items()] if isinstance(given, dict) else []
         baselines = {name: value for name, value in found if value is not None}
         config = _read_config(folder / "config.yaml")
-        return cls(folder, config, tuple(rows), finished, parameters, macs, device, baselines)
+        return cls(folder, config, tuple(rows), finished, parameters, macs, device, pairs, baselines)
 
     def curve(self, tag: str) -> dict[int, float]:
         """Return the values of a figure by epoch: ``train/loss``, ``val/psnr``, ... (lightning_logs/README.md)."""
@@ -75,17 +80,23 @@ class Run:
 
     @property
     def pairs_per_second(self) -> float | None:
-        """The median over epochs, validation included, on one device; None before the second epoch."""
+        """The median over whole epochs, validation included, on one device; None before the second epoch.
+
+        Without ``pairs`` all batches count as full, and all steps as those of ``accumulate_grad_batches`` batches.
+        """
         data, trainer = self.config.get("data"), self.config.get("trainer")
         size = data.get("batch_size") if isinstance(data, dict) else None
         together = trainer.get("accumulate_grad_batches", 1) if isinstance(trainer, dict) else 1
         if not (isinstance(size, int) and isinstance(together, int) and 0 < size * together < 2**63):
             return None
-        rates = [
-            (row["step"] - before["step"]) * size * together / row["seconds"]
+        epochs = [
+            (row["step"] - before["step"], row["seconds"])
             for before, row in pairwise(self.rows)
             if row["epoch"] == before["epoch"] + 1 and row.get("seconds", 0) > 0
         ]
+        most = max((steps for steps, _ in epochs), default=0)
+        pairs = self.pairs or most * size * together
+        rates = [pairs / seconds for steps, seconds in epochs if steps == most]
         return statistics.median(rates) if rates else None
 
     def best(self) -> tuple[int, dict[str, float]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 from tqdm import tqdm
 
+from n2n.commands.runs import PAIRS
 from n2n.schedules import progress
+from n2n.trainer.logger import RunLogger, write_facts
 
 
 def count_as_done(bar: tqdm[Any], part: float) -> None:
@@ -43,7 +46,11 @@ class Progress(Callback):
         return done
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count what an interrupted run has trained before."""
+        """Count what an interrupted run has trained before, and note the pairs of an epoch."""
+        if isinstance(trainer.logger, RunLogger) and trainer.is_global_zero and trainer.train_dataloader is not None:
+            sampler = trainer.train_dataloader.sampler
+            pairs = min(sampler.pairs // sampler.world_size, trainer.num_training_batches * sampler.batch_size)
+            write_facts(Path(trainer.logger.log_dir), **{PAIRS: pairs})
         self._shown = self._done(trainer)
         count_as_done(self.bar, self._shown)
 

@@ -374,6 +374,21 @@ def test_what_a_training_held_is_freed_before_the_next(monkeypatch: pytest.Monke
     assert failures == {}
 
 
+def test_pairs_of_batches_and_steps_that_are_not_full_count_once() -> None:
+    write_course(Path("data"))
+    # 60 pairs are three batches, of 25, 25 and 10, which are two steps. The budget ends within the third epoch.
+    steps = ("--trainer.accumulate_grad_batches", "2", "--trainer.max_steps", "5", "--epochs", "3")
+    assert compare("table1/model2.yaml", options=(*steps, "--data.batch_size", "25")) == 0
+    run = Run.read(Path("lightning_logs/compare/model2"))
+    assert run.pairs_per_second == pytest.approx(60 / run.rows[1]["seconds"], rel=1e-6)
+    assert float(rows()[0]["pairs/s"]) == run.pairs_per_second
+    # Two batches an epoch.
+    limit = (*steps[:2], "--trainer.limit_train_batches", "2", "--epochs", "2", "--name", "limited")
+    assert compare("table1/model2.yaml", options=(*limit, "--data.batch_size", "25")) == 0
+    run = Run.read(Path("lightning_logs/limited/model2"))
+    assert run.pairs_per_second == pytest.approx(50 / run.rows[1]["seconds"], rel=1e-6)
+
+
 def test_runs_without_figures_say_so() -> None:
     write_course(Path("data"))
     options = ("--epochs", "1", "--model.optimizer", "torch.optim.SGD", "--vary", "model.optimizer.lr=1e20,0.1")
