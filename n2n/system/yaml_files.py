@@ -1,7 +1,8 @@
-"""Reading YAML files and nested values that may be hostile: in a few bytes, they may claim any number of values."""
+"""Reading YAML files and nested values that may be hostile, as a few bytes may claim any number of values; writing YAML."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from n2n.system.files import file_size
 
 # Far more than any configuration has.
 MOST_VALUES, _MOST_BYTES = 100_000, 2**20
+# Text that is a number to jsonargparse, as in YAML 1.2, and none to PyYAML, such as 1e5.
+_NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
 def nested_values(content: object) -> Iterator[object]:
@@ -59,3 +62,14 @@ def load_yaml(path: Path, wanted: str) -> Any:
     except Exception as error:  # of many kinds, as for dates that do not exist
         raise InputError(f"{path} cannot be read ({reason(error)}): expected {wanted}") from None
     return content
+
+
+def dump_yaml(content: Any) -> str:
+    """Return plain values as YAML of a configuration, in which text such as 1e5, the name of a folder, stays text."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes such text in quotes."""
+
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
+    return str(yaml.dump(content, Dumper=Dumper, allow_unicode=True, sort_keys=False))

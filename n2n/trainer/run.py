@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_dumper
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,7 +20,7 @@ from n2n.errors import InputError
 from n2n.system.config_files import named_configs, overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
 from n2n.system.options import option, without_option
-from n2n.system.yaml_files import load_yaml
+from n2n.system.yaml_files import dump_yaml, load_yaml
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing import ParsingOnly
@@ -29,6 +30,9 @@ from n2n.trainer.quiet import drop_irrelevant
 _NO_FIGURE = re.compile(r"ModelCheckpoint\(monitor='(.*?)'\)` could not find .*?: \[(.*?)\]")
 # Errors of writing; others may come from a file that is read.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+# Of config.yaml, and of what jsonargparse writes and reads again in between.
+set_dumper("yaml", dump_yaml)
 
 
 def train(args: Sequence[str], folder: Path | None = None, callbacks: Sequence[Callback] = ()) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from n2n.checkpoints.on_disk import claim_version, last_run
 from n2n.cli import main
 from n2n.commands.runs import Run
+from n2n.commands.search.configuration import FitConfig
 from n2n.trainer.logger import write_facts
 from n2n.trainer.run_folder import read_facts
 from tests.conftest import write_course
@@ -281,6 +283,22 @@ def test_names_of_checkpoints_in_configurations_are_found(capsys: pytest.Capture
         Path("own.yaml").write_text(f"ckpt_path: {text}")
         assert fit("own", *KINDS["plain"], "--config", "own.yaml") == 2
         assert f"{path} " in capsys.readouterr().err
+
+
+def test_names_that_look_like_numbers_are_kept() -> None:
+    Path("data").rename("1e5")
+    command = ["fit", *KINDS["plain"], "--name", "2.5e3", *OPTIONS, "--data.batch_size", "30"]
+    assert main([*command, "--config", "data/ee559", "--root", "1e5", "--trainer.max_epochs", "1"]) == 0
+    run = Path("lightning_logs/2.5e3/version_0")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["name"], config["data"]["source"]["init_args"]["root"]) == ("2.5e3", "1e5")
+    # So does a search, with what it gives to its trials.
+    searched = FitConfig(["--config", str(run / "config.yaml")], [])
+    assert yaml.safe_load(searched.dump())["data"]["source"] == config["data"]["source"]
+    assert FitConfig(["--config", searched.dump()], []).content == searched.content
+    go_on = ["--config", str(run / "config.yaml"), "--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    assert main(["fit", *go_on]) == 0
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_can_be_used(

@@ -15,7 +15,7 @@ from n2n.commands.search.space import Distribution, Search, Value, text
 from n2n.errors import InputError
 from n2n.system.config_files import resolve_configs
 from n2n.system.options import option
-from n2n.system.yaml_files import load_yaml
+from n2n.system.yaml_files import dump_yaml, load_yaml
 from n2n.trainer.callbacks import default_monitor
 from n2n.trainer.help import HELP_ALL
 from n2n.trainer.parsing import ParsingOnly
@@ -109,7 +109,7 @@ class FitConfig(ParsingOnly):
 
     def dump(self) -> str:
         """Return the configuration for ``n2n fit --config``."""
-        return yaml.safe_dump(self.content, sort_keys=False)
+        return dump_yaml(self.content)
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search, Value, text
 from n2n.commands.search.trial import CONFIG, MINUTES
 from n2n.system.files import write_text
+from n2n.system.yaml_files import dump_yaml
 
 # Trials in the table of search.md.
 _SHOWN = 10
@@ -59,7 +60,7 @@ def _best_config(trial: FrozenTrial, common: dict[str, Any]) -> str:
         config["trainer"][name] = common["trainer"][name]
     config["name"] = f"{common['name']}/best"
     config.pop("ckpt_path", None)
-    return yaml.safe_dump(config, sort_keys=False)
+    return dump_yaml(config)
 
 
 def _table(trials: list[FrozenTrial], search: Search) -> str:
