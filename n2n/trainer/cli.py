@@ -40,6 +40,9 @@ from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
 from n2n.trainer.speed import NoProfiler, Speed
 
+# Parts of the names of strategies whose processes are copies of the first one, and end with what they know of the training.
+_WITHOUT_RESULTS = ("spawn", "fork", "notebook")
+
 
 def _is_of_restored_state(error: Exception) -> bool:
     """Whether an error came while Lightning restored a checkpoint's state, or while the optimiser used that."""
@@ -161,12 +164,15 @@ class TrainingCLI(LightningCLI):
             listing = f"{self.asked_by} --help" if self.asked_by else f"{self.command} {HELP_ALL}"
             raise InputError(with_suggestion(str(error), known, listing)) from None
         check_numbers(dict(self.config.items()))
+        trainer = self.config.trainer
+        if trainer is None:
+            raise InputError("trainer is null in a config: expected options under it, or none of it")
+        if self.command == "fit" and any(start in str(trainer.strategy) for start in _WITHOUT_RESULTS):
+            raise InputError(f"--trainer.strategy is {trainer.strategy}, which n2n cannot train with: use ddp")
 
     def before_instantiate_classes(self) -> None:
         """Fill in the defaults that depend on the machine, so that the saved config says what ran."""
         trainer = self.config.trainer
-        if trainer is None:
-            raise InputError("trainer is null in a config: expected options under it, or none of it")
         trainer.accelerator = default_accelerator(trainer.accelerator)
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)

@@ -324,6 +324,8 @@ TABLE = {
     f"{FIT} --model.optimizer torch.optim.SGD --model.optimizer.momentum -1": "--model.optimizer cannot be "
     "built (Invalid momentum value: -1.0): change its arguments",
     f"{FIT} --trainer.accelerator abacus": "the Trainer refuses --trainer.accelerator abacus .*Available names are: ",
+    f"{FIT} --trainer.strategy ddp_spawn --trainer.devices 2": "--trainer.strategy is ddp_spawn, which n2n cannot "
+    "train with: use ddp",
     f"{FIT} --trainer.max_epochs=": "\"trainer.max_epochs\": .*Expected a <class 'int'>",
     f"{FIT} --trainer.precision 8": "\"trainer.precision\": .*'bf16'] .*Given value: 8",
     f"{FIT} --trainer.default_root_dir {{}}/one.tif": "the run cannot be written to "
