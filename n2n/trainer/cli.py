@@ -40,6 +40,8 @@ from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
 from n2n.trainer.speed import NoProfiler, Speed
 
+# The paper's number of epochs, if no limit is given.
+_EPOCHS = 30
 # Parts of the names of strategies whose processes are copies of the first one, and end with what they know of the training.
 _WITHOUT_RESULTS = ("spawn", "fork", "notebook")
 
@@ -112,8 +114,6 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveConfig if self.command == "fit" else None,
             save_config_kwargs={"overwrite": folder is not None},
             seed_everything_default=0,
-            # The paper's number of epochs; Lightning's own default is 1000.
-            trainer_defaults={"max_epochs": 30},
             parser_class=OneLineParser,
             parser_kwargs={
                 "prog": f"n2n {self.command}",
@@ -169,6 +169,9 @@ class TrainingCLI(LightningCLI):
             raise InputError("trainer is null in a config: expected options under it, or none of it")
         if self.command == "fit" and any(start in str(trainer.strategy) for start in _WITHOUT_RESULTS):
             raise InputError(f"--trainer.strategy is {trainer.strategy}, which n2n cannot train with: use ddp")
+        if trainer.max_epochs is None:
+            # As in Lightning, another limit counts alone; only without one its number of epochs is 1000.
+            trainer.max_epochs = _EPOCHS if trainer.max_steps == -1 and trainer.max_time is None else -1
 
     def before_instantiate_classes(self) -> None:
         """Fill in the defaults that depend on the machine, so that the saved config says what ran."""

@@ -9,6 +9,7 @@ import yaml
 from n2n import backbones
 from n2n.cli import main
 from n2n.system.config_files import bundled_folder
+from n2n.trainer.run import parse_fit
 
 
 def config(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
@@ -45,3 +46,17 @@ def test_arguments_of_the_same_class_add_up(capsys: pytest.CaptureFixture[str]) 
     assert parsed["data"]["source"]["init_args"]["seed"] == 3
     assert parsed["model"]["backbone"]["init_args"]["width"] == 16
     assert parsed["model"]["backbone"]["init_args"]["middle_blocks"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ("", 30),
+        ("--trainer.max_steps 200", -1),
+        ("--trainer.max_time 00:01:00:00", -1),
+        ("--trainer.max_steps 200 --epochs 4", 4),
+        ("--config speedrun --trainer.max_steps 200", 2),
+    ],
+)
+def test_another_limit_that_is_given_alone_counts_alone(options: str, epochs: int) -> None:
+    assert parse_fit(options.split())["trainer"]["max_epochs"] == epochs
