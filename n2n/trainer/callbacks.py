@@ -150,7 +150,8 @@ class ImagePanel(Callback):
     """Writes validation images, noisy | denoised | clean (where there is one), to ``panels/`` and TensorBoard every few epochs.
 
     Args:
-        every_n_epochs: epochs between panels. The first epoch has one too, and the last one of ``max_epochs`` or ``max_steps``.
+        every_n_epochs: epochs between panels, if these have a validation. The first validation has one too, and the last one of
+            ``max_epochs`` or ``max_steps``.
         images: number of images, from the first validation batches; 0 for no panels.
 
     Raises:
@@ -180,7 +181,9 @@ class ImagePanel(Callback):
     ) -> None:
         """Add images of this batch to this epoch's panel, if it has one and there is room."""
         is_last = trainer.state.fn == "fit" and trainer.global_step >= trainer.estimated_stepping_batches > 0
-        due = is_last or trainer.current_epoch % self.every_n_epochs == 0
+        # In the epoch of the validation before, -1 if this is the first.
+        before = trainer.current_epoch - (trainer.check_val_every_n_epoch or 1)
+        due = is_last or trainer.current_epoch // self.every_n_epochs > before // self.every_n_epochs
         room = self.images - len(self._rows)
         if not due or room <= 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return

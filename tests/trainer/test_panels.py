@@ -155,3 +155,10 @@ def test_the_first_and_the_last_epoch_have_a_panel(end: str, tmp_path: Path) -> 
     assert fit("--data.batch_size", "10", *end.split(), root=write_course(tmp_path / "data")) == 0
     panels = Path("lightning_logs/run/version_0/panels").glob("*.png")
     assert sorted(path.name for path in panels) == ["epoch_001.png", "epoch_003.png"]
+
+
+def test_epochs_without_a_validation_delay_a_panel(tmp_path: Path) -> None:
+    options = ("--trainer.check_val_every_n_epoch", "2", "--panel.every_n_epochs", "4", "--trainer.max_epochs", "8")
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    panels = Path("lightning_logs/run/version_0/panels").glob("*.png")
+    assert sorted(path.name for path in panels) == ["epoch_002.png", "epoch_006.png", "epoch_008.png"]
