@@ -113,7 +113,7 @@ class BestCheckpoint(RunCheckpoint):
         mode: whether the largest ("max") or the smallest ("min") figure is the best. None for the smallest of losses and
             errors, and for the largest of other figures.
         filename: of the checkpoint, without suffix.
-        save_top_k: how many to keep.
+        save_top_k: how many to keep, -1 for all; the names of several get numbers.
         enable_version_counter: whether a file of the same name stays, and the new one gets a number.
         **kwargs: as for Lightning's ``ModelCheckpoint``.
 
@@ -133,8 +133,12 @@ class BestCheckpoint(RunCheckpoint):
         if mode is not None and monitor is None:
             raise InputError(f"the checkpoint's mode is {mode} without a monitor: give both, or neither")
         mode = mode or better(monitor or "")
-        kwargs |= {"save_top_k": save_top_k, "enable_version_counter": enable_version_counter}
-        super().__init__(monitor=monitor, mode=mode, filename=filename, **kwargs)
+        # Without numbers, one would overwrite the other.
+        kwargs["enable_version_counter"] = enable_version_counter or save_top_k not in (0, 1)
+        # Lightning refuses several without a monitor, which is chosen later.
+        accepted = save_top_k if monitor else min(save_top_k, 1)
+        super().__init__(monitor=monitor, mode=mode, filename=filename, save_top_k=accepted, **kwargs)
+        self.save_top_k = save_top_k
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Choose the figure. The data is known now, and the state of a resumed run is not restored yet."""

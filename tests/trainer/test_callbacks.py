@@ -33,6 +33,15 @@ def test_the_row_of_an_epoch_has_the_figures_of_its_best_checkpoint(monitor: str
     assert figures == pytest.approx(kept["n2n"]["figures"])
 
 
+def test_several_of_the_best_checkpoints_are_kept_by_the_default_figure(tmp_path: Path) -> None:
+    options = ("--checkpoint.save_top_k", "2", "--trainer.max_epochs", "4", "--model.optimizer.lr", "0.01")
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    folder = Path("lightning_logs/run/version_0")
+    kept = [torch.load(path, weights_only=True)["epoch"] + 1 for path in folder.glob("checkpoints/best*.ckpt")]
+    reached = Run.read(folder).curve("val/psnr_per_image")
+    assert sorted(kept) == sorted(sorted(reached, key=reached.__getitem__)[-2:])
+
+
 @pytest.mark.parametrize(
     ("monitor", "mode"),
     [("step", "max"), ("val/loss", "min"), ("val/mse_blind", "min"), ("val/psnr", "max"), ("val/ssim", "max")],
