@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from n2n.errors import InputError, reason
 from n2n.optimizers import fused
@@ -38,9 +39,12 @@ def build_optimizers(
     if getattr(scheduler, "total_steps", 0) is None:
         length = training_steps if interval == "step" else training_epochs
         scheduler.total_steps = length(trainer, f"the scheduler {type(scheduler).__name__}")  # type: ignore[attr-defined]
+    # Epochs without a validation have no figure for it.
+    is_plateau = isinstance(scheduler, ReduceLROnPlateau) and interval == "epoch"
+    frequency = (trainer.check_val_every_n_epoch or 1) if is_plateau else 1
     return {
         "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "val/loss"},
+        "lr_scheduler": {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": "val/loss"},
     }
 
 

@@ -152,6 +152,18 @@ def test_a_training_that_goes_on_measures_the_noise_of_more_pairs(tmp_path: Path
     assert [one["training"]["noise_known"] for one in found] == [False, True, True]
 
 
+def test_a_rate_that_waits_for_a_plateau_counts_epochs_with_a_validation(tmp_path: Path) -> None:
+    options = (
+        "--model.scheduler",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "--trainer.check_val_every_n_epoch",
+        "2",
+    )
+    assert fit(*options, "--trainer.max_epochs", "5", root=write_course(tmp_path / "data")) == 0
+    content = torch.load("lightning_logs/run/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert content["lr_schedulers"][0]["last_epoch"] == 2
+
+
 def test_clean_targets_have_no_noise_to_describe(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", 4, (96, 96))
     targets: list[Literal["noisy", "clean"]] = ["noisy", "clean"]
