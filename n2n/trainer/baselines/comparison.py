@@ -171,7 +171,7 @@ def describe(found: Comparison, names: Mapping[int, str]) -> list[str]:
         names: of the scenes, by their numbers.
     """
     ranked = sorted(found.psnr, key=found.psnr.__getitem__, reverse=True)
-    how = "estimated from held-out pairs" if found.estimated else "on held-out images"
+    how = "estimated from the centres of held-out pairs" if found.estimated else "on the centres of held-out images"
     figures = ", ".join(f"{name} {found.psnr[name]:.2f}" for name in ranked)
     lines = [f"PSNR over all pixels beside classical filters at their best strength, dB, {how}: {figures}."]
     better = {}
