@@ -60,7 +60,7 @@ def report(
     # Before the comparison, which takes a while.
     rank_zero_info(f"Checkpoint: {best}\n{describe_figures(kept)}")
     if {"val/psnr", "val/mse_blind"} & kept["figures"].keys():
-        rank_zero_info("Comparing it with classical filters on the held-out images. Ctrl-C stops this; the checkpoint is complete.")
+        rank_zero_info("Comparing it with classical filters on the held-out images. Ctrl-C stops only this.")
     compare_best(trainer, module, data, held_out, best)
     if is_worse_than_noisy(kept):
         constant = " Its output is the same for any input." * is_constant(module, data.image_shape)

@@ -45,7 +45,10 @@ def describe_figures(kept: Mapping[str, Any]) -> str:
         if "val/psnr_noisy_blind" in figures:
             line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
         lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
-    return "\n".join(lines or ["There are neither clean images nor pairs to validate on, so no PSNR can be given: look at the run's panels/."])
+    nothing = (
+        "There are neither clean images nor pairs to validate on, so no PSNR can be given: look at the run's panels/."
+    )
+    return "\n".join(lines or [nothing])
 
 
 def is_worse_than_noisy(kept: Mapping[str, Any]) -> bool:

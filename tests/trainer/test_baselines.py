@@ -153,7 +153,8 @@ def test_nothing_is_said_without_pairs_and_clean_images() -> None:
 def test_lines_name_what_is_better_and_where() -> None:
     psnr = {"network": 33.0, "median": 31.0, "noisy": 20.0}
     lines = describe(Comparison(psnr, {}, True), {})
-    start = "PSNR over all pixels beside classical filters at their best strength, dB, estimated from the centres of held-out pairs: "
+    start = "PSNR over all pixels beside classical filters at their best strength, dB, "
+    start += "estimated from the centres of held-out pairs: "
     assert lines == [f"{start}network 33.00, median 31.00, noisy 20.00."]
     scenes = {0: psnr, 1: {"network": 28.0, "median": 30.5, "noisy": 20.0}}
     assert (
@@ -166,8 +167,6 @@ def test_lines_name_what_is_better_and_where() -> None:
 
 def test_a_training_ends_with_the_comparison(caplog: pytest.LogCaptureFixture) -> None:
     assert fit(root=write_course(Path("data"))) == 0
-    assert (
-        "PSNR over all pixels beside classical filters at their best strength, dB, on the centres of held-out images: " in caplog.text
-    )
+    assert "beside classical filters at their best strength, dB, on the centres of held-out images: " in caplog.text
     facts = yaml.safe_load(Path("lightning_logs/run/version_0/run.yaml").read_text())
     assert {"network", "noisy", "Gaussian blur", "median"} <= facts["baselines"].keys()
