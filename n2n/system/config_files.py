@@ -135,7 +135,7 @@ def overridden(args: Sequence[str]) -> list[str]:
         for earlier in paths[:number]:
             if not _is_data(earlier) or _is_data(later):
                 continue
-            before, content = (_flat(load_yaml(path, "a configuration")) for path in (earlier, later))
+            before, content = (flatten(load_yaml(path, "a configuration")) for path in (earlier, later))
             if names := [key for key in before if key in content and _short(content[key]) != _short(before[key])]:
                 name = earlier.relative_to(bundled_folder())
                 lines.append(f"{later} comes after {name} and changes {', '.join(names)}: the later config wins")
@@ -147,7 +147,11 @@ def _short(value: Any) -> Any:
     return value.removeprefix("n2n.data.") if isinstance(value, str) else value
 
 
-def _flat(content: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
+def flatten(content: Any, name: str = "") -> dict[str, Any]:
+    """Return a configuration with dotted keys; lists stay whole."""
+    if not isinstance(content, dict) or not content:
         return {name: content}
-    return {key: value for part in content for key, value in _flat(content[part], f"{name}.{part}".lstrip(".")).items()}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{name}.{key}" if name else str(key))
+    return flat

@@ -18,6 +18,7 @@ from n2n.commands.compare.job import Job, needs_end, seconds
 from n2n.errors import InputError
 from n2n.system.config_files import find_config
 from n2n.system.options import option
+from n2n.system.text import without_package
 
 # Bytes of a folder's name; file systems allow 255.
 _MOST_BYTES = 200
@@ -52,7 +53,7 @@ class Variation:
         name = self.key.rpartition(".")[2]
         if sum(other.key.rpartition(".")[2] == name for other in others) > 1:
             name = self.key
-        short = [_short(value) for value in self.values]
+        short = [without_package(value) for value in self.values]
         return [f"{name}={value}" for value in (self.values if _twice(short) else short)]
 
 
@@ -164,8 +165,3 @@ def _folder_name(parts: Sequence[str]) -> str:
 def _twice(values: Iterable[str]) -> str | None:
     """Return a value that occurs twice, or None."""
     return next((value for value, count in Counter(values).items() if count > 1), None)
-
-
-def _short(value: str) -> str:
-    """Remove the packages from the import path of a class."""
-    return value.rpartition(".")[2] if re.fullmatch(r"([A-Za-z_]\w*\.)+[A-Z]\w*", value) else value

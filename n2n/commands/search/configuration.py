@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 
 from n2n.commands.search.space import Distribution, Search, Value, text
 from n2n.errors import InputError
-from n2n.system.config_files import resolve_configs
+from n2n.system.config_files import flatten, resolve_configs
 from n2n.system.options import option
 from n2n.system.yaml_files import dump_yaml, load_yaml
 from n2n.trainer.callbacks import default_monitor
@@ -32,16 +32,6 @@ _NO_CHECKPOINT = "every trial starts without a checkpoint: leave --ckpt_path out
 def arguments(parameters: dict[str, Value]) -> list[str]:
     """Return parameters as arguments of ``n2n fit``."""
     return [part for key, value in parameters.items() for part in (f"--{key}", text(value))]
-
-
-def flatten(content: Any, name: str = "") -> dict[str, Any]:
-    """Return a configuration with dotted keys; lists stay whole."""
-    if not isinstance(content, dict) or not content:
-        return {name: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= flatten(value, f"{name}.{key}" if name else str(key))
-    return flat
 
 
 def take_section(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -16,6 +16,7 @@ from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search, Value, text
 from n2n.commands.search.trial import CONFIG, MINUTES
 from n2n.system.files import write_text
+from n2n.system.text import without_package
 from n2n.system.yaml_files import dump_yaml
 
 # Trials in the table of search.md.
@@ -32,8 +33,7 @@ def show(value: Value) -> str:
     """Return a parameter's value for people: a class without its package, a number with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    shown = text(value)
-    return shown.rpartition(".")[2] if shown.replace(".", "").isidentifier() else shown
+    return without_package(text(value))
 
 
 def best_trial(trials: list[FrozenTrial], search: Search) -> FrozenTrial | None:

@@ -8,6 +8,7 @@ import pytest
 
 from n2n.cli import main
 from n2n.commands.search.configuration import FitConfig, take_section
+from n2n.commands.search.results import show
 from n2n.commands.search.space import read_search
 from tests.commands.search.conftest import write_search
 
@@ -130,3 +131,8 @@ def test_help_shows_the_section(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "space:" in shown
     assert "--storage URL" in shown
+
+
+def test_values_are_shown_without_packages() -> None:
+    texts = ("torch.optim.Adam", "images.pkl", "v1.5", "noisy")
+    assert [*map(show, texts), show(1 / 3)] == ["Adam", "images.pkl", "v1.5", "noisy", "0.3333"]
