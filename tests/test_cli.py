@@ -119,6 +119,24 @@ def test_validate_needs_the_checkpoint_alone(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_validate_says_that_the_checkpoint_named_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_course(tmp_path / "course")
+    assert fit(root=root) == 0
+    best = "lightning_logs/run/version_0/checkpoints/best.ckpt"
+    root.rename(tmp_path / "elsewhere")
+    assert main(["validate", "--ckpt_path", best, "--trainer.accelerator", "cpu"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "val_data.pkl is not there" in line
+    assert line.endswith(
+        "the checkpoint names these images; name yours, such as --config data/captures.yaml --root FOLDER)"
+    )
+    moved = ["--data.val_source.root", str(tmp_path / "elsewhere")]
+    assert (
+        main(["validate", "--ckpt_path", best, "--trainer.accelerator", "cpu", *moved, "--data.batch_size", "0"]) == 2
+    )
+    assert "the checkpoint names" not in capsys.readouterr().err
+
+
 def test_validate_measures_the_images_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And not those that the training was validated on."""
     root = write_course(tmp_path / "data")

@@ -103,6 +103,8 @@ class TrainingCLI(LightningCLI):
         trust = packages([*options(args, "--trust"), *_trusted_by_configs(args)])
         parts = {"model": DenoisingModule, "data": PairDataModule}
         self._checkpoint = {} if self._ckpt_path is None else checkpoint_config(self._ckpt_path, parts, trust)
+        # Those that the checkpoint names may not be here.
+        self._images_named = names_images(args) or any(one.startswith(("--data", "--root")) for one in args)
         if self.command == "validate" and names_images(args):
             # Images that are named take the place of those that the training was validated on.
             self._checkpoint.pop("data.val_source", None)
@@ -246,6 +248,10 @@ class TrainingCLI(LightningCLI):
             with end_others(self.trainer):
                 run(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
         except Exception as error:
+            if isinstance(error, InputError) and not (fit or self._images_named):
+                raise InputError(
+                    f"{error} (the checkpoint names these images; name yours, such as --config data/captures.yaml --root FOLDER)"
+                ) from error
             known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
             if known or path is None or not _is_of_restored_state(error):
                 raise
