@@ -128,7 +128,7 @@ def test_validate_says_that_the_checkpoint_named_the_images(tmp_path: Path, caps
     line = capsys.readouterr().err.splitlines()[-1]
     assert "val_data.pkl is not there" in line
     assert line.endswith(
-        "the checkpoint names these images; name yours, such as --config data/captures.yaml --root FOLDER)"
+        "the checkpoint names these images: name yours, with --config data/captures.yaml --root FOLDER for example)"
     )
     moved = ["--data.val_source.root", str(tmp_path / "elsewhere")]
     assert (

@@ -250,7 +250,8 @@ class TrainingCLI(LightningCLI):
         except Exception as error:
             if isinstance(error, InputError) and not (fit or self._images_named):
                 raise InputError(
-                    f"{error} (the checkpoint names these images; name yours, such as --config data/captures.yaml --root FOLDER)"
+                    f"{error} (the checkpoint names these images: name yours, with --config data/captures.yaml --root FOLDER "
+                    "for example)"
                 ) from error
             known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
             if known or path is None or not _is_of_restored_state(error):

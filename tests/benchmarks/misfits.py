@@ -5,8 +5,8 @@ KODAK is a folder of clean photographs, FMD one with ``noisy/FIELD_1.png``, capt
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +64,8 @@ def kinds(photos: list[Pixels], micrographs: Path) -> Iterator[tuple[str, list[P
 
 
 def _line(image: Pixels, denoised: Pixels, denoiser: Denoiser) -> str | None:
-    assert denoiser.noise is not None
+    if denoiser.noise is None:
+        return None
     sample = BlockSample(RANGE)
     sample.add(image, denoised, None)
     return misfit(sample.noise(), denoiser.noise, RANGE)
@@ -78,22 +79,24 @@ def _is_warned_about(image: Pixels, denoiser: Denoiser) -> bool:
     return _line(image, denoiser(image), denoiser) is not None
 
 
-def main(kodak: Path, fmd: Path) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print a table: warnings by kind of noise and checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.misfits")
+    parser.add_argument("kodak", type=Path)
+    parser.add_argument("fmd", type=Path)
+    parser.add_argument("--checkpoints", nargs="+", default=list(pretrained()))
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only the kinds of noise with this text")
+    given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    denoisers = {name: Denoiser.from_checkpoint(name, device="cpu") for name in pretrained()}
-    known = {name: one for name, one in denoisers.items() if one.noise is not None}
-    photos = [np.asarray(Image.open(path).convert("RGB"))[:480, :640] for path in sorted(kodak.glob("*.png"))]
+    denoisers = [Denoiser.from_checkpoint(name, device="cpu") for name in given.checkpoints]
+    photos = [np.asarray(Image.open(path).convert("RGB"))[:480, :640] for path in sorted(given.kodak.glob("*.png"))]
     rows = [
-        [
-            name,
-            str(len(images)),
-            *(str(sum(_is_warned_about(image, one) for image in images)) for one in known.values()),
-        ]
-        for name, images in kinds(photos, fmd / "noisy")
+        [name, str(len(images)), *(str(sum(_is_warned_about(image, one) for image in images)) for one in denoisers)]
+        for name, images in kinds(photos, given.fmd / "noisy")
+        if given.rows in name
     ]
-    print(table(["noise", "images", *known], rows))
+    print(table(["noise", "images", *given.checkpoints], rows))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    main()
