@@ -109,7 +109,7 @@ def test_few_or_small_pairs_are_not_described() -> None:
 )
 def test_hostile_descriptions_are_refused(change: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     for noise in (PLAIN | change, [PLAIN]):
-        with pytest.raises(InputError, match="the noise in the checkpoint"):
+        with pytest.raises(InputError, match="the checkpoint describes its noise in another way"):
             TrainedNoise.from_plain(noise)
     write_checkpoint("x.ckpt", same, noise=PLAIN | change)
     write_photos(Path("photos"), 1, (32, 32))
@@ -117,7 +117,7 @@ def test_hostile_descriptions_are_refused(change: dict[str, Any], capsys: pytest
     assert main(command) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "the noise in the checkpoint is not described" in lines[0]
+    assert "the checkpoint describes its noise in another way" in lines[0]
 
 
 def test_checkpoints_without_a_description_say_nothing() -> None:
