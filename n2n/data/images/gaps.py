@@ -19,11 +19,15 @@ def find_gaps(samples: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] 
     return None if known is None or known.all() else ~known
 
 
+def beside(nodata: float, dtype: np.dtype[Any]) -> float:
+    """Return the integer next to ``nodata`` that an integer dtype can hold."""
+    return nodata + 1 if nodata < np.iinfo(dtype).max else nodata - 1
+
+
 def keep_gaps(before: NDArray[Any], after: NDArray[Any], gaps: NDArray[np.bool_], nodata: float | None) -> NDArray[Any]:
     """Return the values after a change, with those of the gaps from before; no integer becomes ``nodata`` by the change."""
     if nodata is not None and after.dtype.kind != "f":
-        other = nodata + 1 if nodata < np.iinfo(after.dtype).max else nodata - 1
-        after = np.where(after == nodata, after.dtype.type(other), after)
+        after = np.where(after == nodata, after.dtype.type(beside(nodata, after.dtype)), after)
     return np.where(gaps, before, after)
 
 

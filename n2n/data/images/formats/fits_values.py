@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from n2n.data.images.base import Array
+from n2n.data.images.gaps import beside
 
 _STORED = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 # BZERO of integers of the other sign, by BITPIX (FITS standard 4.0, table 11).
@@ -80,8 +81,8 @@ class Values:
         stored = np.clip(np.rint(plain), limits.min, limits.max)
         if self.blank is not None:
             # No denoised value becomes "no data", and no infinity a number.
-            other = self.blank + 1 if self.blank < limits.max else self.blank - 1
-            stored = np.where(np.isfinite(plain), np.where(stored == self.blank, other, stored), self.blank)
+            moved = np.where(stored == self.blank, beside(self.blank, self.stored), stored)
+            stored = np.where(np.isfinite(plain), moved, self.blank)
         return stored.astype(self.stored)
 
     @property
