@@ -14,6 +14,8 @@ from n2n.errors import InputError
 _LONGEST = 500
 # Messages of argparse and jsonargparse about an option that does not exist.
 _UNKNOWN = re.compile(r"(?:unrecognized arguments: --|Option '|Group '(\S+)' does not accept option ')([^\s=']+)")
+# A message of argparse about a value that is no number.
+_NO_NUMBER = re.compile(r"argument (\S+): invalid (int|float) value: '(.*)'")
 
 # Help of --trust.
 TRUST_HELP = (
@@ -123,4 +125,6 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
+        if found := _NO_NUMBER.match(message):
+            message = f"{found[1]} is {found[3]}: expected a {'whole ' if found[2] == 'int' else ''}number"
         raise InputError(with_suggestion(shorten(message), option_names(self), f"{self.command} --help"))

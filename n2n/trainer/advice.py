@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 from n2n.trainer.classes import PARTS, all_classes, chosen_class, find_class, own_classes, plain_key
+from n2n.trainer.wrong_values import keys
 
-# How jsonargparse begins its messages; keys may be nested.
-_KEY = re.compile(r'Parser key "([\w.+]+)": ')
+_WRONG_VALUE = re.compile(r"--([\w.]+) is ")
 _HELP = re.compile(r"--([\w.]+)\.help: ")
 _REFUSED = re.compile(r"Option '([\w.]+)' is not accepted")
 _MISSING = re.compile(r"the following arguments are required: (\w+)")
@@ -25,17 +25,14 @@ def advise(message: str, args: Sequence[str], command: str) -> str | None:
     """Return a better message about a class or an argument of it; None for what else is wrong.
 
     Args:
-        message: of jsonargparse, in one line.
+        message: of jsonargparse, or of :func:`n2n.trainer.wrong_values.in_words`, in one line.
         args: the command line.
         command: after ``n2n``; it describes the arguments.
     """
-    keys, rest = [], message
-    while found := _KEY.match(rest):
-        keys.append(found[1].rstrip("+"))
-        rest = rest[found.end() :]
-    if found := _HELP.match(rest):
-        keys, rest = [found[1]], rest[found.end() :]
-    key = plain_key(".".join(keys))
+    names, rest = keys(message)
+    if found := _HELP.match(rest) or _WRONG_VALUE.match(rest):
+        names, rest = [found[1]], rest[found.end() :]
+    key = plain_key(".".join(names))
     part = key.rpartition(".")[2]
     if part not in PARTS:
         # An argument of a class may have a wrong value.
@@ -78,6 +75,8 @@ def _no_argument(key: str, part: str, name: str, args: Sequence[str], command: s
     if found is None:
         return f"--{key}: {name} is no argument of the class ({_describe(key, args, command)})"
     known = arguments(found)
+    if name in known:
+        return f"--{key}.{name} stands before --{key} {chosen}, the class that has it: give the class first"
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean --{key}.{close[0]}?)" if close else ""
     expected = f"expected one of {', '.join(known)}" if known else "it has none"

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from n2n.errors import InputError
 from n2n.system.options import shorten
 from n2n.trainer.classes import PARTS, own_classes
+from n2n.trainer.wrong_values import in_words
 
 # The section of the Trainer's options, and the list of classes in an option's text.
 _TRAINER = "Customize every aspect"
@@ -40,16 +41,20 @@ def _forget_other_class(_: Any, before: Any, now: Any) -> None:
 
 
 def _own_class_first(resolve: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
-    """Return a function that finds a class by its name, n2n's if several classes have it, such as Muon of torch.optim."""
+    """Return a function that finds a class by its name.
+
+    If several classes have it, it is n2n's, such as Muon, or else torch's, such as ReduceLROnPlateau.
+    """
 
     def resolve_own_first(base: Any, name: str) -> str:
         try:
             return resolve(base, name)
         except ValueError as error:
-            own = re.findall(r"\bn2n(?:\.\w+)+", str(error))
-            if len(own) != 1:
-                raise
-            return str(own[0])
+            for package in ("n2n", "torch"):
+                own = re.findall(rf"(?<![\w.]){package}(?:\.\w+)+", str(error).rpartition("ambiguity")[2])
+                if len(own) == 1:
+                    return str(own[0])
+            raise
 
     return resolve_own_first
 
@@ -94,7 +99,7 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError."""
-        raise InputError(shorten(message)) from None
+        raise InputError(shorten(in_words(message))) from None
 
 
 def refusal(parser: LightningArgumentParser, config: Namespace, error: Exception) -> InputError:

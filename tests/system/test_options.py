@@ -13,6 +13,10 @@ from n2n.cli import main
         ("predict --ckpt a --input b --output c", "unrecognized arguments: --ckpt"),
         ("predict --input a --output b", "are required: --ckpt_path (n2n predict --help lists the options)"),
         ("export --ckpt_path a --formt onnx", "unrecognized arguments: --formt (did you mean --format?)"),
+        (
+            "predict --ckpt_path a --input b --output c --tile x",
+            "error: --tile is x: expected a whole number (n2n predict",
+        ),
         ("export --ckpt_path a --format jpeg", "invalid choice: 'jpeg'"),
     ],
 )

@@ -270,8 +270,21 @@ TABLE = {
     f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots [{{}}/a,{{}}/a]": "expected two different folders of matching files",
     f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots [{{}}/a,{{}}/others]": "no file name is in two of "
     "the folders .*: expected matching names, such as a/x.png and b/x.png",
-    f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots {{}}/a": '"data.source": Parser key "roots": '
-    "Expected a <class 'list'>. Got value: {}/a (n2n fit --data.source.help n2n.data.Folders describes its arguments)",
+    f"{OWN_IMAGES}.Folders {SMALL} --data.source.roots {{}}/a": "--data.source.roots is {}/a: expected a list such as [A, B] "
+    "(n2n fit --data.source.help n2n.data.Folders describes its arguments)",
+    "fit --config data/captures --root a --root b": "--data.source.root is ['a', 'b']: expected one value alone (n2n fit --d",
+    "fit --data.source.pairs x": "--data.source.pairs is x: expected a whole number",
+    "fit --data.source Captures --root a --data.source.value_range [1,2,3]": "--data.source.value_range is [1, 2, 3]: expected "
+    "a list of 2 values or null",
+    "fit --data.source.axes YX --data.source Captures": "--data.source.axes stands before --data.source Captures, the class",
+    "fit --data.val_source.root x": "--data.val_source.root is given, but no class that has it: choose one with --data.val_",
+    "fit --data.target nosy": "--data.target is nosy: expected noisy or clean (n2n fit --help-all lists the options)",
+    "fit --data [1]": "--data is [1]: expected a file, or names and values such as {A: B}",
+    "fit --data.augmentations Flip": "--data.augmentations is Flip: expected a list such as [A, B] or null",
+    "fit --model.optimizer Adam --model.optimizer.lr x": "--model.optimizer.lr is x: expected a number (n2n fit --model.optim",
+    "fit --speed.compile fast": "--speed.compile is fast: expected true, false, default, reduce-overhead, max-autotune or null",
+    "fit --seed_everything x": "--seed_everything is x: expected true, false or a whole number",
+    "validate --ckpt_path cours": "cours is not there (did you mean course?): expected a checkpoint written by n2n fit, or one",
     f"{OWN_IMAGES}.Folders {SMALL}": "--data.source.roots is missing, which Folders needs: add --root FOLDER once for each",
     "fit --data.source Captures": "--data.source.root is missing, which Captures needs: add --root FOLDER",
     "fit --data.source Captures --root x --data.source.patern y": "--data.source.patern is no argument of Captures (did you "
@@ -326,8 +339,10 @@ TABLE = {
     f"{FIT} --trainer.accelerator abacus": "the Trainer refuses --trainer.accelerator abacus .*Available names are: ",
     f"{FIT} --trainer.strategy ddp_spawn --trainer.devices 2": "--trainer.strategy is ddp_spawn, which n2n cannot "
     "train with: use ddp",
-    f"{FIT} --trainer.max_epochs=": "\"trainer.max_epochs\": .*Expected a <class 'int'>",
-    f"{FIT} --trainer.precision 8": "\"trainer.precision\": .*'bf16'] .*Given value: 8",
+    f"{FIT} --trainer.max_epochs=": "--trainer.max_epochs is empty: expected a whole number or null",
+    f"{FIT} --trainer.precision 8": "--trainer.precision is 8: expected 64, 32, 16, .*, bf16 or null",
+    f"{FIT} --model.scheduler ReduceLROnPlateau --model.scheduler_interval step": "--model.scheduler_interval is step, and "
+    "ReduceLROnPlateau needs the loss of a validation: expected epoch",
     f"{FIT} --trainer.default_root_dir {{}}/one.tif": "the run cannot be written to "
     "{}/one.tif/lightning_logs/table1/model2 (Not a directory): choose a folder that can be written with "
     "--trainer.default_root_dir",
