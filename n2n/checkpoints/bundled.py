@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
 from pathlib import Path
+
+from n2n.errors import InputError
 
 # What noise each of them is for, in the order of the list.
 _NOISE = {
@@ -32,6 +35,9 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
     """Find a checkpoint: a file first, then one that comes with n2n. Other names are returned unchanged.
 
     An old name of a checkpoint still works, with a warning.
+
+    Raises:
+        InputError: if the name is like that of a checkpoint that comes with n2n.
     """
     path = Path(name)
     if path.is_file():
@@ -40,7 +46,10 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
     if wanted in _ALIASES:
         warnings.warn(f"the checkpoint {wanted} is called {_ALIASES[wanted]} now: name that", stacklevel=2)
         wanted = _ALIASES[wanted]
-    return pretrained().get(wanted, path)
+    found = pretrained()
+    if wanted not in found and not path.exists() and (close := difflib.get_close_matches(wanted, found, n=1)):
+        raise InputError(f"{wanted} is not there (did you mean {close[0]}?): expected {describe_checkpoint()}")
+    return found.get(wanted, path)
 
 
 def describe_checkpoint() -> str:

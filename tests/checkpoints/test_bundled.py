@@ -41,7 +41,12 @@ def test_a_name_that_is_neither_a_file_nor_bundled_is_refused(capsys: pytest.Cap
     Image.new("RGB", (8, 8)).save("noisy.png")
     assert main(["predict", "--ckpt_path", "quikc", "--input", "noisy.png", "--output", "out.png"]) == 2
     error = capsys.readouterr().err
-    assert "quikc is not there: expected a checkpoint written by n2n fit, or one that comes with n2n (" in error
+    assert (
+        "quikc is not there (did you mean quick?): expected a checkpoint written by n2n fit, or one that comes" in error
+    )
+    assert main(["predict", "--ckpt_path", "nothing.ckpt", "--input", "noisy.png", "--output", "out.png"]) == 2
+    error = capsys.readouterr().err
+    assert "nothing.ckpt is not there: expected a checkpoint written by n2n fit, or one that comes with n2n (" in error
     assert "quick" in error
     assert not Path("out.png").exists()
 
