@@ -171,4 +171,6 @@ def end_others(trainer: L.Trainer) -> Iterator[None]:
     except (Exception, _Stop) as error:
         if (launcher := trainer.strategy.launcher) is not None:
             launcher.kill(signal.SIGTERM if isinstance(error, _Stop) else signal.SIGKILL)
+            # Lightning's thread that watches them would end this process, too, which may have more to do.
+            getattr(launcher, "procs", []).clear()
         raise
