@@ -62,7 +62,7 @@ class OneCycle(LRScheduler):
     """One-cycle learning-rate schedule: the rate rises along a half cosine, then falls to 0 along another.
 
     See Smith and Topin, "Super-Convergence" (2017). Unlike PyTorch's ``OneCycleLR``, it does not need the number of steps:
-    :class:`n2n.DenoisingModule` sets it. If a run is resumed for more epochs, its cycle becomes longer.
+    :class:`n2n.DenoisingModule` sets it. If a run is resumed for more epochs, its cycle becomes longer, with a warning.
 
     Args:
         optimizer: its learning rate is the highest of the cycle.
@@ -97,6 +97,16 @@ class OneCycle(LRScheduler):
         progress = self.last_epoch / self.total_steps if self.total_steps else 0.0
         return [float(base) * self.factor(progress) for base in self.base_lrs]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state without the length of the training, because a resumed run may be longer."""
-        return {name: value for name, value in super().state_dict().items() if name != "total_steps"}
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, but not the length of the training, because a resumed run may be longer."""
+        from lightning.pytorch.utilities import rank_zero_warn  # takes long to import
+
+        kept, planned = self.total_steps, state_dict.get("total_steps")
+        super().load_state_dict(state_dict)
+        self.total_steps = kept
+        if isinstance(planned, int) and kept is not None and planned != kept:
+            rates = ", ".join(f"{rate:.2g}" for rate in dict.fromkeys(self.get_lr()))
+            rank_zero_warn(
+                f"the schedule {type(self).__name__} was planned for {planned:,} steps and is stretched to {kept:,} now: the "
+                f"learning rate goes on at {rates}"
+            )

@@ -27,7 +27,8 @@ def build_optimizers(
     """Make the optimiser of a module's weights and its scheduler, for ``configure_optimizers``.
 
     Raises:
-        InputError: if an argument is wrong, or if the schedule depends on the length of a training without an end.
+        InputError: if an argument is wrong, if the schedule depends on the length of a training without an end, or if
+            ``ReduceLROnPlateau`` is stepped in each step.
     """
     optimizer = _built("optimizer", make_optimizer, module.parameters())
     # In mixed precision, Lightning cannot clip the gradients of a fused optimiser, which unscales them itself.
@@ -39,8 +40,12 @@ def build_optimizers(
     if getattr(scheduler, "total_steps", 0) is None:
         length = training_steps if interval == "step" else training_epochs
         scheduler.total_steps = length(trainer, f"the scheduler {type(scheduler).__name__}")  # type: ignore[attr-defined]
+    is_plateau = isinstance(scheduler, ReduceLROnPlateau)
+    if is_plateau and interval == "step":
+        raise InputError(
+            "--model.scheduler_interval is step, and ReduceLROnPlateau needs the loss of a validation: expected epoch"
+        )
     # Epochs without a validation have no figure for it.
-    is_plateau = isinstance(scheduler, ReduceLROnPlateau) and interval == "epoch"
     frequency = (trainer.check_val_every_n_epoch or 1) if is_plateau else 1
     return {
         "optimizer": optimizer,
