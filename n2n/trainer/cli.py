@@ -18,7 +18,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
-from n2n.checkpoints.config import checkpoint_config
+from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
@@ -27,6 +27,7 @@ from n2n.module import DenoisingModule
 from n2n.system.config_files import named_configs
 from n2n.system.hardware import default_accelerator, default_precision
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
+from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
 from n2n.trainer.advice import advise
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel, LastCheckpoint
@@ -242,6 +243,8 @@ class TrainingCLI(LightningCLI):
         path, fit = self.config.ckpt_path, self.command == "fit"
         if path is not None:
             self.model.start_from = None  # a resumed run has its own weights
+        # The file is replaced while it is trained on.
+        before = read_checkpoint(path)["global_step"] if fit and path is not None else None
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:
@@ -257,6 +260,11 @@ class TrainingCLI(LightningCLI):
             if known or path is None or not _is_of_restored_state(error):
                 raise
             raise InputError(f"{path} cannot be resumed ({reason(error)}): expected {describe_checkpoint()}") from error
+        if before is not None and self.trainer.global_step == before:
+            epochs = counted(self.trainer.current_epoch, "epoch")
+            rank_zero_info(
+                f"Nothing was trained: after {epochs} the training was complete. To go on, give a larger --epochs."
+            )
         if fit:
             report(self.trainer, self.model, self.datamodule, self.config, time.monotonic() - started)
         elif self.model.blind_estimate is not None:

@@ -381,3 +381,14 @@ def test_best_checkpoints_in_a_folder_of_their_own_change_nothing_else(capsys: p
     assert same(weights("whole"), weights("apart"))
     assert Run.read(Path("lightning_logs/apart/version_0")).baselines
     assert sorted(str(path) for path in Path("elsewhere").rglob("*")) == ["elsewhere/best", "elsewhere/best/best.ckpt"]
+
+
+def test_a_complete_training_says_that_nothing_was_trained(caplog: pytest.LogCaptureFixture) -> None:
+    line = "Nothing was trained: after 3 epochs the training was complete. To go on, give a larger --epochs."
+    assert fit("whole", *KINDS["plain"], *stop_at(8)) == 143
+    assert fit("whole", *KINDS["plain"], "--ckpt_path", "last") == 0
+    assert line not in caplog.text
+    trained = weights("whole")
+    assert fit("whole", *KINDS["plain"], "--ckpt_path", "last") == 0
+    assert line in caplog.text
+    assert same(weights("whole"), trained)
