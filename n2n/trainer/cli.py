@@ -244,7 +244,7 @@ class TrainingCLI(LightningCLI):
         if path is not None:
             self.model.start_from = None  # a resumed run has its own weights
         # The file is replaced while it is trained on.
-        before = read_checkpoint(path)["global_step"] if fit and path is not None else None
+        before = read_checkpoint(path).get("global_step") if fit and path is not None else None
         started = time.monotonic()
         run = self.trainer.fit if fit else self.trainer.validate
         try:
@@ -260,7 +260,7 @@ class TrainingCLI(LightningCLI):
             if known or path is None or not _is_of_restored_state(error):
                 raise
             raise InputError(f"{path} cannot be resumed ({reason(error)}): expected {describe_checkpoint()}") from error
-        if before is not None and self.trainer.global_step == before:
+        if isinstance(before, int) and self.trainer.global_step == before:
             epochs = counted(self.trainer.current_epoch, "epoch")
             rank_zero_info(
                 f"Nothing was trained: after {epochs} the training was complete. To go on, give a larger --epochs."
