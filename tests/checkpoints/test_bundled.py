@@ -73,7 +73,11 @@ def test_predict_without_a_checkpoint_lists_them(capsys: pytest.CaptureFixture[s
     assert all(name in line and "  " in line for name, line in zip(pretrained(), list_checkpoints(), strict=True))
 
 
-def test_validate_and_export_take_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_and_export_take_a_name(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A small network takes its place: to export that of quick takes long.
+    monkeypatch.setattr("n2n.checkpoints.bundled.pretrained", lambda: {"quick": checkpoint})
     root = write_course(tmp_path / "data")
     options = ["--data.val_source", "n2n.data.CourseFiles", "--data.val_source.init_args.root", str(root)]
     assert main(["validate", "--ckpt_path", "quick", *options, "--trainer.accelerator", "cpu"]) == 0

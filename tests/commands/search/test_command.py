@@ -149,6 +149,7 @@ def test_images_that_are_not_there_end_a_search_before_its_first_trial(capsys: p
 
 
 @pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_plots")
 def test_without_clean_images_trials_are_compared_by_an_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     scene = np.linspace(20, 200, 64) + np.linspace(0, 30, 64)[:, None]
@@ -159,6 +160,7 @@ def test_without_clean_images_trials_are_compared_by_an_estimate(capsys: pytest.
                 f"{name}/{i}.png"
             )
     options = ["--config", "data/folders.yaml", "--root", "a", "--root", "b", "--data.batch_size", "5"]
+    options += ["--model.backbone.widths", "[4,4]"]
     Path("better.yaml").write_text("search: {direction: maximize}\n")
     command = [
         "search",

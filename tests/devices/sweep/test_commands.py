@@ -20,7 +20,7 @@ from tests.devices.target import Target, all_is_swept, options
 from tests.images import read_image
 
 CONFIGS = sorted(path.name for path in (Path(__file__).parents[3] / "configs").glob("*.yaml"))
-FEW_CONFIGS = ["best.yaml", "final.yaml", "own.yaml", "speedrun.yaml"]
+FEW_CONFIGS = ["best.yaml", "final.yaml"]
 QUIET = ("--trainer.enable_progress_bar", "false")
 FEW = (
     *(*QUIET, "--trainer.max_epochs", "1", "--data.batch_size", "4", "--data.val_batch_size", "4"),
@@ -56,6 +56,7 @@ def test_config(config: str, target: Target, files: Path) -> None:
     run(target, "fit", "--config", config, *course(files), *FEW, "--name", "run")
 
 
+@pytest.mark.skipif(not all_is_swept(), reason="its parts are in the other tests")
 def test_quick(target: Target, files: Path) -> None:
     """The README's first command, then its others."""
     small = {"pairs": 30, "val_pairs": 12, "size": 128, "crop": 64, "cell": 4}
@@ -107,9 +108,13 @@ INTERRUPTED: dict[str, tuple[str, ...]] = {
     "augmented": ("--data.augmentations", "[n2n.data.augmentation.PixelExchange]"),
     "dropout": ("--model.backbone", "tests.networks.Dropping", "--trust", "tests"),
 }
+# Two at once: each has a state of its own.
+INTERRUPTED["schedule, EMA"] = INTERRUPTED["schedule"] + INTERRUPTED["EMA"]
+INTERRUPTED["16-mixed, dropout"] = INTERRUPTED["16-mixed"] + INTERRUPTED["dropout"]
+FEW_INTERRUPTED = ["schedule, EMA", "16-mixed, dropout"]
 
 
-@pytest.mark.parametrize("name", INTERRUPTED if all_is_swept() else ("schedule", "EMA", "16-mixed", "dropout"))
+@pytest.mark.parametrize("name", INTERRUPTED if all_is_swept() else FEW_INTERRUPTED)
 def test_resumed_after_sigterm(name: str, target: Target, files: Path) -> None:
     """A training that SIGTERM interrupts in the middle of an epoch goes on to the same weights."""
     short = (*FEW, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--panel.images", "0")
