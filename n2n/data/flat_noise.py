@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, correlations
+from n2n.data.noise import BINS, BLOCK, LOW, REST, TRANSFORM, correlation
 from n2n.data.value_range import ValueRange
 
 # Of a large image, _MOST to twice as many blocks are kept, with at most _CHANNELS channels each.
@@ -109,7 +109,7 @@ def _measure(place: int, both: NDArray[np.float32]) -> NoiseLevel | None:
     chance = 2 * float((spectrum[REST] ** 2).sum() / spectrum[REST].sum() ** 2) / pixels.shape[1]
     if flat.var() > (_SPREAD**2 + chance) * flat.mean() ** 2 or next_flat > _GROWTH * flat.mean():
         return None
-    neighbours, _, variance = correlations(spectrum)
+    neighbours, variance = correlation(spectrum)
     left = ((both[:count, 1] @ TRANSFORM[:, REST]) ** 2).mean() / flat.mean()
     return NoiseLevel(place, count, variance**0.5, neighbours, float(left**0.5))
 

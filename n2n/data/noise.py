@@ -57,8 +57,8 @@ def blocks(images: NDArray[Any]) -> NDArray[Any]:
     return cut.swapaxes(-2, -3).reshape(*more, rows * columns, BLOCK**2)
 
 
-def correlations(spectrum: NDArray[Any]) -> tuple[float, float, float]:
-    """Return the correlation with the next pixel and with the second one, and the variance, of noise by its mean spectrum.
+def correlation(spectrum: NDArray[Any]) -> tuple[float, float]:
+    """Return the correlation of neighbouring pixels, and the variance, of noise by its mean spectrum.
 
     Args:
         spectrum: mean squares of the 64 coefficients. The low frequencies also have the image, so the nearest others stand in.
@@ -70,9 +70,9 @@ def correlations(spectrum: NDArray[Any]) -> tuple[float, float, float]:
     weights[[0, -1]] = 0.5
     power = power * np.outer(weights, weights) / weights.sum() ** 2
     total = float(power.sum())
-    waves = [np.cos(lag * np.pi * np.arange(BLOCK + 1) / BLOCK) for lag in (1, 2)]
-    first, second = (float((power @ wave).sum() + (wave @ power).sum()) / 2 for wave in waves)
-    return (first / total, second / total, total) if total > 0 else (0.0, 0.0, 0.0)
+    wave = np.cos(np.pi * np.arange(BLOCK + 1) / BLOCK)
+    along = float((power @ wave).sum() + (wave @ power).sum()) / 2
+    return (along / total, total) if total > 0 else (0.0, 0.0)
 
 
 Span = tuple[float, float]
@@ -86,14 +86,12 @@ class TrainedNoise:
         sigma: standard deviation in flat parts, 1 for the range from black to white, at 8 brightnesses from dark to bright;
             None where too few pairs are flat.
         neighbours: correlation of neighbouring pixels, -1 to 1.
-        second: correlation of a pixel and the second one.
         at_edges: whether the noise lies mostly at edges, as that of pixel sampling: flat parts have less than rough ones of the
             same brightness.
     """
 
     sigma: tuple[Span | None, ...]
     neighbours: Span
-    second: Span
     at_edges: bool = False
 
     @classmethod
@@ -106,27 +104,23 @@ class TrainedNoise:
         if values is None:
             return None
         wrong = InputError("the checkpoint describes its noise in another way than n2n does: train it again")
-        if type(values) is not dict or set(values) != {"sigma", "neighbours", "second", "at_edges"}:
+        # Older checkpoints also have "second", the correlation with the second pixel.
+        if type(values) is not dict or set(values) - {"second"} != {"sigma", "neighbours", "at_edges"}:
             raise wrong
-        sigma, neighbours, second = values["sigma"], values["neighbours"], values["second"]
+        sigma, neighbours = values["sigma"], values["neighbours"]
         spans = [(one, 0.0, 1e6) for one in sigma if one is not None] if type(sigma) is list else []
-        spans += [(neighbours, -1.0, 1.0), (second, -1.0, 1.0)]
+        spans += [(neighbours, -1.0, 1.0)]
         if type(sigma) is not list or len(sigma) != BINS or not all(_is_span(*one) for one in spans):
             raise wrong
         if type(values["at_edges"]) is not bool:
             raise wrong
         pairs = tuple(None if one is None else (float(one[0]), float(one[1])) for one in sigma)
-        return cls(pairs, _span(neighbours), _span(second), values["at_edges"])
+        return cls(pairs, _span(neighbours), values["at_edges"])
 
     def plain(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
         sigma = [None if one is None else list(one) for one in self.sigma]
-        return {
-            "sigma": sigma,
-            "neighbours": list(self.neighbours),
-            "second": list(self.second),
-            "at_edges": self.at_edges,
-        }
+        return {"sigma": sigma, "neighbours": list(self.neighbours), "at_edges": self.at_edges}
 
 
 def _is_span(value: object, least: float, most: float) -> bool:
@@ -145,7 +139,7 @@ class PairNoise:
 
     def __init__(self) -> None:
         # A row for each pair: brightness and sigma of its flat blocks, sigma of its rough ones (NaN if none are alike), and the
-        # correlations.
+        # correlation of neighbouring pixels.
         self._pairs: list[NDArray[Any]] = []
         self._count = 0
 
@@ -171,13 +165,13 @@ class PairNoise:
         """Return the noise of the pairs; None if they are too few."""
         if len(self._pairs) < _LEAST:
             return None
-        brightness, flat, rough, first, second = np.array(self._pairs).T
+        brightness, flat, rough, neighbours = np.array(self._pairs).T
         places = np.clip(brightness * BINS, 0, BINS - 1).astype(int)
         at = [flat[places == place] for place in range(BINS)]
         sigma = tuple(_quantiles(one) if len(one) >= _LEAST_BIN else None for one in at)
         ratios = (flat / rough)[np.isfinite(rough)]
         at_edges = len(ratios) >= _LEAST and bool(np.quantile(ratios, _FIFTH) < _EDGES)
-        return TrainedNoise(sigma, _quantiles(first), _quantiles(second), at_edges)
+        return TrainedNoise(sigma, _quantiles(neighbours), at_edges)
 
 
 def _quantiles(values: NDArray[Any]) -> Span:
@@ -193,7 +187,7 @@ def _measure(noisy: Pixels, target: Pixels) -> NDArray[Any] | None:
     # Noise has the variance of one view in both.
     difference, both = ((views[0] + sign * views[1]) @ TRANSFORM / np.float32(np.sqrt(2)) for sign in (-1, 1))
     spectra, energies = (difference**2).mean(0), (both**2).mean(0)
-    first, second, variance = correlations(spectra.mean(0))
+    neighbours, variance = correlation(spectra.mean(0))
     if variance <= 0:
         return None
     order = np.argsort(energies[:, LOW].mean(1))
@@ -203,4 +197,4 @@ def _measure(noisy: Pixels, target: Pixels) -> NDArray[Any] | None:
     level = brightness[flat].mean()
     alike = rough[np.abs(brightness[rough] - level) < _ALIKE * abs(level)]
     sigma, at_rough = (math.sqrt(spectra[some].mean()) if len(some) else math.nan for some in (flat, alike))
-    return np.array([level, sigma, at_rough or math.nan, first, second])
+    return np.array([level, sigma, at_rough or math.nan, neighbours])

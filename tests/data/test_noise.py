@@ -17,7 +17,7 @@ from n2n.errors import InputError
 from tests.conftest import write_photos
 from tests.write_checkpoints import same, write_checkpoint
 
-PLAIN = TrainedNoise((None, (0.1, 0.2), *[None] * 6), (-0.02, 0.02), (-0.02, 0.02)).plain()
+PLAIN = TrainedNoise((None, (0.1, 0.2), *[None] * 6), (-0.02, 0.02)).plain()
 
 
 def scenes(side: int, count: int = 64) -> Tensor:
@@ -102,7 +102,7 @@ def test_few_or_small_pairs_are_not_described() -> None:
         {"sigma": torch.zeros(8, 2)},
         {"neighbours": [0, 2]},
         {"neighbours": [10**400, 10**401]},
-        {"second": [True, True]},
+        {"neighbours": [True, True]},
         {"at_edges": 1},
         {"more": 1},
     ],
@@ -118,6 +118,10 @@ def test_hostile_descriptions_are_refused(change: dict[str, Any], capsys: pytest
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "the checkpoint describes its noise in another way" in lines[0]
+
+
+def test_descriptions_of_older_checkpoints_are_read() -> None:
+    assert TrainedNoise.from_plain(PLAIN | {"second": [-0.1, 0.1]}) == TrainedNoise.from_plain(PLAIN)
 
 
 def test_checkpoints_without_a_description_say_nothing() -> None:

@@ -105,7 +105,8 @@ def _draw(axes: Axes, plot: _Plot, runs: Sequence[Run]) -> None:
         validated = run.curve("val/mse_blind") if tag == "val/psnr_blind" else {}
         _line(axes, {epoch: curve.get(epoch, math.nan) for epoch in sorted({*curve, *validated})}, colour, kind)
         drawn += [value for value in curve.values() if math.isfinite(value)]
-        later += [value for epoch, value in curve.items() if epoch > 1 and math.isfinite(value)]
+        # A run of one epoch alone must stay on the axis.
+        later += [value for epoch, value in curve.items() if (epoch > 1 or len(curve) == 1) and math.isfinite(value)]
         if tag == "val/psnr_blind":
             estimated = True
             _band(axes, run, colour)

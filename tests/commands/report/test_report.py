@@ -159,6 +159,11 @@ def test_a_first_epoch_far_off_does_not_flatten_the_others(tmp_path: Path) -> No
     (axes,) = curves_figure([Run.read(tmp_path)], ["run"]).axes
     assert axes.get_ylim() == pytest.approx((0.0134, 0.0206))
     assert "first epoch off the scale" in axes.get_title()
+    # But a run that has no other epoch is shown.
+    write_run(tmp_path / "short", [(1, 1, {"train/loss": 0.9})])
+    (axes,) = curves_figure([Run.read(tmp_path), Run.read(tmp_path / "short")], ["run", "short"]).axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim()[1] > 0.9
 
 
 def test_runs_on_different_images_have_no_common_strip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
