@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from n2n.data.images import open_image
 
+# Data for the tests beside the project, where it is there.
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
 
 def read_image(path: Path) -> NDArray[Any]:
     """Read a whole image without opacity, pages×H×W×C, in the file's own dtype and values."""

@@ -20,13 +20,14 @@ from n2n.data.flat_noise import BlockSample, NoiseLevel
 from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
 from n2n.denoiser.noise import misfit
+from tests.images import SHARED
 from tests.write_checkpoints import same, write_checkpoint
 
 WHITE = TrainedNoise(((0.0, 55 / 255),) * 8, (-0.02, 0.02))
 LEVEL_25 = TrainedNoise(((24 / 255, 26 / 255),) * 8, (-0.02, 0.02))
 CAMERA = TrainedNoise(((0.0, 40 / 255),) * 8, (0.3, 0.7))
 COURSE = TrainedNoise(((0.0, 40 / 255),) * 8, (-0.08, 0.08), at_edges=True)
-MICROGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "testsets" / "microscopy" / "noisy"
+MICROGRAPHS = SHARED / "testsets" / "microscopy" / "noisy"
 
 Values = NDArray[np.float64]
 

@@ -21,11 +21,12 @@ from n2n.commands.export.command import Exported, export
 from n2n.commands.export.formats import ExportFormat, Network
 from n2n.commands.export.tracing import Sides
 from n2n.errors import InputError
+from tests.images import SHARED
 from tests.networks import Residual
 
 # Of the backbones below.
 TRUST = ["tests"]
-KODAK = Path(__file__).parents[4] / "shared" / "data" / "testsets" / "kodak24"
+KODAK = SHARED / "testsets" / "kodak24"
 
 
 class Halving(nn.Module):

@@ -18,8 +18,9 @@ from n2n.data.sources.dead_leaves import draw, texture_bank
 from n2n.data.stores.patches import PatchStore
 from n2n.data.stores.scenes import SceneStore
 from n2n.errors import InputError
+from tests.images import SHARED
 
-MICROSCOPY = Path(__file__).parents[4] / "shared" / "data" / "testsets" / "microscopy"
+MICROSCOPY = SHARED / "testsets" / "microscopy"
 RNG = np.random.default_rng(0)
 SMALL: dict[str, Any] = {"patch": 8, "patches": 40}
 

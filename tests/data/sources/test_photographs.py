@@ -16,8 +16,9 @@ from n2n.data.stores.photographs import Crops, CropVariation, PhotographStore
 from n2n.errors import InputError
 from n2n.metrics import PSNR, PSNRPerImage
 from tests.conftest import write_photos
+from tests.images import SHARED
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "photos"
+PHOTOS = SHARED / "photos"
 SMALL = {"crop": 64, "cell": 8, "crops_per_photo": 5, "val_crops_per_photo": 3}
 
 
@@ -169,10 +170,10 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     assert not any((tmp_path / "cache").iterdir())
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not here")
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
 def test_noise_of_real_photographs_is_the_courses() -> None:
-    source = Photographs("x", val_root=[str(SHARED / "train_a"), str(SHARED / "val")], val_crops_per_photo=2)
-    source._split = lambda: ([], sorted([*(SHARED / "train_a").iterdir(), *(SHARED / "val").iterdir()]))  # type: ignore[method-assign]
+    source = Photographs("x", val_root=[str(PHOTOS / "train_a"), str(PHOTOS / "val")], val_crops_per_photo=2)
+    source._split = lambda: ([], sorted([*(PHOTOS / "train_a").iterdir(), *(PHOTOS / "val").iterdir()]))  # type: ignore[method-assign]
     store = pairs(source, clean=True)
     assert store.clean is not None
     noisy, clean = store.first.float() / 255, store.clean.float() / 255
@@ -314,12 +315,12 @@ def test_variations_that_cannot_be_are_refused(options: dict[str, Any], message:
         Photographs("photos", **options)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not here")
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
 def test_noise_of_fresh_pairs_is_that_of_the_kept_ones(tmp_path: Path) -> None:
     noise = []
     for fresh in (False, True):
         source = Photographs(
-            str(SHARED / "val"), val_fraction=0, crops_per_photo=40, fresh=fresh, cache_dir=str(tmp_path)
+            str(PHOTOS / "val"), val_fraction=0, crops_per_photo=40, fresh=fresh, cache_dir=str(tmp_path)
         )
         store = source.train_pairs()
         first, second, *_ = store.batch(torch.arange(len(store)), seed=0)
