@@ -50,8 +50,9 @@ def _own_class_first(resolve: Callable[[Any, str], str]) -> Callable[[Any, str],
         try:
             return resolve(base, name)
         except ValueError as error:
+            choices = str(error).partition("avoid ambiguity: ")[2]
             for package in ("n2n", "torch"):
-                own = re.findall(rf"(?<![\w.]){package}(?:\.\w+)+", str(error).rpartition("ambiguity")[2])
+                own = re.findall(rf"(?<![\w.]){package}(?:\.\w+)+", choices)
                 if len(own) == 1:
                     return str(own[0])
             raise
