@@ -62,7 +62,8 @@ class OneCycle(LRScheduler):
     """One-cycle learning-rate schedule: the rate rises along a half cosine, then falls to 0 along another.
 
     See Smith and Topin, "Super-Convergence" (2017). Unlike PyTorch's ``OneCycleLR``, it does not need the number of steps:
-    :class:`n2n.DenoisingModule` sets it. If a run is resumed for more epochs, its cycle becomes longer, with a warning.
+    :class:`n2n.DenoisingModule` sets it. A run that is resumed for more or fewer epochs gets a longer or a shorter cycle, with a
+    warning.
 
     Args:
         optimizer: its learning rate is the highest of the cycle.
@@ -101,12 +102,11 @@ class OneCycle(LRScheduler):
         """Restore the state, but not the length of the training, because a resumed run may be longer."""
         from lightning.pytorch.utilities import rank_zero_warn  # takes long to import
 
-        kept, planned = self.total_steps, state_dict.get("total_steps")
-        super().load_state_dict(state_dict)
-        self.total_steps = kept
-        if isinstance(planned, int) and kept is not None and planned != kept:
+        planned, steps = state_dict.get("total_steps"), self.total_steps
+        super().load_state_dict(state_dict | {"total_steps": steps})
+        if isinstance(planned, int) and steps is not None and planned != steps:
             rates = ", ".join(f"{rate:.2g}" for rate in dict.fromkeys(self.get_lr()))
             rank_zero_warn(
-                f"the schedule {type(self).__name__} was planned for {planned:,} steps and is stretched to {kept:,} now: the "
-                f"learning rate goes on at {rates}"
+                f"the schedule {type(self).__name__} was planned for {planned:,} steps and is for {steps:,} now: the learning "
+                f"rate goes on at {rates}"
             )

@@ -63,9 +63,7 @@ def test_cycle_is_as_long_as_the_training_also_when_resumed(tmp_path: Path) -> N
     assert whole[9] == pytest.approx(5e-4)
     assert whole[11] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 5 / 6)) / 2)
     part = ["--ckpt_path", "lightning_logs/run/version_0/checkpoints/last.ckpt", "--name", "longer"]
-    with pytest.warns(
-        UserWarning, match="OneCycle was planned for 12 steps and is stretched to 18 now: .* goes on at 0.00075"
-    ):
+    with pytest.warns(UserWarning, match="OneCycle was planned for 12 steps and is for 18 now: .* goes on at 0.00075"):
         assert fit(*options, "--trainer.max_epochs", "6", *part, root=root) == 0
     # The first step has the rate that the optimiser was stopped with; the next, 13 of 18, lies on the longer cycle.
     assert rates("longer")[1] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 4 / 9)) / 2)

@@ -7,7 +7,7 @@ import re
 from n2n.trainer.classes import PARTS
 
 # How jsonargparse begins its messages; keys may be nested.
-KEY = re.compile(r'Parser key "([\w.+]+)": ')
+_KEY = re.compile(r'Parser key "([\w.+]+)": ')
 _GIVEN = re.compile(r"(?:Got value|Given value):(?: (.*?))?(?= - Expected | Errors: |$)")
 _EXPECTED = re.compile(
     r"Expected an? (typing\.Literal\[.*?\]|<class '[\w.]+'>|dot import path|tuple with \d+ elements)"
@@ -33,7 +33,7 @@ _WORDS = {
 def keys(message: str) -> tuple[list[str], str]:
     """Return the keys with which a message of jsonargparse begins, the outer one first, and what follows."""
     found = []
-    while key := KEY.match(message):
+    while key := _KEY.match(message):
         found.append(key[1].rstrip("+"))
         message = message[key.end() :]
     return found, message
