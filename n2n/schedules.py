@@ -62,8 +62,8 @@ class OneCycle(LRScheduler):
     """One-cycle learning-rate schedule: the rate rises along a half cosine, then falls to 0 along another.
 
     See Smith and Topin, "Super-Convergence" (2017). Unlike PyTorch's ``OneCycleLR``, it does not need the number of steps:
-    :class:`n2n.DenoisingModule` sets it. A run that is resumed for more or fewer epochs gets a longer or a shorter cycle, with a
-    warning.
+    :class:`n2n.DenoisingModule` sets it. A run that is resumed for more or fewer epochs gets a longer or a shorter cycle, with
+    a warning.
 
     Args:
         optimizer: its learning rate is the highest of the cycle.
