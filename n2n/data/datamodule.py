@@ -220,8 +220,9 @@ class PairDataModule(L.LightningDataModule):
         """Move a batch to the device, unless it was cut there; the host does not wait if the memory is pinned."""
         if batch.first.device == device:
             return batch
-        # Apple's GPUs have no float64.
-        return batch.map(lambda x: (x.float() if x.dtype == torch.float64 else x).to(device, non_blocking=True))
+        # Apple's GPUs have no float64, and might read memory that is already free (pytorch#189690).
+        no_wait = device.type in CUDA
+        return batch.map(lambda x: (x.float() if x.dtype == torch.float64 else x).to(device, non_blocking=no_wait))
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Scale a batch on its device to float32 in [0, 1], N×C×H×W, and draw its noisy views if its source makes them."""

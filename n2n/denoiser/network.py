@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from functools import cached_property
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from n2n.denoiser.receptive_field import ReceptiveField, measure
 from n2n.errors import InputError, reason
+from n2n.system.hardware import default_accelerator, default_device
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 # From messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
 _OUT_OF_MEMORY = (
-    *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine"),
+    *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "STATUS_NOT_INITIALIZED", "unable to find an engine"),
     *("DefaultCPUAllocator", "could not allocate memory"),
 )
 
@@ -106,17 +108,20 @@ class TrainedNetwork:
         Raises:
             InputError: if there is too little memory to measure it.
         """
+        # On the CPU, which computes each pixel from its neighbours alone, in float32, and keeps NaN. Libraries of GPUs may
+        # round more, use transforms that mix all pixels, or lose NaN in a ReLU (pytorch#183571).
+        backbone = self.backbone if self.device.type == "cpu" else deepcopy(self.backbone).cpu()
 
         def apply(images: Tensor) -> Tensor:
-            out: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
+            out: Tensor = backbone(images.contiguous(memory_format=torch.channels_last))
             return out
 
         try:
-            return measure(apply, self.channels or 1, self.device)
+            return measure(apply, self.channels or 1)
         except (InputError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise InputError(
-                    f"the network's receptive field cannot be measured in the memory of {self.device} ({reason(error)})"
+                    f"the network's receptive field cannot be measured in the memory ({reason(error)})"
                 ) from None
             return None
 
@@ -163,7 +168,9 @@ class TrainedNetwork:
 def _device(name: str | torch.device | None) -> torch.device:
     """Choose the device and try it. Macs use the CPU unless "mps" is given, because n2n has not been run on Apple GPUs."""
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or default_device())
+        if device.type == "cuda":
+            default_accelerator("cuda")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises these for a device that it does not have
         raise InputError(

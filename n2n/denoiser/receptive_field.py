@@ -28,21 +28,19 @@ class ReceptiveField:
 
 
 @torch.no_grad()
-def measure(forward: Callable[[Tensor], Tensor], channels: int, device: torch.device) -> ReceptiveField:
-    """Measure the receptive field of a network that maps N×C×H×W to the same shape, C = ``channels``, on its device."""
-    margin = _reach(forward, channels, _SIDES[0], _SIDES[0], device)
+def measure(forward: Callable[[Tensor], Tensor], channels: int) -> ReceptiveField:
+    """Measure the receptive field of a network on the CPU that maps N×C×H×W to the same shape, C = ``channels``."""
+    margin = _reach(forward, channels, _SIDES[0], _SIDES[0])
     if margin is None:
         # Thin images are cheap and give a lower bound of the margin. Then probe the smallest square that can contain it.
-        least = _reach(forward, channels, _SIDES[-1], _SIDES[0], device)
+        least = _reach(forward, channels, _SIDES[-1], _SIDES[0])
         for side in _SIDES[1:]:
             if margin is None and least is not None and least < side // 2:
-                margin = _reach(forward, channels, side, side, device)
-    return ReceptiveField(margin, _stride(forward, channels, margin, device) if margin is not None else _STRIDES[-2])
+                margin = _reach(forward, channels, side, side)
+    return ReceptiveField(margin, _stride(forward, channels, margin) if margin is not None else _STRIDES[-2])
 
 
-def _reach(
-    forward: Callable[[Tensor], Tensor], channels: int, side: int, across: int, device: torch.device
-) -> int | None:
+def _reach(forward: Callable[[Tensor], Tensor], channels: int, side: int, across: int) -> int | None:
     """Return how far NaN in one half of an image, side×across pixels, spreads into the other half; None if it reaches its end.
 
     The result is the largest number of lines over all four halves. Unlike gradients or finite changes, NaN is not hidden by
@@ -50,7 +48,7 @@ def _reach(
     """
     half, most = side // 2, 0
     for axis in (2, 3):
-        probe = torch.zeros(2, channels, *((side, across) if axis == 2 else (across, side)), device=device)
+        probe = torch.zeros(2, channels, *((side, across) if axis == 2 else (across, side)), device="cpu")
         probe[0].narrow(axis - 1, 0, half).fill_(torch.nan)
         probe[1].narrow(axis - 1, half, half).fill_(torch.nan)
         lines = forward(probe).isnan().any(dim=1).any(dim=4 - axis)
@@ -63,11 +61,11 @@ def _reach(
     return most
 
 
-def _stride(forward: Callable[[Tensor], Tensor], channels: int, margin: int, device: torch.device) -> int:
+def _stride(forward: Callable[[Tensor], Tensor], channels: int, margin: int) -> int:
     generator = torch.Generator().manual_seed(0)
     reach = -(-(margin + _STRIDES[-2]) // 16) * 16
     side = 2 * reach + 32
-    image = torch.rand(1, channels, side, side, generator=generator).to(device)
+    image = torch.rand(1, channels, side, side, generator=generator, device="cpu")
     inner = (..., slice(reach, -reach), slice(reach, -reach))
     whole = forward(image)[inner]
 

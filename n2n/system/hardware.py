@@ -6,6 +6,7 @@ import ctypes
 import gc
 import platform
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from n2n.errors import InputError
 from n2n.system.text import counted
 
 # Types of devices that get pinned memory and fused optimisers. Tests add one that computes on the CPU.
@@ -28,21 +30,65 @@ def _cpuinfo() -> str:
         return ""
 
 
+# GPUs without tensor cores (TU116 and TU117), on which convolutions in float16 may give NaN (pytorch#58123).
+_NAN_IN_HALF = re.compile(r"GTX 16\d\d|\bMX[45]50|\bT(400|500|550|600|1000|1200|2000)\b")
+
+
+def gpu_obstacle() -> str | None:
+    """Return why PyTorch cannot compute on the CUDA GPU that it sees; None if it can, or if it sees none."""
+    built = torch.cuda.get_arch_list() if torch.cuda.is_available() and not torch.version.hip else []
+    if not built:
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    for name in built:
+        found = re.match(r"(sm|compute)_(\d+)(\d)", name)
+        if found is None:
+            return None
+        kind, its_major, its_minor = found[1], int(found[2]), int(found[3])
+        # Machine code runs on later GPUs of its generation, intermediate code on all later ones.
+        if (its_major, its_minor) <= (major, minor) and (kind == "compute" or its_major == major):
+            return None
+    return (
+        f"PyTorch {torch.__version__} has no code for the {torch.cuda.get_device_name()} (compute capability "
+        f"{major}.{minor}); a build for it may be at https://download.pytorch.org/whl/cu126"
+    )
+
+
 def default_accelerator(accelerator: str) -> str:
-    """Return the accelerator to train on: the CPU for "auto" on Macs, because n2n has not been run on Apple's GPUs."""
-    return "cpu" if accelerator == "auto" and torch.backends.mps.is_available() else accelerator
+    """Return the accelerator to train on.
+
+    For "auto", that is the CPU on Macs, because n2n has not been run on Apple's GPUs, and the CPU with a warning beside a GPU
+    that PyTorch cannot compute on.
+
+    Raises:
+        InputError: if PyTorch cannot compute on the GPU that was asked for.
+    """
+    if accelerator == "auto":
+        useless = torch.cuda.is_available() and default_device() == "cpu"
+        return "cpu" if useless or torch.backends.mps.is_available() else "auto"
+    if accelerator in ("gpu", "cuda") and (obstacle := gpu_obstacle()):
+        raise InputError(f"the GPU cannot be used: {obstacle}")
+    return accelerator
+
+
+def default_device() -> str:
+    """Return "cuda" if there is such a GPU that PyTorch can compute on, else "cpu", with a warning if it is the GPU's fault."""
+    if obstacle := gpu_obstacle():
+        warnings.warn(f"{obstacle}: continuing on the CPU", stacklevel=2)
+    return "cuda" if torch.cuda.is_available() and not obstacle else "cpu"
 
 
 def default_precision(accelerator: str) -> str:
     """Return the Trainer's precision that is fastest at full quality on an accelerator ("auto", "cpu", "gpu", ...).
 
-    That is "bf16-mixed" if the hardware multiplies bfloat16, "16-mixed" on NVIDIA GPUs of compute capability 7.x (T4, V100,
-    GTX 16, RTX 20), and otherwise "32-true". PyTorch's builds for CUDA 13 no longer support 7.0 (V100).
+    That is "bf16-mixed" if the hardware multiplies bfloat16, "16-mixed" on NVIDIA GPUs of compute capability 7.x with tensor
+    cores (T4, V100, RTX 20), and otherwise "32-true".
     """
     if has_fast_bf16(accelerator):
         return "bf16-mixed"
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "16-mixed" if torch.cuda.get_device_capability()[0] == 7 else "32-true"
+        cores = torch.cuda.get_device_capability()[0] == 7 and not _NAN_IN_HALF.search(torch.cuda.get_device_name())
+        return "16-mixed" if cores else "32-true"
     return "32-true"
 
 

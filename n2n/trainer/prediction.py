@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from n2n.data.image_files import ImageFiles
 from n2n.denoiser import Denoiser
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
+from n2n.system.hardware import default_accelerator, default_device
 from n2n.system.options import option_names, with_suggestion
 from n2n.trainer.image_writer import WriteImages
 from n2n.trainer.interrupts import end_others
 from n2n.trainer.parser import OneLineParser, refusal
+
+# How long a process that is done waits for the others. Torch's default is half an hour, in which a large file may not be done.
+_LONGEST_WAIT = timedelta(days=30)
 
 
 def load_module(
@@ -55,6 +60,11 @@ def load_module(
     module.image_format = {"range": [values.low, values.high], "dtype": str(denoiser.trained.dtype)}
     module.noise, module.denoiser_options = denoiser.noise, options
     return module
+
+
+def _only_one(devices: object) -> bool:
+    """Whether devices are a list of one."""
+    return isinstance(devices, list) and len(devices) == 1
 
 
 class PredictionCLI(LightningCLI):
@@ -104,8 +114,10 @@ class PredictionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Choose the device as :class:`n2n.Denoiser` does."""
-        if self.config.trainer.accelerator == "auto":
-            self.config.trainer.accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        trainer = self.config.trainer
+        trainer.accelerator = (
+            default_device() if trainer.accelerator == "auto" else default_accelerator(trainer.accelerator)
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the Trainer.
@@ -113,6 +125,10 @@ class PredictionCLI(LightningCLI):
         Raises:
             InputError: if it refuses an option.
         """
+        config = self.config_init.trainer
+        alone = config.num_nodes == 1 and (config.devices in (1, "1") or _only_one(config.devices))
+        if config.strategy == "ddp" or (config.strategy == "auto" and not alone):
+            kwargs.setdefault("strategy", DDPStrategy(timeout=_LONGEST_WAIT))
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:

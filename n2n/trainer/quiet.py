@@ -17,6 +17,7 @@ _IRRELEVANT = (
     "GPU available but not used",  # the user chose the CPU
     "Be aware that when using `ckpt_path`, callbacks",  # validation needs no ModelCheckpoint
     "You're using the WeightAveraging callback with a model that overrides",  # no model of n2n needs sharding
+    "Grad strides do not match bucket view strides",  # 1×1 filters look alike in both memory formats (pytorch#157862)
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and PyTorch
 )
 
@@ -25,12 +26,17 @@ _IRRELEVANT = (
 _READERS = ("astropy", "mrcfile", "nd2", "zarr")
 
 
+# Parts of lines in Lightning's log: advertising, what a machine does not have, its own preparations, and advice on float32,
+# which n2n does not choose on such GPUs.
+_UNWANTED = ("Tip:", "vailable: False", "estimate number of stepping batches", "that has Tensor Cores")
+
+
 class _Quiet(logging.Filter):
-    """Drops Lightning's advertising from its log, lines on what a machine does not have, and on its own preparations."""
+    """Drops lines of Lightning's log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         line = record.getMessage()
-        return not any(part in line for part in ("Tip:", "vailable: False", "estimate number of stepping batches"))
+        return not any(part in line for part in _UNWANTED)
 
 
 _QUIET = _Quiet()

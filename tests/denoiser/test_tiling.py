@@ -55,12 +55,12 @@ class GlobalMean(nn.Module):
 def test_receptive_field_is_measured(network: nn.Module, expected: ReceptiveField) -> None:
     for parameter in network.parameters():  # no layer is dead, whatever was drawn
         nn.init.uniform_(parameter, 0.01, 0.1, generator=torch.Generator().manual_seed(0))
-    assert measure(network.eval(), 3, CPU) == expected
+    assert measure(network.eval(), 3) == expected
 
 
 def test_the_papers_unet_fits_between_tiles() -> None:
     torch.manual_seed(0)
-    field = measure(backbones.UNet(width=4).eval(), 3, CPU)
+    field = measure(backbones.UNet(width=4).eval(), 3)
     assert field == ReceptiveField(127, 32)
     assert Tiling.plan(field, 256, None) == Tiling(256, 128, 127)
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from n2n import Denoiser
@@ -26,6 +28,7 @@ from n2n.data.image_files import ImageFiles
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.trainer.image_writer import WriteImages
+from n2n.trainer.prediction import PredictionCLI
 from tests.conftest import write_photos
 from tests.images import read_image
 from tests.networks import Slow
@@ -172,3 +175,12 @@ def test_the_bar_counts_whole_images_and_ends_at_their_number() -> None:
         writer.advance(part)
         assert writer.bar.unit == text
     assert writer.bar.n == pytest.approx(2, abs=1e-9)
+
+
+def test_processes_wait_for_the_slowest(tmp_path: Path) -> None:
+    photos(2)
+    files = ["--model.ckpt_path", "mean.ckpt", "--data.input", "in", "--data.output", "out"]
+    strategies = [PredictionCLI([*files, *options], print).trainer.strategy for options in ([], TWO)]
+    assert not isinstance(strategies[0], DDPStrategy)
+    assert isinstance(strategies[1], DDPStrategy)
+    assert strategies[1]._timeout == timedelta(days=30)

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from n2n.errors import InputError
 
+# Types of devices for which PyTorch has no torch.poisson.
+WITHOUT_POISSON = {"mps"}
+
 
 # Not a Protocol: jsonargparse takes a Protocol whose __call__ returns a class (Tensor) for a factory of that class.
 class Corruption(ABC):
@@ -103,7 +106,13 @@ def count_photons(clean: Tensor, peak: Tensor, generator: torch.Generator | None
     # CUDA counts in 32 bits, and gives 4e9 for whatever is more.
     peak = peak.clamp(max=1e9)
     # A negative rate is an error that leaves a GPU unusable in this process.
-    return torch.poisson((clean * peak).clamp_(min=0.0), generator=generator).div_(peak)
+    rates = (clean * peak).clamp_(min=0.0)
+    if rates.device.type in WITHOUT_POISSON:
+        # The seed comes from the generator, which moves on.
+        seed = int(torch.randint(2**31, (), generator=generator, device=rates.device))
+        on_cpu = torch.Generator().manual_seed(seed)
+        return torch.poisson(rates.cpu(), generator=on_cpu).to(rates.device).div_(peak)
+    return torch.poisson(rates, generator=generator).div_(peak)
 
 
 def draw_log_level(level: Level, images: Tensor, generator: torch.Generator | None) -> Tensor:

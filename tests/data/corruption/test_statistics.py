@@ -18,6 +18,7 @@ from n2n.data.corruption import (
     SampleCells,
     SensorNoise,
     TextOverlay,
+    base,
 )
 
 DRAWS = 20_000
@@ -166,3 +167,14 @@ def test_cells_are_those_of_pixel_sampling() -> None:
         assert same.any(0).all()
     picked = noisy.flatten(1).T
     assert_moments(picked, clean.flatten().double(), cells.double().var(3, correction=0).permute(2, 0, 1).flatten())
+
+
+def test_photons_are_counted_where_pytorch_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "WITHOUT_POISSON", {"cpu"})
+    clean, generator = torch.full((4, 1, 100, 100), 0.5), torch.Generator().manual_seed(3)
+    first, second = (Poisson(30.0)(clean, generator) for _ in range(2))
+    assert first.mean().item() == pytest.approx(0.5, abs=0.005)
+    assert first.var().item() == pytest.approx(0.5 / 30, rel=0.05)
+    both = torch.stack([first.flatten(), second.flatten()])
+    assert abs(torch.corrcoef(both)[0, 1].item()) < 0.02
+    assert torch.equal(Poisson(30.0)(clean, generator.manual_seed(3)), first)
