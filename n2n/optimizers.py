@@ -160,6 +160,18 @@ def fused(optimizer: Optimizer) -> Optimizer:
     return type(optimizer)(parameters, **{k: v for k, v in options.items() if k in known} | {"fused": True})
 
 
+def keep_variant(optimizer: Optimizer) -> None:
+    """Let an optimiser with a state from a checkpoint stay fused, or not fused, as it was built: that state says otherwise."""
+    if "fused" not in optimizer.defaults:
+        return
+    for group in optimizer.param_groups:
+        group["fused"] = optimizer.defaults["fused"]
+        for p in group["params"]:
+            state = optimizer.state.get(p, {})
+            if isinstance(step := state.get("step"), Tensor):
+                state["step"] = step.to(p.device if group["fused"] else "cpu", torch.float32)
+
+
 def check_state(optimizer: Optimizer) -> None:
     """Check the state from a checkpoint, which may be hostile: fused updates write beyond tensors smaller than the weights.
 

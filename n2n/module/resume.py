@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from n2n.data.loader import PairLoader
-from n2n.optimizers import check_state
+from n2n.optimizers import check_state, keep_variant
 
 
 class Resume:
@@ -52,6 +52,7 @@ class Resume:
     def restore(self, trainer: L.Trainer) -> None:
         """Apply the state; an error in a function of this name blames the checkpoint."""
         for optimizer in trainer.optimizers:
+            keep_variant(optimizer)
             check_state(optimizer)
         if self._random is not None:
             torch.set_rng_state(self._random)

@@ -147,6 +147,15 @@ def _short(value: Any) -> Any:
     return value.removeprefix("n2n.data.") if isinstance(value, str) else value
 
 
+def differences(saved: Any, asked: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the differences between two parts of configurations in the keys that both have: a dotted key, and both values."""
+    if isinstance(saved, dict) and isinstance(asked, dict):
+        for name in sorted(saved.keys() & asked.keys()):
+            yield from differences(saved[name], asked[name], f"{key}.{name}")
+    elif (list(saved) if isinstance(saved, tuple) else saved) != (list(asked) if isinstance(asked, tuple) else asked):
+        yield key, saved, asked
+
+
 def flatten(content: Any, name: str = "") -> dict[str, Any]:
     """Return a configuration with dotted keys; lists stay whole."""
     if not isinstance(content, dict) or not content:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]  # it has no __all__
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.bundled import describe_checkpoint, find_checkpoint
@@ -22,6 +26,7 @@ from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
+from n2n.denoiser.network import is_out_of_memory
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.config_files import named_configs
@@ -38,21 +43,16 @@ from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.progress import EpochBar, NetworkSize
+from n2n.trainer.resuming import check_resumed, is_of_restored_state
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
 from n2n.trainer.speed import NoProfiler, Speed
 
 # The paper's number of epochs, if no limit is given.
 _EPOCHS = 30
+# What starts the processes itself, and so says how many there are.
+_LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
 # Parts of the names of strategies whose processes are copies of the first one, and end with what they know of the training.
 _WITHOUT_RESULTS = ("spawn", "fork", "notebook")
-
-
-def _is_of_restored_state(error: Exception) -> bool:
-    """Whether an error came while Lightning restored a checkpoint's state, or while the optimiser used that."""
-    names = [frame.f_code.co_name.lstrip("_") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    # The optimiser calls the closure that computes the loss and the gradients; errors in there are others.
-    parts = ("restore", "resume", "optimizer_step", "lr_scheduler_step")
-    return "closure" not in names and any(name.startswith(parts) for name in names)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -167,6 +167,8 @@ class TrainingCLI(LightningCLI):
             listing = f"{self.asked_by} --help" if self.asked_by else f"{self.command} {HELP_ALL}"
             raise InputError(with_suggestion(str(error), known, listing)) from None
         check_numbers(dict(self.config.items()))
+        if self.command == "fit":
+            check_resumed(self.config.model.as_dict(), self._checkpoint)
         trainer = self.config.trainer
         if trainer is None:
             raise InputError("trainer is null in a config: expected options under it, or none of it")
@@ -180,6 +182,9 @@ class TrainingCLI(LightningCLI):
         """Fill in the defaults that depend on the machine, so that the saved config says what ran."""
         trainer = self.config.trainer
         trainer.accelerator = default_accelerator(trainer.accelerator)
+        if trainer.devices == "auto" and trainer.num_nodes == 1 and not any(one.detect() for one in _LAUNCHERS):
+            # All GPUs of a machine would mean batches of another size on each machine.
+            trainer.devices = 1
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
         if self.command != "fit":
@@ -256,8 +261,13 @@ class TrainingCLI(LightningCLI):
                     f"{error} (the checkpoint names these images: name yours, with --config data/captures.yaml --root FOLDER "
                     "for example)"
                 ) from error
-            known = isinstance(error, InputError | OSError | torch.OutOfMemoryError)
-            if known or path is None or not _is_of_restored_state(error):
+            if is_out_of_memory(error):
+                option, device = "batch_size" if fit else "val_batch_size", self.trainer.strategy.root_device
+                advice = f"give a --data.{option} below {self.config.data[option]}"
+                if device.type != "cpu":
+                    advice += ", or keep the images in the host's memory (--data.on_device false)"
+                raise InputError(f"the memory of {device} is too small ({reason(error)}): {advice}") from error
+            if isinstance(error, InputError | OSError) or path is None or not is_of_restored_state(error):
                 raise
             raise InputError(f"{path} cannot be resumed ({reason(error)}): expected {describe_checkpoint()}") from error
         if isinstance(before, int) and self.trainer.global_step == before:

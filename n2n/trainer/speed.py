@@ -109,9 +109,15 @@ class Speed(Callback):
         """Leave a network that is not compiled, with the same weights: a copy of a compiled module is none."""
         if self._compiled:
             pl_module.backbone = copy(pl_module.backbone)
-            self._compiled = self._graphs = False
+            self._forget()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the compiler as it was."""
         if self._compiled:
             torch.compiler.set_stance("default")
+            self._forget()
+
+    def _forget(self) -> None:
+        """Free what was compiled. Otherwise the memory of CUDA graphs stays, and of networks of one class few are compiled."""
+        self._compiled = self._graphs = False
+        torch.compiler.reset()

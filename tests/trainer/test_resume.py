@@ -54,6 +54,16 @@ class Signal(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Spoil(Callback):
+    """Lets the network forget all it has learnt, in each step."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for weights in pl_module.parameters():
+            weights.data.zero_()
+
+
 @pytest.fixture(autouse=True)
 def _in_a_terminal() -> Iterator[None]:
     """Take SIGHUP, which what nohup started ignores."""
@@ -240,8 +250,9 @@ def test_a_run_that_was_moved_knows_its_best_checkpoint(
     Path("../there").rename("../moved")
     config = "../moved/lightning_logs/x/version_0/config.yaml"
     go_on = ["fit", "--config", config, *root, "--trainer.default_root_dir", "../moved", "--ckpt_path", "last"]
-    go_on += ["--trainer.callbacks", "[]"]
-    assert main([*go_on, "--trainer.max_epochs", "4", "--model.optimizer.lr", "1"]) == 0
+    # The first part has the best epoch, because the second one spoils the network.
+    go_on += ["--trainer.callbacks", '[{"class_path": "tests.trainer.test_resume.Spoil"}]']
+    assert main([*go_on, "--trainer.max_epochs", "4"]) == 0
     folder = Path(config).parent / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["before_last.ckpt", "best.ckpt", "last.ckpt"]
     best = Run.read(folder.parent).best()
@@ -249,6 +260,7 @@ def test_a_run_that_was_moved_knows_its_best_checkpoint(
     assert (kept["epoch"] + 1, kept["n2n"]["figures"]) == (best[0], pytest.approx(best[1]))
     figures = [row["val/psnr_per_image"] for row in Run.read(folder.parent).rows]
     assert figures[best[0] - 1] == max(figures)
+    assert best[0] == 2
 
 
 def test_last_without_a_run_starts_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -392,3 +404,40 @@ def test_a_complete_training_says_that_nothing_was_trained(caplog: pytest.LogCap
     assert fit("whole", *KINDS["plain"], "--ckpt_path", "last") == 0
     assert line in caplog.text
     assert same(weights("whole"), trained)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "before", "now"),
+    [
+        ("--model.optimizer.lr 1e-5", "model.optimizer.lr", "0.001", "1e-05"),
+        ("--model.optimizer AdamW", "model.optimizer.class_path", "n2n.optimizers.Muon", "torch.optim.AdamW"),
+        ("--model.scheduler.rise 0.9", "model.scheduler.rise", "0.2", "0.9"),
+        ("--model.scheduler null", "model.scheduler", "{", "None"),
+        ("--model.scheduler_interval epoch", "model.scheduler_interval", "step", "epoch"),
+    ],
+)
+def test_another_optimiser_or_schedule_is_refused(
+    options: str, name: str, before: str, now: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["--trainer.max_steps", "1"]
+    assert fit("run", *KINDS["schedule"], *begin) == 0
+    config = Path("lightning_logs/run/version_0/config.yaml")
+    saved = config.read_text()
+    go_on = ["--config", str(config), "--ckpt_path", "last", "--trainer.max_steps", "2"]
+    assert main(["fit", *go_on, *options.split()]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"and --{name} is {now} where the checkpoint has {before}" in line
+    assert "--model.start_from in place of --ckpt_path" in line
+    assert config.read_text() == saved
+    assert main(["fit", *go_on]) == 0
+
+
+def test_a_resumed_optimiser_is_fused_as_a_new_one_would_be() -> None:
+    clipped = ["--trainer.gradient_clip_val", "1"]
+    for name, first, second, fused in (("a", clipped, [], True), ("b", [], clipped, None)):
+        plain = ["--config", "table1/model2.yaml"]
+        assert fit(name, *plain, *first, "--trainer.max_steps", "1") == 0
+        assert fit(name, *plain, *second, "--trainer.max_steps", "2", "--ckpt_path", "last") == 0
+        kept = torch.load(f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+        assert kept["global_step"] == 2
+        assert kept["optimizer_states"][0]["param_groups"][0]["fused"] is fused

@@ -179,3 +179,25 @@ def test_the_user_s_own_bar_and_profiler_are_kept(tmp_path: Path) -> None:
     own += ["--trainer.profiler", json.dumps(profiler | {"init_args": {"dirpath": str(tmp_path), "filename": "times"}})]
     assert fit(*own, root=root) == 0
     assert "run_training_batch" in (tmp_path / "fit-times.txt").read_text()
+
+
+def test_each_of_several_networks_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch compiles one line of code for eight shapes at most, and all networks of a class share their code."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs[-1] += 1
+        return graph.forward
+
+    compile_ = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, mode, dynamic: compile_(self, backend=backend, dynamic=dynamic)
+    )
+    root = write_course(tmp_path / "data", pairs=14)
+    for width in range(4, 8):
+        graphs.append(0)
+        network = ("--model.backbone", "ModelFinal", "--model.backbone.widths", f"[{width}]")
+        options = ("--trainer.max_epochs", "1", "--data.batch_size", "10", "--speed.compile", "default")
+        assert fit(*network, *options, root=root) == 0
+    # One black image, a whole batch and the last one.
+    assert graphs == [3, 3, 3, 3]

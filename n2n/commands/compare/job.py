@@ -13,6 +13,7 @@ from typing import Any
 
 from n2n.commands.runs import Run
 from n2n.errors import InputError
+from n2n.system.config_files import differences as config_differences
 
 # Options of the Trainer that may change when a run is resumed, because they do not change what it learns.
 _FREE = {"default_root_dir", "accelerator", "strategy", "logger", "precision"}
@@ -85,13 +86,11 @@ def seconds(max_time: Any) -> float:
 
 
 def _differences(saved: Any, asked: Any, key: str) -> Iterator[str]:
-    """Yield the differences between two parts of configurations in the keys that both have."""
-    if isinstance(saved, dict) and isinstance(asked, dict):
-        for name in sorted(saved.keys() & asked.keys()):
-            yield from _differences(saved[name], asked[name], f"{key}.{name}")
-    # The channels are set to those of the images when training starts.
-    elif saved != asked and key != "model.backbone.init_args.channels":
-        yield f"{key} was {saved} and is now {asked}"
+    """Yield a line for each difference between two parts of configurations."""
+    for name, before, now in config_differences(saved, asked, key):
+        # The channels are set to those of the images when training starts.
+        if name != "model.backbone.init_args.channels":
+            yield f"{name} was {before} and is now {now}"
 
 
 def _class_of(spec: Any) -> tuple[Any, str]:
@@ -119,6 +118,8 @@ def needs_end(config: dict[str, Any]) -> str | None:
 def _devices(trainer: dict[str, Any]) -> str:
     """Return how many devices a Trainer takes, as each gets batches of its own. Which of them it takes is no matter."""
     devices = trainer.get("devices", "auto")
+    if devices == "auto" and trainer.get("num_nodes", 1) == 1:
+        devices = 1  # as the training takes it
     if isinstance(devices, str) and "," in devices:
         devices = [number for number in devices.split(",") if number.strip()]
     return str(len(devices) if isinstance(devices, list) else devices)
