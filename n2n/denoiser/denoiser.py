@@ -238,8 +238,11 @@ class Denoiser:
             axes = check_axes(self.axes, shape)
         elif tensor:
             axes = "QCYX"[4 - len(shape) :]
-            if len(shape) == 3 and shape[2] <= 4 < shape[0]:
-                raise InputError(f"got a tensor of shape {tuple(shape)}: expected C×H×W; give axes='YXC' for H×W×C")
+            if len(shape) >= 3 and shape[-1] <= 4 < shape[-3]:
+                last = "YXC" if len(shape) == 3 else "QYXC"
+                raise InputError(
+                    f"got a tensor of shape {tuple(shape)}: expected (N×)C×H×W; if C is last, give axes='{last}'"
+                )
         else:
             axes = unnamed(shape)
             check_named(self.network.channels, axes, shape, False, "axes=")

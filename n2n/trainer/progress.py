@@ -23,8 +23,6 @@ _WARM_UP, _ENOUGH = 5, 20
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}"
 # Drawings of the bar in an epoch: each takes a tenth of a small network's step, and a GPU must finish its work for the loss.
 _DRAWINGS = 100
-# The PSNR of an epoch: measured, or else estimated without clean images.
-_PSNR = {"val/psnr_per_image": "PSNR", "val/psnr_blind": "estimated PSNR"}
 
 
 class NetworkSize(Callback):
@@ -93,7 +91,8 @@ class Pace:
             batches = (steps - trainer.global_step) * trainer.accumulate_grad_batches
             left = batches * self._seconds / self._timed
             if self._validations and trainer.num_training_batches < math.inf:
-                left += math.ceil(batches / trainer.num_training_batches) * self._validations[-1]
+                epochs = math.ceil(batches / trainer.num_training_batches)
+                left += math.ceil(epochs / (trainer.check_val_every_n_epoch or 1)) * self._validations[-1]
         timers = (one.time_remaining() for one in trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
         left = min([left, *(remaining for remaining in timers if remaining is not None)])
         return max(0.0, left) if left < math.inf else None
@@ -112,6 +111,9 @@ class EpochBar(ProgressBar):
         self._pace = Pace()
         self._ended: str | None = None
         self._epoch_start = 0.0
+        # The last PSNR that is known, and what the line of this epoch says of its validation.
+        self._psnr: float | None = None
+        self._validated = ""
 
     def disable(self) -> None:
         """Show nothing, as in all processes but the first."""
@@ -147,11 +149,6 @@ class EpochBar(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    def _psnr(self, trainer: L.Trainer, name: str | None = None) -> str:
-        figures = trainer.callback_metrics
-        found = next((figure for figure in _PSNR if figure in figures), None)
-        return f", {name or _PSNR[found]} {float(figures[found]):.2f} dB" if found else ""
-
     def _number(self, trainer: L.Trainer) -> str:
         last = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
         return f"Epoch {trainer.current_epoch + 1}{last}"
@@ -186,7 +183,9 @@ class EpochBar(ProgressBar):
             parts = [] if left is None else [f"{clock(left)} left"]
             if isinstance(loss, torch.Tensor | float):
                 parts.append(f"loss {float(loss):.4f}")
-            self._bar.set_postfix_str(", ".join(parts) + self._psnr(trainer, "PSNR"), refresh=False)
+            if self._psnr is not None:
+                parts.append(f"PSNR {self._psnr:.2f} dB")
+            self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -202,8 +201,8 @@ class EpochBar(ProgressBar):
         if self._ended is not None:
             loss = trainer.callback_metrics.get("train/loss")
             text = f", loss {float(loss):.4f}" if loss is not None else ""
-            self._say(f"{self._ended}{text}{self._psnr(trainer)}")
-            self._ended = None
+            self._say(f"{self._ended}{text}{self._validated}")
+            self._ended, self._validated = None, ""
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Close the bar, so that messages start on a line of their own."""
@@ -238,3 +237,15 @@ class EpochBar(ProgressBar):
         self._pace.start()
         if trainer.state.fn != "fit":
             self._close()
+        elif not trainer.sanity_checking:
+            self._take_psnr(trainer, pl_module)
+
+    def _take_psnr(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the PSNR of a validation: measured, or else estimated without clean images, if that was possible."""
+        found, name = trainer.callback_metrics.get("val/psnr_per_image"), "PSNR"
+        if found is None and (estimate := getattr(pl_module, "blind_estimate", None)) is not None:
+            # Not from the Trainer, which keeps that of an earlier validation.
+            found, name = estimate.figures().get("psnr_blind"), "estimated PSNR"
+        if found is not None:
+            self._psnr = float(found)
+            self._validated = f", {name} {self._psnr:.2f} dB"

@@ -117,3 +117,11 @@ def test_a_tensor_has_its_channels_first() -> None:
 def test_axes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="one letter for each of the 2 axes of 8×9"):
         means(1, axes="ZYX")(np.zeros((8, 9), np.float32))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tensors_whose_last_axis_may_be_channels_are_refused(count: int) -> None:
+    last = torch.rand(10, 64, 65, count)
+    with pytest.raises(InputError, match=rf"\(10, 64, 65, {count}\): expected \(N×\)C×H×W; .* give axes='QYXC'"):
+        means(count)(last)
+    assert means(count, axes="QYXC")(last).shape == last.shape

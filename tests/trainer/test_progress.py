@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -14,7 +14,7 @@ from n2n import DenoisingModule, backbones
 from n2n.cli import main
 from n2n.data.datamodule import PairDataModule
 from n2n.data.sources.course import CourseFiles
-from n2n.trainer.progress import EpochBar, clock, rough_duration
+from n2n.trainer.progress import _WARM_UP, EpochBar, Pace, clock, rough_duration
 from n2n.trainer.run_folder import read_metrics
 from n2n.trainer.speed import NoProfiler
 from tests.conftest import fit, write_course, write_photos
@@ -128,3 +128,24 @@ def test_the_last_line_denoises_the_user_s_folder(tmp_path: Path, caplog: pytest
 def test_durations(seconds: float, said: str) -> None:
     assert rough_duration(seconds) == said
     assert clock(3661) == "1:01:01"
+
+
+def test_an_epoch_without_a_validation_shows_no_psnr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--trainer.max_epochs", "5", "--trainer.check_val_every_n_epoch", "2", *SHOW)
+    assert fit(*options, root=write_course(tmp_path / "data")) == 0
+    lines = re.findall(r"^Epoch (\d)/5, .*$", shown := capsys.readouterr().err, re.MULTILINE)
+    assert lines == list("12345")
+    assert re.findall(r"^Epoch (\d)/5, .*, PSNR", shown, re.MULTILINE) == ["2", "4"]
+
+
+def test_time_left_counts_the_validations_that_there_are() -> None:
+    pace = Pace()
+    for _ in range(_WARM_UP + 1):
+        pace.step()
+    pace._seconds, pace._validations = 0.0, [10.0]
+    left = []
+    for every in (1, 5):
+        trainer = SimpleNamespace(estimated_stepping_batches=1000, global_step=0, accumulate_grad_batches=1)
+        trainer.num_training_batches, trainer.callbacks, trainer.check_val_every_n_epoch = 100, [], every
+        left.append(pace.left(trainer))  # type: ignore[arg-type]
+    assert left == [100, 20]

@@ -44,7 +44,12 @@ class Outliers:
     rest: Extremes
 
     def limit(self, low: float, high: float) -> list[str]:
-        """Limit the outliers to a range in the array, where one would outweigh all others in the loss; returns a line."""
+        """Limit the outliers to a range in the array, where one would outweigh all others in the loss; returns a line.
+
+        If the range holds them all, nothing is limited or said.
+        """
+        if low <= self.found.least and self.found.most <= high:
+            return []
         for place in self.places:
             for block, beyond in _beyond(self.pixels, place, self.limits):
                 block[beyond] = np.clip(block[beyond], low, high)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from n2n.data.cache import Allocate, Cache, stamp
-from n2n.data.images import find_images, left_out, read_photograph
+from n2n.data.images import EXPECTED, find_images, left_out, read_photograph
 from n2n.data.scenes.frames import first_few
 from n2n.data.sources.sampled import Photos, SampledPairs
 from n2n.data.stores.base import Store
@@ -94,7 +94,8 @@ class Photographs(SampledPairs):
         files = list(find_images(self.root))
         if self.val_root is not None:
             return files, list(find_images(self.val_root))
-        held = math.ceil(self.val_fraction * len(files))
+        # At least one to train on.
+        held = min(math.ceil(self.val_fraction * len(files)), max(0, len(files) - 1))
         order = np.random.default_rng([self.seed, 2]).permutation(len(files))
         return [files[i] for i in sorted(order[held:])], [files[i] for i in sorted(order[:held])]
 
@@ -136,9 +137,13 @@ class Photographs(SampledPairs):
         if not usable:
             folders = ", ".join((self.val_root if held_out else None) or self.root)
             what = "validate" if held_out else "train"
+            if held_out and not files and self.val_root is None:
+                raise InputError(
+                    f"no photograph is held out to validate on, of those in {folders}: add another one, or name a val_root"
+                )
             raise InputError(
-                f"no photograph to {what} on in {folders} ({counted(len(files), 'image file')}; {remark}): expected PNG or "
-                f"JPEG images of at least {least} × {least} px"
+                f"no photograph to {what} on in {folders} ({counted(len(files), 'image file')}; {remark}): expected images of "
+                f"at least {least} × {least} px ({EXPECTED})"
             )
         return usable, {"remarks": [remark], "digests": {decoded[file][2]: file.name for file in usable}}
 

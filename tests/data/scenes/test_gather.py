@@ -413,6 +413,7 @@ def test_a_range_that_is_given_keeps_what_is_in_it() -> None:
         start = found.note["scenes"][0][3][1]
         assert found.note["range"] == [0, high]
         assert found.image(start)[[3, 9], [4, 9], 0].tolist() == kept
+        assert ("They are limited to 0 to" in found.lines) == (high < 1e6)
 
 
 @pytest.mark.parametrize(("bits", "high"), [(12, 4095), (10, 1023), (4, 15)])

@@ -286,3 +286,17 @@ def test_enough_scenes_make_a_number() -> None:
     events = EventAccumulator("lightning_logs/run/version_0")
     events.Reload()
     assert events.Scalars("val/psnr_blind")[0].value == pytest.approx(kept["val/psnr_blind"])
+
+
+def test_clean_images_of_other_scenes_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    write_captures()
+    clean = [Path(f"clean/{i}.tif").read_bytes() for i in range(8)]
+    for i in range(8):
+        Path(f"clean/{i}.tif").write_bytes(clean[(i + 1) % 8])
+    assert fit("Folders", "--data.source.roots", "[a,b]", "--data.source.clean", "clean", *small()) == 0
+    found = figures()
+    said = (
+        f"Warning: the noisy images have {found['val/psnr_noisy']:.2f} dB measured against the clean images, and "
+        f"{found['val/psnr_noisy_blind']:.2f} dB estimated from pairs: the clean images may be of other scenes"
+    )
+    assert said in caplog.text

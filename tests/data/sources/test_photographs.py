@@ -327,3 +327,10 @@ def test_noise_of_fresh_pairs_is_that_of_the_kept_ones(tmp_path: Path) -> None:
         assert second is not None
         noise.append(float(PSNR()(first.float() / 255, second.float() / 255)))
     assert noise[0] == pytest.approx(noise[1], abs=0.1)
+
+
+def test_one_photograph_is_trained_on_and_another_asked_for(tmp_path: Path) -> None:
+    source = Photographs(str(write_photos(tmp_path / "photos", 1)), **SMALL)  # type: ignore[arg-type]
+    assert len(pairs(source).first)
+    with pytest.raises(InputError, match="no photograph is held out to validate on"):
+        source.val_pairs()
