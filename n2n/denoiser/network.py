@@ -14,6 +14,8 @@ from n2n.denoiser.receptive_field import ReceptiveField, measure
 from n2n.errors import InputError, reason
 from n2n.system.hardware import default_accelerator, default_device
 
+# The network sees values up to this many times the range beyond it, more than noise reaches. What lies farther is not denoised.
+FARTHEST = 1.0
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 # From messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
 _OUT_OF_MEMORY = (
@@ -121,7 +123,7 @@ class TrainedNetwork:
         except (InputError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise InputError(
-                    f"the network's receptive field cannot be measured in the memory ({reason(error)})"
+                    f"the network's receptive field cannot be measured in the memory of cpu ({reason(error)})"
                 ) from None
             return None
 
@@ -160,9 +162,11 @@ class TrainedNetwork:
         autocast: AbstractContextManager[object] = nullcontext()
         if self._dtype is not None:
             autocast = torch.autocast(self.device.type, self._dtype)
+        # A hot pixel of a hundred times the range would spoil all pixels that see it.
+        near = noisy.clamp(-FARTHEST, 1 + FARTHEST)
         with torch.no_grad(), autocast:
-            denoised: Tensor = self.backbone(noisy.contiguous(memory_format=torch.channels_last))
-        return denoised.float()
+            denoised: Tensor = self.backbone(near.contiguous(memory_format=torch.channels_last))
+        return denoised.float() + (noisy - near)
 
 
 def _device(name: str | torch.device | None) -> torch.device:

@@ -70,6 +70,10 @@ def _correlation(noise: list[NoiseLevel], trained: TrainedNoise) -> tuple[str | 
     if min(one.neighbours for one in noise) > high + _MORE:
         learnt = "white noise" if high < _LESS else f"noise that is less so ({high:.2g} at most)"
         return f"is correlated between neighbouring pixels ({here:.2g}), and {_TRAINED} {learnt}", _PHOTOGRAPHS
+    if here < min(low, 0) - _LESS:
+        learnt = f"{_TRAINED} noise whose correlation is {low:.2g} to {high:.2g}"
+        line = f"is correlated negatively between neighbouring pixels ({here:.2g}), as in a colour mosaic, and {learnt}"
+        return line, "save each colour of a mosaic as an image of its own"
     if here < low - _LESS:
         is_so = "is white" if here < _LESS else f"is correlated between neighbouring pixels by {here:.2g} only"
         learnt = f"noise that is correlated between neighbouring pixels ({low:.2g} to {high:.2g})"

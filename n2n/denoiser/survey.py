@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from n2n.data.images.gaps import find_gaps
 from n2n.data.value_range import FLOAT32_SAFE, UNIT, ValueRange
+from n2n.denoiser.network import FARTHEST
 from n2n.errors import InputError
+
+# The largest value of an 8-bit image is seldom less; that of a rendering with lamps in it is.
+_LEAST_WHITE = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,11 @@ class Survey:
         if self.least >= scale.low - slack and self.most <= scale.high + slack:
             return lines
         line = f"its values go from {self.least:g} to {self.most:g}, outside the network's range of {scale}"
-        if floats and scale == UNIT and self.least >= 0 and 1 < self.most <= 255:
+        farthest = FARTHEST * (scale.high - scale.low)
+        if self.least < scale.low - farthest or self.most > scale.high + farthest:
+            low, high = scale.low - farthest, scale.high + farthest
+            line += f", and what lies below {low:g} or above {high:g} is not denoised"
+        if floats and scale == UNIT and self.least >= 0 and _LEAST_WHITE < self.most <= 255:
             return [
                 *lines,
                 f"{line}: it looks like 8-bit values, divide by 255 or give --range 0 255 (range= in Python)",

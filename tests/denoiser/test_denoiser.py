@@ -329,3 +329,20 @@ def test_other_files_are_refused() -> None:
     write_checkpoint("lie.ckpt", same, range=[9, 3], dtype="uint8")
     with pytest.raises(InputError, match=r"lie.ckpt: the range is 9 to 3"):
         Denoiser.from_checkpoint("lie.ckpt")
+
+
+@pytest.mark.parametrize("value", [-60000.0, 2000.0, 60000.0])
+def test_a_hot_pixel_does_not_spoil_its_surroundings(value: float) -> None:
+    noisy = np.random.default_rng(0).normal(200, 15, (96, 96)).astype(np.float32)
+    hot = noisy.copy()
+    hot[40, 50] = value
+    denoiser = Denoiser.from_checkpoint("gaussian", device="cpu", range=(0, 511))
+    with pytest.warns(
+        UserWarning, match=r"outside .* of 0 to 511(, and what lies below -511 or above 1022 is not denoised)?: if"
+    ):
+        denoised = denoiser(hot)
+    changed = np.abs(denoised - denoiser(noisy)) > 15
+    assert changed.sum() <= 9
+    assert changed[37:44, 47:54].sum() == changed.sum()
+    # What a network cannot judge is no reason to lose it.
+    assert denoised[40, 50] == pytest.approx(value, rel=0.5)

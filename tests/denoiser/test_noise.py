@@ -84,6 +84,9 @@ def noisy(kind: str) -> NDArray[np.uint8]:
     clean = scene()
     if kind == "sampled":
         return eight_bits(sampled(256))
+    if kind == "mosaic":
+        colours = np.kron(np.ones((128, 128)), np.array([[0, 30], [30, 0]]))[..., None]
+        return eight_bits(clean[..., :1] + colours + rng().normal(0, 5, clean[..., :1].shape))
     noise = {
         "none": lambda: np.zeros_like(clean),
         "correlated": lambda: correlated(clean.shape, 12),
@@ -110,6 +113,8 @@ def noisy(kind: str) -> NDArray[np.uint8]:
         ),
         ("less correlated", WHITE, None),
         ("sampled", WHITE, None),
+        ("mosaic", WHITE, "is correlated negatively between neighbouring pixels (-0.7"),
+        ("mosaic", CAMERA, "is correlated negatively between neighbouring pixels (-0.7"),
         ("25", CAMERA, "is white, and this checkpoint was trained on noise that is correlated between neighbouring"),
         ("correlated", CAMERA, None),
         ("sampled", COURSE, None),
@@ -130,7 +135,9 @@ def test_noise_that_does_not_fit_is_said(kind: str, trained: TrainedNoise, line:
         assert found is not None
         assert found.startswith(f"the noise here {line}")
         suited = "choose another checkpoint"
-        if line.startswith("is correlated"):
+        if "negatively" in line:
+            suited = "save each colour of a mosaic as an image of its own"
+        elif line.startswith("is correlated"):
             suited = "for a photograph, try --ckpt_path camera"
         elif line.startswith(("is white", "lies in flat parts")):
             suited = "try --ckpt_path gaussian"

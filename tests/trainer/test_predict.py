@@ -94,7 +94,8 @@ def test_pages_and_range() -> None:
             200,
             "float32",
             [],
-            "x.tif: its values go from 0 to 200, outside the network's range of 0 to 1: it looks like 8-bit",
+            "x.tif: its values go from 0 to 200, outside the network's range of 0 to 1, and what lies below -1 or above 2 is "
+            "not denoised: it looks like 8-bit",
         ),
         (200, "uint8", [], "x.tif: it has uint8 values and the network was trained on uint16: 0 to 255 was taken"),
         (4000, "uint16", [], None),

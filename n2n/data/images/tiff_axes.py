@@ -47,11 +47,14 @@ def _from_series(tiff: tifffile.TiffFile) -> tuple[str, tuple[int, ...]] | None:
     if not any(getattr(tiff, f"is_{kind}") for kind in _KINDS):
         return None
     series = tiff.series[0]
-    return (series.axes, tuple(series.shape)) if series.kind in _KINDS else None
+    axes, shape, count = series.axes, tuple(series.shape), len(tiff.series)
+    if series.kind not in _KINDS or any((one.axes, tuple(one.shape)) != (axes, shape) for one in tiff.series):
+        return None
+    return (f"R{axes}", (count, *shape)) if count > 1 else (axes, shape)
 
 
 def _from_ome(tiff: tifffile.TiffFile, page: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:
-    """Read the axes of an OME-TIFF file with one image, whose planes lie in the order that it states."""
+    """Read the axes of an OME-TIFF file whose planes lie in the order that it states. Several images alike are axis R."""
     first = tiff.pages[0]
     text = first.description if isinstance(first, tifffile.TiffPage) else ""
     # Entities could unfold to any size.
@@ -59,10 +62,15 @@ def _from_ome(tiff: tifffile.TiffFile, page: Sequence[int]) -> tuple[str, tuple[
         return None
     root = ET.fromstring(text)
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
-    images = root.findall(f"{space}Image")
-    pixels = images[0].find(f"{space}Pixels") if len(images) == 1 else None
-    if pixels is None:
+    images = root.findall(f"{space}Image/{space}Pixels")
+    found = {_axes_of(pixels, space, number, page) for number, pixels in enumerate(images)}
+    if len(found) != 1 or (axes := found.pop()) is None:
         return None
+    return axes if len(images) == 1 else (f"R{axes[0]}", (len(images), *axes[1]))
+
+
+def _axes_of(pixels: ET.Element, space: str, number: int, page: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:
+    """Return the axes of an image of an OME-TIFF file, which has ``number`` others of as many planes before it."""
     planes, height, width, samples = page
     count = {letter: int(pixels.get(f"Size{letter}", "1")) for letter in "TZC"}
     channels = pixels.findall(f"{space}Channel")
@@ -76,7 +84,8 @@ def _from_ome(tiff: tifffile.TiffFile, page: Sequence[int]) -> tuple[str, tuple[
     sizes = [count[letter] for letter in order]
     for data in pixels.findall(f"{space}TiffData"):
         place = [int(data.get(f"First{letter}", "0")) for letter in order]
-        if data.get("IFD") is not None and int(data.get("IFD", "0")) != int(np.ravel_multi_index(place, sizes)):
+        expected = number * math.prod(sizes) + int(np.ravel_multi_index(place, sizes))
+        if data.get("IFD") is not None and int(data.get("IFD", "0")) != expected:
             return None
     lead = [(letter, count[letter]) for letter in order if count[letter] > 1]
     if planes > 1 and each > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,9 @@ class Frame:
 
     path: Path
     page: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path.name}[{self.page}]" if self.page else self.path.name
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,23 @@ def _convertible(channels: int, wanted: int) -> bool:
     return channels == wanted or {channels, wanted} == {1, 3}
 
 
-def _read_formats(scenes: Sequence[SceneFiles], opener: Opener) -> tuple[dict[Frame, ImageFormat], list[str]]:
-    """Open every file once; returns the format of each of its pages, and the errors of the unreadable files."""
+def _read_formats(
+    scenes: Sequence[SceneFiles], opener: Opener
+) -> tuple[dict[Frame, ImageFormat], list[str], dict[str, list[str]]]:
+    """Open every file once; returns the format of each of its pages, errors of unreadable files, and the files by remark."""
     formats: dict[Frame, ImageFormat] = {}
     unreadable: list[str] = []
+    remarks: dict[str, list[str]] = defaultdict(list)
     for path in dict.fromkeys(frame.path for scene in scenes for frame in scene.frames):
         try:
             with opener(path) as reader:
                 frames = [Frame(path, page) for page in range(reader.pages)]
                 formats |= dict.fromkeys(frames, ImageFormat.of(reader))
+                for remark in reader.remarks:
+                    remarks[remark].append(path.name)
         except InputError as error:
             unreadable.append(str(error))
-    return formats, unreadable
+    return formats, unreadable, remarks
 
 
 def nothing_left(lines: Iterable[str]) -> InputError:
@@ -104,9 +112,9 @@ def survey(
 
     Captures must have the dtype of most captures, and the channels of most if ``channels`` is None. Returns the remaining
     scenes; the format of each frame; channels and dtype of the captures (a clean image may be float); lines for the user on the
-    images that were left out. Raises InputError if nothing remains.
+    images that were left out, and on what files leave open. Raises InputError if nothing remains.
     """
-    formats, unreadable = _read_formats(scenes, opener)
+    formats, unreadable, remarks = _read_formats(scenes, opener)
     kinds = Counter((formats[f].channels, formats[f].dtype) for s in scenes for f in s.captures if f in formats)
     if not kinds:
         raise InputError(f"no file can be read ({counted(len(unreadable), 'file')}): {[*unreadable, 'no pages'][0]}")
@@ -147,4 +155,5 @@ def survey(
     lines = [f"warning: left out {text}: {first_few(n, limit)}" for n, limit, text in left_out if n]
     if not kept:
         raise nothing_left(lines or ["no scene has two captures"])
+    lines += [f"warning: {first_few(names, 3)}: {remark}" for remark, names in remarks.items()]
     return kept, formats, (wanted, np.dtype(dtype)), lines

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, nothing_left, survey
-from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch, remarks
+from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch, remarks, show_different_scenes
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
@@ -25,6 +26,8 @@ from n2n.system.text import counted
 
 # Side in pixels of the part of two captures that is compared: their centre.
 _COMPARED = 1024
+# The same where it is only asked whether they show one scene.
+_GLANCED = 512
 # Pairs of neighbours of a time series that are compared, spread over it.
 _NEIGHBOURS = 4
 
@@ -81,6 +84,10 @@ class _Gathering:
     files: list[str] = field(default_factory=list)
     repeats: list[tuple[int, int, str]] = field(default_factory=list)
     reports: list[tuple[str, PairReport]] = field(default_factory=list)
+    # Of captures that show another scene than the first one of their scene: number of the scene, start, and name.
+    strangers: list[tuple[int, int, str]] = field(default_factory=list)
+    # Where neighbours in a time series show different scenes.
+    cuts: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     identical: list[str] = field(default_factory=list)
     # By digest: number of the scene, and frame.
@@ -145,24 +152,35 @@ class _Gathering:
 
     def compare(self) -> None:
         """Inspect the pairs of all scenes."""
-        for name, height, width, starts, _ in self.scenes:
-            self._compare(name, starts, (height, width))
+        names = {place.start: str(place.frame) for place in self.places}
+        for number, (name, height, width, starts, _) in enumerate(self.scenes):
+            self._compare(number, name, starts, (height, width), names)
 
-    def _compare(self, name: str, starts: Sequence[int], shape: tuple[int, int]) -> None:
-        """Inspect the noise of the first two captures of a scene, and the drift between the most distant ones.
+    def _compare(
+        self, number: int, name: str, starts: Sequence[int], shape: tuple[int, int], names: Mapping[int, str]
+    ) -> None:
+        """Inspect the noise of the first two captures of a scene, the drift between the most distant ones, and what all show.
 
         Any two captures may be a pair, so the first and the last are compared. In a time series only neighbours are pairs, and
         a few of them are compared.
         """
-        top, left = (max(0, (side - _COMPARED) // 2) for side in shape)
-        last = len(starts) - 1
-        couples = [(0, 1), (0, last)]
-        if self.window is not None:
-            couples = [(int(at), int(at) + 1) for at in np.linspace(0, last - 1, _NEIGHBOURS)]
-        reports = []
-        for couple in dict.fromkeys(couples):
-            images = (self._image(starts[capture], shape) for capture in couple)
-            reports.append(compare(*(image[top : top + _COMPARED, left : left + _COMPARED] for image in images)))
+
+        def centre(start: int, most: int = _COMPARED) -> NDArray[Any]:
+            top, left = (max(0, (side - most) // 2) for side in shape)
+            return self._image(start, shape)[top : top + most, left : left + most]
+
+        pairs = [(starts[0], start) for start in starts[1:]] if self.window is None else list(pairwise(starts))
+        apart = [later for one, later in pairs if show_different_scenes(centre(one, _GLANCED), centre(later, _GLANCED))]
+        if self.window is None:
+            # At least two captures must be left, or the scene as a whole is of no use.
+            if len(starts) - len(apart) >= 2:
+                self.strangers += [(number, start, names[start]) for start in apart]
+                pairs = [pair for pair in pairs if pair[1] not in apart]
+            couples = [pairs[0], pairs[-1]]
+        else:
+            self.cuts += [f"{names[later]} in {name}" for later in apart]
+            couples = [pairs[int(at)] for at in np.linspace(0, len(pairs) - 1, _NEIGHBOURS)]
+        reports = [compare(centre(one), centre(later)) for one, later in dict.fromkeys(couples)]
         different = [report for report in reports if not report.identical] or reports
         drift = max((report.drift for report in different), key=abs)
         self.reports.append((name, replace(different[0], drift=drift)))
@@ -177,6 +195,11 @@ class _Gathering:
         if self.identical:
             names = first_few(self.identical)
             lines.append(f"warning: identical captures, which teach a network to keep the noise, are left out: {names}")
+        if self.cuts:
+            lines.append(
+                f"warning: the scene changes within a series, at {first_few(self.cuts)}: split the series there, because the "
+                "capture before does not show the same"
+            )
         if self.gaps:
             lines.append(f"{self.gaps:,} values are NaN, infinite or no data: the network is not trained on them")
         return lines + remarks(self.reports)
@@ -208,7 +231,8 @@ def gather(
         ``files``: for each scene the file of its first capture. ``correlated``: for each scene whether its noise is correlated
         between neighbouring pixels; empty for single captures.
         ``repeats``: numbers of two scenes that share an image, and a text. ``mismatched``: numbers of the scenes whose captures
-        show different scenes. ``mismatch``: a line if most of them do, or None.
+        show different scenes. ``strangers``: captures that show another scene than the first one of their scene: number of the
+        scene, index of the first pixel, and name. ``mismatch``: a line if the captures of most scenes differ, or None.
 
     Raises:
         InputError: if nothing can be used, or all images have one value.
@@ -248,5 +272,6 @@ def gather(
         "correlated": [report.space > CORRELATED for _, report in gathering.reports],
         "repeats": gathering.repeats,
         "mismatched": [number for number, (_, report) in enumerate(gathering.reports) if report.different_scenes],
+        "strangers": gathering.strangers,
         "mismatch": mismatch([report for _, report in gathering.reports]),
     }

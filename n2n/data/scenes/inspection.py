@@ -87,7 +87,11 @@ class PairReport:
     @property
     def different_scenes(self) -> bool:
         """Whether the captures differ like captures of different scenes."""
-        return self.alike < _ALIKE and self.smooth >= _SMOOTH
+        return _are_different(self.alike, self.smooth)
+
+
+def _are_different(alike: float, smooth: float) -> bool:
+    return alike < _ALIKE and smooth >= _SMOOTH
 
 
 def _high_pass(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,6 +155,26 @@ def _alike_and_smooth(first: NDArray[Any], second: NDArray[Any]) -> tuple[float,
     return float((a * b).sum()) / spread, _neighbours(b - a) / variance
 
 
+def _greys(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], int] | None:
+    """Return the mean of the channels of two captures, and the number of pixels that are known in both; None if it is 0.
+
+    All others become constants, whose difference is the drift, so that the noise there is 0.
+    """
+    a, b = (image.astype(np.float32).mean(axis=2) for image in (first, second))
+    known = np.isfinite(b - a)
+    if not known.any():
+        return None
+    if not known.all():
+        a, b = (np.where(known, image, image[known].mean()) for image in (a, b))
+    return a, b, int(known.sum())
+
+
+def show_different_scenes(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether two captures, H×W×C, differ like captures of different scenes."""
+    found = _greys(first, second)
+    return found is not None and _are_different(*_alike_and_smooth(*found[:2]))
+
+
 def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
     """Compare two captures of one scene, H×W×C of any dtype and range. All figures are of the mean of the channels.
 
@@ -158,14 +182,10 @@ def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:
     """
     if np.array_equal(first, second):
         return PairReport(identical=True, pixels=first[..., 0].size)
-    a, b = (image.astype(np.float32).mean(axis=2) for image in (first, second))
-    known = np.isfinite(b - a)
-    if not known.any():
+    found = _greys(first, second)
+    if found is None:
         return PairReport(identical=False)
-    if not known.all():
-        # Constants, whose difference is the drift, so that the noise there is 0.
-        a, b = (np.where(known, image, image[known].mean()) for image in (a, b))
-    pixels = int(known.sum())
+    a, b, pixels = found
     difference = b - a
     drift = float(difference.mean())
     noise = difference - drift

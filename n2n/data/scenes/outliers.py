@@ -53,10 +53,7 @@ class Outliers:
         for place in self.places:
             for block, beyond in _beyond(self.pixels, place, self.limits):
                 block[beyond] = np.clip(block[beyond], low, high)
-        names = [
-            f"{place.frame.path.name}{f'[{place.frame.page}]' if place.frame.page else ''} ({count})"
-            for place, count in zip(self.places, self.counts, strict=True)
-        ]
+        names = [f"{place.frame} ({count})" for place, count in zip(self.places, self.counts, strict=True)]
         number = sum(self.counts)
         are = "values are outliers" if number > 1 else "value is an outlier"
         return [

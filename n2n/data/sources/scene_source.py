@@ -168,7 +168,7 @@ class SceneSource(PairSource, ABC):
     def _kept(self) -> Kept:
         recipe = {
             "source": self.kind,
-            "version": 7,
+            "version": 8,
             "channels": self.channels,
             "opener": [self.opener.axes, self.opener.apart],
             "value_range": None if self.value_range is None else list(self.value_range),
@@ -193,8 +193,9 @@ class SceneSource(PairSource, ABC):
                 f"{note['scenes'][0][0]}.png"
             )
         correlated = note["correlated"] or [False] * len(note["scenes"])
+        strangers = {start for _, start, _ in note["strangers"]} if self.check else set()
         scenes = [
-            Scene(name, height, width, tuple(starts), clean, (0, height), kind, file)
+            Scene(name, height, width, tuple(s for s in starts if s not in strangers), clean, (0, height), kind, file)
             for (name, height, width, starts, clean), kind, file in zip(
                 note["scenes"], correlated, note["files"], strict=True
             )
@@ -207,6 +208,13 @@ class SceneSource(PairSource, ABC):
                 f"warning: left out {counted(len(wrong), 'scene')} whose captures show different scenes: "
                 f"{first_few([scene.name for scene in scenes if scene in wrong])}; check the names of the files, or set the "
                 "source's check to false (--data.source.check false)"
+            )
+        if strangers:
+            names = [f"{name} in {scenes[number].name}" for number, _, name in note["strangers"]]
+            lines.append(
+                f"warning: left out {counted(len(names), 'capture')} that do not show what the first one of their scene does: "
+                f"{first_few(names)}; check the names of the files and their orientation, or set the source's check to false "
+                "(--data.source.check false)"
             )
         repeats = [(scenes[one], scenes[other], text) for one, other, text in note["repeats"]]
         both = [text for one, other, text in repeats if not wrong & {one, other} and (one in held) != (other in held)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,19 @@ def test_channels_together_and_apart() -> None:
     with channels_apart(open_image(Path("x.npy"), "QZYXC")) as image:
         assert (image.axes, image.pages, image.channels) == ("QZCYX", 180, 1)
         assert np.array_equal(pages(image)[31, ..., 0], _STACK[0, 1, ..., 1])
+
+
+@pytest.mark.parametrize("kind", ["ome", "shaped"])
+@pytest.mark.parametrize(
+    ("positions", "axes"), [(((6, 9, 8), (6, 9, 8)), "RTYX"), (((6, 9, 8), (5, 9, 8)), "QYX"), (((6, 9, 8),), "TYX")]
+)
+def test_positions_in_a_tiff_are_an_axis(kind: str, positions: Sequence[tuple[int, ...]], axes: str) -> None:
+    pixels = [np.full(shape, number, np.uint16) for number, shape in enumerate(positions)]
+    with tifffile.TiffWriter("x.ome.tif" if kind == "ome" else "x.tif", shaped=kind == "shaped") as tiff:
+        for one in pixels:
+            tiff.write(one, metadata={"axes": "TYX"})
+    with open_image(Path("x.ome.tif" if kind == "ome" else "x.tif")) as image:
+        assert image.axes == axes
+        assert [int(image.rows(page, 0, 9).max()) for page in range(image.pages)] == [
+            number for number, one in enumerate(pixels) for _ in one
+        ]

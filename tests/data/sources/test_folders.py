@@ -317,3 +317,37 @@ def test_real_captures_are_not_taken_for_different_scenes() -> None:
             Path(side, name.name).write_bytes(source.read_bytes())
     with pytest.raises(InputError, match="show different scenes"):
         Folders(["a", "b"]).train_pairs()
+
+
+def test_captures_that_do_not_show_the_first_ones_scene_are_left_out() -> None:
+    rng, textures = np.random.default_rng(0), texture_bank(0, 4, 128)
+    Path("burst").mkdir()
+    for number in range(5):
+        scene = draw(96, np.random.default_rng(number), textures)
+        for capture in range(4):
+            # Of one scene only one capture fits the first, and of another none does.
+            turned = (number == 2 and capture >= 2) or (number == 4 and capture)
+            shown = scene[::-1, ::-1] if turned else scene
+            noisy = np.clip(shown + rng.normal(0, 10, shown.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(f"burst/{number}_{capture}.png")
+    source = Captures("burst", val_fraction=0, **SMALL)
+    counts = {scene.name: len(scene.starts) for scene in train(source).scenes}
+    assert counts == {"0": 4, "1": 4, "2": 2, "3": 4}
+    assert (
+        "warning: left out 2 captures that do not show what the first one of their scene does: 2_2.png in 2, 2_3.png in 2"
+        in (text(source))
+    )
+    assert "left out 1 scene whose captures show different scenes: 4" in text(source)
+    anyway = Captures("burst", val_fraction=0, check=False, **SMALL)
+    assert [len(scene.starts) for scene in train(anyway).scenes] == [4] * 5
+
+
+def test_a_series_that_jumps_to_another_scene_says_so() -> None:
+    rng, textures = np.random.default_rng(0), texture_bank(0, 4, 128)
+    scenes = [draw(96, np.random.default_rng(number), textures)[..., 0] for number in range(2)]
+    frames = np.stack([scenes[number >= 7] + rng.normal(0, 10, (96, 96)) for number in range(12)])
+    tifffile.imwrite("series.tif", frames.astype(np.float32), metadata={"axes": "TYX"})
+    jumps = text(Stack("series.tif", series=True, val_fraction=0.3, **SMALL))
+    assert "warning: the scene changes within a series, at series.tif[7] in" in jumps
+    tifffile.imwrite("series.tif", frames[:7].astype(np.float32), metadata={"axes": "TYX"})
+    assert "changes" not in text(Stack("series.tif", series=True, val_fraction=0.3, **SMALL))

@@ -86,6 +86,11 @@ class FitsReader(FixedReader):
         hdus = [self.hdus[number] for number in self.chosen]
         self.values = [Values.of(hdu.header) for hdu in hdus]
         first = hdus[0]
+        if mosaic := first.header.get("BAYERPAT"):
+            self.remarks = [
+                f"its header says that it is a colour mosaic (BAYERPAT {mosaic!s:.8}), and it is read as one grey image, which "
+                "mixes the colours: save each colour of the mosaic as an image of its own"
+            ]
         self.compressed = isinstance(first, fits.CompImageHDU)
         self.dtype, self.nodata = self.values[0].dtype, self.values[0].nodata
         shape = tuple(int(size) for size in first.shape)

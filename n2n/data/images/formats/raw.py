@@ -50,6 +50,9 @@ class RawReader(FixedReader):
         names = [name for colour in places for name in _PLANES[colour]]
         self.ome = {"Channel": {"Name": names}, "Description": f"Black level: {black}. White level: {white}."}
         self.dtype = np.dtype(np.uint16)
+        # The largest value of the bits in use; a pixel may exceed the white level.
+        bits = int(white).bit_length()
+        self.white = float(2**bits - 1) if 0 < bits < 16 else None
         self._fix_axes((len(names), sizes.height // 2, sizes.width // 2), "CYX")
         self._block = self.height
         self._mosaic: Array | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from n2n.data import Captures
 from n2n.data.images import open_image
 from tests.data.images.formats.helpers import copy, look, predict, refusal, values
 
@@ -180,3 +181,16 @@ def test_files_that_are_no_image_or_claim_too_much(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("n2n.data.images.formats.fits.MAX_BLOCK", 2**16)
     Path("bomb.fits.gz").write_bytes(gzip.compress(bytes(2**16 + 1)))
     assert "more than 1 GiB" in refusal(lambda: look("bomb.fits.gz"))
+
+
+def test_a_mosaic_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number in range(2):
+        hdu = fits.PrimaryHDU(values((64, 64), "uint16"))
+        hdu.header["BAYERPAT"] = "RGGB"
+        hdu.writeto(f"in/x_{number}.fits")
+    predict("in/x_0.fits", "out")
+    line = "its header says that it is a colour mosaic (BAYERPAT RGGB), and it is read as one grey image"
+    assert f"n2n predict: warning: in/x_0.fits: {line}" in capsys.readouterr().err
+    source = Captures("in", patch=8, patches=8, val_fraction=0)
+    assert any(remark.startswith(f"warning: x_0.fits, x_1.fits: {line}") for remark in source.train_pairs().remarks)

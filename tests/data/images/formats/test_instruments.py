@@ -108,6 +108,8 @@ def test_raw_becomes_four_planes() -> None:
         found, axes, shape = look("x.dng")
         assert (axes, shape) == ("CYX", (4, 33, 45))
         assert np.array_equal(found[..., 0], planes)
+        with open_image(Path("x.dng")) as image:
+            assert image.white == 4095
         predict("x.dng", "out", 1, "--overwrite")
         written, metadata = ome("out/x.ome.tif")
         assert written == "CYX"
