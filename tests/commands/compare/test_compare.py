@@ -227,7 +227,7 @@ def test_another_configuration_in_a_run_s_place_is_refused(capsys: pytest.Captur
         (("--epochs", "1", "--model.scheduler", "null"), "model.scheduler was"),
         (("--epochs", "1", *schedule, "--trainer.callbacks", "LearningRateFinder"), "trainer.callbacks was"),
         # Each device gets batches of its own.
-        (("--epochs", "1", *schedule, "--trainer.devices", "2"), "trainer.devices was auto and is now 2"),
+        (("--epochs", "1", *schedule, "--trainer.devices", "2"), "trainer.devices was 1 and is now 2"),
         (("--epochs", "1", *schedule, "--trainer.num_nodes", "2"), "trainer.num_nodes was 1 and is now 2"),
     ):
         assert compare("table1/model2.yaml", options=options) == 2
