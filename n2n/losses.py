@@ -45,7 +45,7 @@ class AnnealedL0(nn.Module):
 
 
 class HDR(nn.Module):
-    """L_HDR: the mean of (f − y)² / (f + ε)², whose denominator counts as a constant for the gradient.
+    """L_HDR: the mean of (f − y)² / (max(f, 0) + ε)², whose denominator counts as a constant for the gradient.
 
     Each pixel weighs about as much as its relative error. So dark parts are learnt as well as bright ones, whose noise and
     squared error are larger: in renderings of high dynamic range, and in photon noise. The mean of the noisy targets is still

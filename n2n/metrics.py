@@ -35,8 +35,8 @@ def squared_error_per_image(images: Tensor, clean: Tensor) -> Tensor:
     return (images.float().clamp(0.0, 1.0) - clean.float()).square().flatten(1).mean(dim=1)
 
 
-def _megapixels(images: Tensor) -> float:
-    """Values in one of N×C×H×W images, N may be 0; in millions, so that sums in float32 are exact enough."""
+def _millions_of_values(images: Tensor) -> float:
+    """Return C·H·W of N×C×H×W images, in millions, so that sums in float32 are exact enough. N may be 0."""
     return math.prod(images.shape[1:]) / 1e6
 
 
@@ -66,7 +66,7 @@ class PSNR(_Mean):
 
     def update(self, images: Tensor, clean: Tensor) -> None:
         """Add a batch."""
-        self._add(squared_error_per_image(images, clean), _megapixels(images))
+        self._add(squared_error_per_image(images, clean), _millions_of_values(images))
 
     def compute(self) -> Tensor:
         """Return the PSNR in dB of everything added."""
@@ -182,7 +182,7 @@ class BlindPSNR(Metric):
         noise = (first.float() - second.float()).square().flatten(1).mean(dim=1) / 2
         self.errors.append((one + other) / 2 - noise)
         self.noises.append(noise)
-        self.sizes.append(torch.full_like(noise, _megapixels(first)))
+        self.sizes.append(torch.full_like(noise, _millions_of_values(first)))
         self.scenes.append(torch.full_like(noise, -1 if scene is None else scene, dtype=torch.int64))
 
     def compute(self) -> BlindEstimate:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Two tests run at once, so each gets one core. Set before torch is imported, and for the processes that tests start.
+# Several tests run at once, so each gets one core. Set before torch is imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np

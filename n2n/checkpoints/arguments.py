@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, Literal, Union
 
 from n2n.backbones.spec import PLAIN
-from n2n.checkpoints.trust import HOMES, find_class, short
+from n2n.checkpoints.trust import HOMES, find_trusted_class, short
 from n2n.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
@@ -125,7 +125,7 @@ def check_spec(spec: object, homes: Sequence[str], trust: Collection[str]) -> ty
         raise InputError(f"it names a class by {short(spec)}: expected class_path and init_args")
     if odd := [key for key in spec if key not in ("class_path", "init_args", "dict_kwargs")]:
         raise InputError(f"beside class_path and init_args it has {short(odd[0])}")
-    cls = find_class(spec["class_path"], homes, trust)
+    cls = find_trusted_class(spec["class_path"], homes, trust)
     for part in ("init_args", "dict_kwargs"):
         check_arguments(cls, {} if spec.get(part) is None else spec[part], homes, trust)
     return cls

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from n2n.checkpoints.arguments import arguments, check_spec
 from n2n.checkpoints.bundled import describe_checkpoint
-from n2n.checkpoints.trust import HOMES, find_class
+from n2n.checkpoints.trust import HOMES, find_trusted_class
 from n2n.errors import InputError, reason
 from n2n.system.torch_files import load_torch_file
 from n2n.system.yaml_files import nested_values
@@ -69,7 +69,7 @@ class _Bounded(TorchFunctionMode):
 
 def _construct(spec: Mapping[str, Any], trust: Collection[str]) -> nn.Module:
     """Build a checked class from its arguments, and those among them that are classes before it."""
-    cls = find_class(spec["class_path"], HOMES["backbone"], trust)
+    cls = find_trusted_class(spec["class_path"], HOMES["backbone"], trust)
     if not issubclass(cls, nn.Module):
         raise InputError(f"it names {spec['class_path']}, which is no torch.nn.Module")
     annotation = arguments(cls)
@@ -136,7 +136,7 @@ def check_backbone(content: Mapping[str, Any], trust: Collection[str]) -> tuple[
 
 
 def _compare(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of a network, and fewer bytes than the network needs for them."""
+    """Raise InputError if names, shapes or dtypes differ from the network's, or the file stores fewer bytes than they need."""
     wanted: dict[str, Any] = network.state_dict(keep_vars=True)
     for name in [*wanted, *weights]:
         if name not in weights or name not in wanted:

@@ -57,7 +57,7 @@ def _within(module: str, home: str) -> bool:
     return f"{module}.".startswith(f"{home}.")
 
 
-def find_class(path: object, homes: Sequence[str], trust: Collection[str]) -> type:
+def find_trusted_class(path: object, homes: Sequence[str], trust: Collection[str]) -> type:
     """Find the class that a checkpoint names. No module is imported but n2n's, PyTorch's, and those of trusted packages.
 
     Args:

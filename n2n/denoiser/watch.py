@@ -14,7 +14,8 @@ from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
 from n2n.denoiser.noise import misfit
 
-# One of this many rows is compared with its denoised row, and one is searched for the largest median; more of small images.
+# About one row in this many is compared with its denoised row, and the first of this many parts of each band is searched for
+# the largest median; more of small images.
 _SAMPLED = 16
 # Least shift of the mean that is remarked on: in standard deviations of the removed noise, as for the drift between captures;
 # in standard errors; and in standard deviations of the image. The last was chosen on 24 micrographs and 96 noisy photographs,

@@ -34,7 +34,7 @@ class Scores(nn.Module):
                 "psnr_per_image": PSNRPerImage(),
                 "psnr_noisy": PSNR(),
                 "psnr_noisy_per_image": PSNRPerImage(),
-                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=_SSIM_WINDOW),
+                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
             }
         )
         self.blind = BlindPSNR()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
-from n2n.trainer.classes import PARTS, all_classes, chosen_class, find_class, own_classes, plain_key
+from n2n.trainer.classes import PARTS, all_classes, chosen_class, find_named_class, own_classes, plain_key
 from n2n.trainer.wrong_values import keys
 
 _WRONG_VALUE = re.compile(r"--([\w.]+) is ")
@@ -71,7 +71,7 @@ def _no_class(key: str, part: str, name: str, command: str) -> str:
 
 def _no_argument(key: str, part: str, name: str, args: Sequence[str], command: str) -> str:
     chosen = chosen_class(args, key)
-    found = find_class(part, chosen) if chosen is not None else None
+    found = find_named_class(part, chosen) if chosen is not None else None
     if found is None:
         return f"--{key}: {name} is no argument of the class ({_describe(key, args, command)})"
     known = arguments(found)

@@ -64,7 +64,7 @@ def all_classes(part: str) -> dict[str, type]:
     return found | own_classes(part)
 
 
-def find_class(part: str, name: str) -> type | None:
+def find_named_class(part: str, name: str) -> type | None:
     """Return a class by its name or its import path; None if there is none."""
     if "." not in name:
         return all_classes(part).get(name)

@@ -11,7 +11,7 @@ from n2n.errors import InputError
 from n2n.system.config_files import named_configs
 from n2n.system.options import options, without_option
 from n2n.system.yaml_files import load_yaml
-from n2n.trainer.classes import chosen_class, find_class
+from n2n.trainer.classes import chosen_class, find_named_class
 
 _EPOCHS = "--trainer.max_epochs"
 _ALIASES = {"--epochs": _EPOCHS, "--trainer.epochs": _EPOCHS}
@@ -50,7 +50,7 @@ def _source(args: Sequence[str], checkpoint: Mapping[str, Any]) -> str:
 
 
 def _root_options(roots: list[str], source: str) -> list[str]:
-    found = find_class("source", source)
+    found = find_named_class("source", source)
     # A source that there is not gets its line from the parser.
     parameters = inspect.signature(found).parameters if found is not None else {}
     if found is not None and not {"root", "roots"} & parameters.keys():

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from n2n.data.images.base import ALL, MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
-from n2n.data.images.formats.whole import gather
+from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.jpeg_segments import MOST as MOST_OF_SEGMENT
 from n2n.data.images.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
 from n2n.data.images.jpeg_segments import splice as splice_jpeg
@@ -230,7 +230,7 @@ class PictureWriter(ImageWriter):
         return lines
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
-        samples = gather(self.like, strips)[0]
+        samples = join_strips(self.like, strips)[0]
         samples = samples[..., 0] if samples.shape[2] == 1 else samples
         path.write_bytes(self._encode_png(samples) if self._png else self._encode_jpeg(samples))
 

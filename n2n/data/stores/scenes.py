@@ -47,7 +47,7 @@ class Scene:
 
     @property
     def group(self) -> str:
-        """What its scenes are held out together by."""
+        """Scenes of one group are held out together: those of one file, or else of one name."""
         return self.file or self.name
 
     @property

@@ -11,7 +11,7 @@ import OpenEXR
 
 from n2n.data.images.base import Array, ImageReader, check_piece, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
-from n2n.data.images.formats.whole import gather
+from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size
@@ -89,7 +89,7 @@ class ExrWriter(ImageWriter):
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
-        whole = gather(like, strips)[0]
+        whole = join_strips(like, strips)[0]
         names = (*(_COLOURS if like.channels == 3 else _GREY), _OPACITY)[: whole.shape[2]]
         header: dict[str, Any] = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
         channels: dict[str, Any] = {}

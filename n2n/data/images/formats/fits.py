@@ -19,7 +19,7 @@ from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, ref
 from n2n.data.images.formats.fits_values import Values
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.table import split_part
-from n2n.data.images.formats.whole import gather
+from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.writer import ImageWriter, regroup
 from n2n.errors import InputError
 
@@ -195,7 +195,7 @@ class FitsWriter(ImageWriter):
                     hdus[number].add_checksum()
 
     def _write_compressed(self, path: Path, like: FitsReader, strips: Iterator[Array]) -> None:
-        pixels = gather(like, strips)
+        pixels = join_strips(like, strips)
         with refusing_damage(like.path, _WANTED):  # astropy verifies only what it writes
             self._replace(like, pixels).writeto(path, checksum=self._summed(like) != [], output_verify="silentfix")
 

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
-from n2n.data.images.formats.whole import gather
+from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.pictures import PictureReader, PictureWriter, picture_metadata
 from n2n.data.images.writer import ImageWriter
 from n2n.errors import InputError
@@ -166,7 +166,7 @@ class FramesWriter(ImageWriter):
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like, metadata = self.like, self.like.metadata
-        pixels = gather(like, strips)
+        pixels = join_strips(like, strips)
         images = [Image.fromarray(page[..., 0] if page.shape[2] == 1 else page) for page in pixels]
         options: dict[str, Any] = {"icc_profile": metadata.icc, "exif": metadata.exif, "dpi": metadata.dpi}
         if self._kind in ("WEBP", "AVIF"):

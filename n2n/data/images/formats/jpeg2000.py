@@ -12,7 +12,7 @@ import numpy as np
 
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, check_piece
 from n2n.data.images.formats.fixed import FixedReader
-from n2n.data.images.formats.whole import gather
+from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size
 
@@ -94,7 +94,7 @@ class Jpeg2000Writer(ImageWriter):
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
         bits = like.bits if isinstance(like, Jpeg2000Reader) else 8 * like.dtype.itemsize
-        pixels = np.minimum(gather(like, strips)[0], 2**bits - 1)
+        pixels = np.minimum(join_strips(like, strips)[0], 2**bits - 1)
         pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
         kind = "j2k" if path.suffix.lower() == ".j2k" else "jp2"
         encoded = imagecodecs.jpeg2k_encode(pixels, codecformat=kind, reversible=True, bitspersample=bits)

@@ -9,7 +9,7 @@ import numpy as np
 from n2n.data.images.base import Array, ImageReader
 
 
-def gather(like: ImageReader, strips: Iterator[Array]) -> Array:
+def join_strips(like: ImageReader, strips: Iterator[Array]) -> Array:
     """Return all strips of an image as one array, pages×H×W×(C + extra)."""
     pixels = np.empty((like.pages, like.height, like.width, like.channels + like.extra), like.dtype)
     rows, top = pixels.reshape(-1, *pixels.shape[2:]), 0
