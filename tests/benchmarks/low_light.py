@@ -6,7 +6,7 @@ correlated from pixel to pixel as that of three real cameras. KODAK is a folder 
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -69,4 +69,8 @@ def main(folder: Path, checkpoints: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or ["camera", "gaussian"])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.low_light")
+    parser.add_argument("kodak", type=Path)
+    parser.add_argument("checkpoints", nargs="*", default=["camera", "gaussian"])
+    given = parser.parse_args()
+    main(given.kodak, given.checkpoints)

@@ -6,6 +6,7 @@ not white, so its fields are left out.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -65,4 +66,8 @@ def main(folder: Path, checkpoints: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or ["micrograph"])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.micrographs")
+    parser.add_argument("fmd", type=Path)
+    parser.add_argument("checkpoints", nargs="*", default=["micrograph"])
+    given = parser.parse_args()
+    main(given.fmd, given.checkpoints)

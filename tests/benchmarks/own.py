@@ -6,6 +6,7 @@ folds leaves out every fourth field and trains on the others.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -82,4 +83,9 @@ def main(folder: Path, options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.own", description="Options of n2n fit may follow."
+    )
+    parser.add_argument("fmd", type=Path)
+    given, options = parser.parse_known_args()
+    main(given.fmd, options)
