@@ -41,6 +41,11 @@ class ExrReader(FixedReader):
         self.dtype = first.dtype
         if any((self.pixels[name].shape, self.pixels[name].dtype) != (first.shape, first.dtype) for name in self.names):
             raise self._error(f"has channels of several sizes or types in {', '.join(self.names)}: expected one")
+        # The library writes no channels of another size, such as the colours of an image in luminance and chroma.
+        if smaller := [name for name, pixels in self.pixels.items() if pixels.shape != first.shape]:
+            raise self._error(
+                f"has other sizes in its channels {', '.join(smaller[:9])}: expected one size; save it as R, G, B"
+            )
         count = len(self.names)
         self._fix_axes((*first.shape, count) if count > 1 else first.shape, "YXS" if count > 1 else "YX")
         self.extra = int(_OPACITY in self.names)

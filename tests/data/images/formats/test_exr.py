@@ -63,3 +63,18 @@ def test_refused() -> None:
     data[at : at + 16] = np.array([0, 0, 2**30, 2**30], "<i4").tobytes()
     Path("huge.exr").write_bytes(data)
     refusal(lambda: look("huge.exr"))
+
+
+def test_luminance_and_chroma_are_refused_before_they_are_denoised(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("in.exr", {"Y": values((8, 8), "float16"), "BY": values((8, 8), "float16")})
+    real = OpenEXR.File
+
+    def opened(*args: Any, **options: Any) -> Any:
+        # The library reads such files and cannot write any.
+        file = real(*args, **options)
+        if not options.get("header_only"):
+            file.parts[0].channels["BY"].pixels = values((4, 4), "float16")
+        return file
+
+    monkeypatch.setattr(OpenEXR, "File", opened)
+    assert "has other sizes in its channels BY: expected one size" in refusal(lambda: look("in.exr"))
