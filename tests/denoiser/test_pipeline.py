@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from n2n import Denoiser, backbones
 from n2n.data.images import create_image, open_image
-from n2n.data.images.arrays import NpyReader, NpyWriter
+from n2n.data.images.formats.arrays import NpyReader, NpyWriter
 from n2n.data.reading import ImageFile
 from n2n.denoiser import pipeline
 from n2n.errors import InputError

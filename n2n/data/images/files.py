@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from n2n.data.images.base import MAX_PIXELS, ImageReader
+from n2n.data.images.formats.pictures import exif_block, orientation
 from n2n.data.images.formats.table import EXPECTED, find_format, split_part
-from n2n.data.images.pictures import exif_block, orientation
 from n2n.data.images.planes import PartingWriter, Together
 from n2n.data.images.values import from_unit, to_unit
 from n2n.data.images.writer import ImageWriter

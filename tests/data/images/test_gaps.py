@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from n2n.data.images import open_image
 from n2n.data.images.gaps import fill_gaps, find_gaps, nodata_value
-from tests.data.images.test_pictures import copy
+from tests.data.images.formats.test_pictures import copy
 from tests.images import read_image
 
 RNG = np.random.default_rng(0)

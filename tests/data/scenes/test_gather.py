@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from n2n.data import CleanImages, Folders, SingleImages, Stack, images
 from n2n.data.corruption import Gaussian
 from n2n.data.images import ImageReader
-from n2n.data.images.arrays import NpyReader
+from n2n.data.images.formats.arrays import NpyReader
 from n2n.data.scenes import frames as frames_module
 from n2n.data.scenes.frames import Frame, SceneFiles
 from n2n.data.scenes.gather import default_range, gather

@@ -1,1 +1,1 @@
-"""Image formats, a file each, and the table of all of them (:mod:`n2n.data.images.formats.table`)."""
+"""Image formats: the readers and writers of each, and the table of all of them (:mod:`n2n.data.images.formats.table`)."""

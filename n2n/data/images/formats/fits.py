@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from astropy.io import fits
 
-from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, refusing_damage
+from n2n.data.images.formats.arrays import RawRows
 from n2n.data.images.formats.fits_values import Values
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.table import split_part

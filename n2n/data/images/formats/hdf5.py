@@ -9,8 +9,8 @@ from typing import Any
 
 import h5py
 
-from n2n.data.images.arrays import ArrayReader
 from n2n.data.images.base import Array, ImageReader, refusing_damage
+from n2n.data.images.formats.arrays import ArrayReader
 from n2n.data.images.formats.chunked import (
     check_claims,
     default_chunks,

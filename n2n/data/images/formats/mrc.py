@@ -12,8 +12,8 @@ import numpy as np
 from mrcfile.mrcfile import MrcFile
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 
-from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import Array, ImageReader, refusing_damage
+from n2n.data.images.formats.arrays import RawRows
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size

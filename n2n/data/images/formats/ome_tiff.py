@@ -12,8 +12,8 @@ import tifffile
 
 from n2n.data.images.axes import Layout
 from n2n.data.images.base import Array, ImageReader
-from n2n.data.images.tiff_reader import TiffReader
-from n2n.data.images.tiff_writer import CLASSIC, STRIP, TiffWriter
+from n2n.data.images.formats.tiff.reader import TiffReader
+from n2n.data.images.formats.tiff.writer import CLASSIC, STRIP, TiffWriter
 from n2n.data.images.writer import ImageWriter, regroup
 
 # Axes of one image in OME's model; along others, there are several images.

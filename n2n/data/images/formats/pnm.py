@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.formats.arrays import RawRows
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.writer import ImageWriter
 from n2n.system.files import file_size

@@ -25,7 +25,7 @@ from typing import Any
 
 from n2n.errors import InputError, reason
 
-_HERE = "n2n.data.images"
+_HERE = "n2n.data.images.formats"
 _GROUP = "n2n.readers"
 OME_TIFF = ".ome.tif"
 
@@ -90,32 +90,32 @@ class Format:
 
 _READ_ONLY = "the format belongs to its instrument"
 FORMATS = (
-    Format("PNG", (".png",), "formats.frames:png_reader", "formats.frames:png_writer", packed=True),
+    Format("PNG", (".png",), "frames:png_reader", "frames:png_writer", packed=True),
     Format("JPEG", (".jpg", ".jpeg"), "pictures:PictureReader", "pictures:PictureWriter", packed=True),
-    Format("TIFF", (".tif", ".tiff", ".btf", ".tf8"), "tiff_reader:TiffReader", "tiff_writer:TiffWriter", streams=True),
-    Format("OME-TIFF", (OME_TIFF, ".ome.tiff", ".ome.btf", ".ome.tf8"), "tiff_reader:TiffReader",
-           "formats.ome_tiff:ome_tiff_writer", streams=True),
+    Format("TIFF", (".tif", ".tiff", ".btf", ".tf8"), "tiff.reader:TiffReader", "tiff.writer:TiffWriter", streams=True),
+    Format("OME-TIFF", (OME_TIFF, ".ome.tiff", ".ome.btf", ".ome.tf8"), "tiff.reader:TiffReader",
+           "ome_tiff:ome_tiff_writer", streams=True),
     Format("npy", (".npy",), "arrays:NpyReader", "arrays:NpyWriter", streams=True),
     Format("npz", (".npz",), "arrays:NpzReader", "arrays:NpzWriter"),
     Format("zarr", (".zarr",), "zarr_files:ZarrReader", "zarr_files:ZarrWriter", streams=True, package="zarr"),
-    Format("FITS", (".fits", ".fit", ".fts"), "formats.fits:FitsReader", "formats.fits:FitsWriter", streams=True,
+    Format("FITS", (".fits", ".fit", ".fts"), "fits:FitsReader", "fits:FitsWriter", streams=True,
            package="astropy", parts=True),
-    Format("compressed FITS", (".fits.gz", ".fit.gz", ".fz"), "formats.fits:FitsReader", "formats.fits:FitsWriter",
+    Format("compressed FITS", (".fits.gz", ".fit.gz", ".fz"), "fits:FitsReader", "fits:FitsWriter",
            package="astropy", parts=True),
-    Format("MRC", (".mrc", ".mrcs", ".map", ".rec"), "formats.mrc:MrcReader", "formats.mrc:MrcWriter", streams=True,
+    Format("MRC", (".mrc", ".mrcs", ".map", ".rec"), "mrc:MrcReader", "mrc:MrcWriter", streams=True,
            package="mrcfile"),
-    Format("HDF5", (".h5", ".hdf5"), "formats.hdf5:Hdf5Reader", "formats.hdf5:Hdf5Writer", streams=True, package="h5py",
+    Format("HDF5", (".h5", ".hdf5"), "hdf5:Hdf5Reader", "hdf5:Hdf5Writer", streams=True, package="h5py",
            parts=True),
-    Format("OpenEXR", (".exr",), "formats.exr:ExrReader", "formats.exr:ExrWriter", package="OpenEXR", packed=True),
-    Format("WebP", (".webp",), "formats.frames:FramesReader", "formats.frames:FramesWriter", packed=True),
-    Format("AVIF", (".avif",), "formats.frames:FramesReader", "formats.frames:FramesWriter", packed=True),
-    Format("BMP", (".bmp",), "formats.frames:FramesReader", "formats.frames:FramesWriter", packed=True),
-    Format("JPEG 2000", (".jp2", ".j2k"), "formats.jpeg2000:Jpeg2000Reader", "formats.jpeg2000:Jpeg2000Writer", packed=True),
-    Format("PNM", (".pgm", ".ppm", ".pnm"), "formats.pnm:PnmReader", "formats.pnm:PnmWriter", streams=True, packed=True),
-    Format("GIF", (".gif",), "formats.frames:FramesReader", written_as=".png", why="it holds 256 colours only"),
-    Format("ND2", (".nd2",), "formats.nd2:Nd2Reader", why=_READ_ONLY, package="nd2"),
-    Format("CZI", (".czi",), "formats.czi:CziReader", why=_READ_ONLY, streams=True, package="pylibCZIrw", parts=True),
-    Format("camera RAW", (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"), "formats.raw:RawReader",
+    Format("OpenEXR", (".exr",), "exr:ExrReader", "exr:ExrWriter", package="OpenEXR", packed=True),
+    Format("WebP", (".webp",), "frames:FramesReader", "frames:FramesWriter", packed=True),
+    Format("AVIF", (".avif",), "frames:FramesReader", "frames:FramesWriter", packed=True),
+    Format("BMP", (".bmp",), "frames:FramesReader", "frames:FramesWriter", packed=True),
+    Format("JPEG 2000", (".jp2", ".j2k"), "jpeg2000:Jpeg2000Reader", "jpeg2000:Jpeg2000Writer", packed=True),
+    Format("PNM", (".pgm", ".ppm", ".pnm"), "pnm:PnmReader", "pnm:PnmWriter", streams=True, packed=True),
+    Format("GIF", (".gif",), "frames:FramesReader", written_as=".png", why="it holds 256 colours only"),
+    Format("ND2", (".nd2",), "nd2:Nd2Reader", why=_READ_ONLY, package="nd2"),
+    Format("CZI", (".czi",), "czi:CziReader", why=_READ_ONLY, streams=True, package="pylibCZIrw", parts=True),
+    Format("camera RAW", (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"), "raw:RawReader",
            why="cameras alone do", package="rawpy"),
 )  # fmt: skip
 _OF_SUFFIX = {suffix: line for line in FORMATS for suffix in line.suffixes}

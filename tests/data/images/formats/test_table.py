@@ -66,7 +66,7 @@ def test_a_missing_package_is_named(line: table.Format, monkeypatch: pytest.Monk
         monkeypatch.delitem(sys.modules, name)
     for target in (line.reader, line.writer):
         module = str(target).partition(":")[0]
-        monkeypatch.delitem(sys.modules, f"n2n.data.images.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"n2n.data.images.formats.{module}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     path = f"x{line.suffixes[0]}"
     Path(path).touch() if path != "x.zarr" else Path(path).mkdir()

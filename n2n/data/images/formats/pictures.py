@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from n2n.data.images.base import ALL, MAX_PIXELS, Array, ImageReader, Metadata, refusing_damage
+from n2n.data.images.formats.jpeg_segments import MOST as MOST_OF_SEGMENT
+from n2n.data.images.formats.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
+from n2n.data.images.formats.jpeg_segments import splice as splice_jpeg
+from n2n.data.images.formats.lookup import is_lookup_table
+from n2n.data.images.formats.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
+from n2n.data.images.formats.png_chunks import splice as splice_png
+from n2n.data.images.formats.tags import Tag, pack_block, read_block
 from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.jpeg_segments import MOST as MOST_OF_SEGMENT
-from n2n.data.images.jpeg_segments import Jpeg, photoshop_segments, scan_jpeg, without_profile
-from n2n.data.images.jpeg_segments import splice as splice_jpeg
-from n2n.data.images.lookup import is_lookup_table
-from n2n.data.images.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
-from n2n.data.images.png_chunks import splice as splice_png
-from n2n.data.images.tags import Tag, pack_block, read_block
 from n2n.data.images.writer import INKS_PROFILE, ImageWriter
 from n2n.errors import InputError
 from n2n.system.files import file_size

@@ -10,13 +10,13 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from n2n.data.images.arrays import RawRows
 from n2n.data.images.base import MAX_BLOCK, Array, ImageReader, check_piece, refusing_damage
+from n2n.data.images.formats.arrays import RawRows
+from n2n.data.images.formats.tiff.axes import OTHER_FILES, find_axes
+from n2n.data.images.formats.tiff.directories import check_directories
+from n2n.data.images.formats.tiff.samples import find_samples
+from n2n.data.images.formats.tiff.tags import INKS, file_metadata
 from n2n.data.images.gaps import nodata_value
-from n2n.data.images.tiff_axes import OTHER_FILES, find_axes
-from n2n.data.images.tiff_directories import check_directories
-from n2n.data.images.tiff_samples import find_samples
-from n2n.data.images.tiff_tags import INKS, file_metadata
 from n2n.system.files import file_size
 
 _JPEG = 7

@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image
 
 from n2n.data.images import create_image, open_image
-from n2n.data.images.tags import Tag, pack_tags
-from tests.data.images.test_metadata import exif
-from tests.data.images.test_pictures import copy
+from n2n.data.images.formats.tags import Tag, pack_tags
+from tests.data.images.formats.test_metadata import exif
+from tests.data.images.formats.test_pictures import copy
 
 PIXELS = np.random.default_rng(0).integers(60, 180, (3, 20, 30), dtype=np.uint8)
 RAMP = np.arange(256)

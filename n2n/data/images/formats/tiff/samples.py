@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import Array
-from n2n.data.images.lookup import is_lookup_table
+from n2n.data.images.formats.lookup import is_lookup_table
 from n2n.errors import InputError
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6

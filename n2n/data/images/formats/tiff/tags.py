@@ -11,7 +11,7 @@ from typing import Any
 import tifffile
 
 from n2n.data.images.base import Array, Metadata
-from n2n.data.images.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
+from n2n.data.images.formats.tags import EXIF, GPS, Tag, pack_block, read_block, read_tags
 from n2n.data.images.writer import INKS_PROFILE
 
 # How the pixels of CMYK are marked.

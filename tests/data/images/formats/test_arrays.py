@@ -13,7 +13,7 @@ from PIL import Image
 from n2n.data.images import create_image, find_images, open_image
 from n2n.errors import InputError
 from n2n.system.files import replacing, write_text
-from tests.data.images.test_pictures import copy
+from tests.data.images.formats.test_pictures import copy
 from tests.images import read_image
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from n2n.data.images import create_image, open_image, read_photograph
-from n2n.data.images.png_chunks import Chunk, scan_png, splice
-from tests.data.images.test_pictures import copy
+from n2n.data.images.formats.png_chunks import Chunk, scan_png, splice
+from tests.data.images.formats.test_pictures import copy
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (11, 7, 3), dtype=np.uint8)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from n2n.data.images.arrays import ArrayReader
 from n2n.data.images.base import Array, ImageReader
+from n2n.data.images.formats.arrays import ArrayReader
 from n2n.data.images.formats.chunked import (
     check_claims,
     default_chunks,

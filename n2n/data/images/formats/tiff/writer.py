@@ -12,12 +12,12 @@ import numpy as np
 import tifffile
 
 from n2n.data.images.base import ALL, Array, ImageReader
+from n2n.data.images.formats.pictures import JPEG_OPTIONS, PictureReader, lost_remark
+from n2n.data.images.formats.png_chunks import lost
 from n2n.data.images.formats.table import split_part
-from n2n.data.images.pictures import JPEG_OPTIONS, PictureReader, lost_remark
-from n2n.data.images.png_chunks import lost
-from n2n.data.images.tags import EXIF, GPS, Tag, extratag, pack_tags
-from n2n.data.images.tiff_reader import TiffReader
-from n2n.data.images.tiff_tags import (
+from n2n.data.images.formats.tags import EXIF, GPS, Tag, extratag, pack_tags
+from n2n.data.images.formats.tiff.reader import TiffReader
+from n2n.data.images.formats.tiff.tags import (
     ALWAYS,
     PER_BYTE,
     RESOLUTION,

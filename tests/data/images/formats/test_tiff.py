@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from n2n.data.images import create_image, open_image
 from n2n.data.images.files import read_photograph
 from n2n.errors import InputError
-from tests.data.images.test_pictures import copy
+from tests.data.images.formats.test_pictures import copy
 from tests.images import read_image
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""TIFF files of all common kinds."""
