@@ -22,7 +22,7 @@ from n2n.cli import main
 from tests.conftest import shorten_endings
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["n2n.trainer.run", "n2n.trainer.prediction", "pytest"])
+_FORKS.set_forkserver_preload(["n2n.trainer.run", "n2n.trainer.prediction_cli", "pytest"])
 ROOT = str(Path(__file__).parents[1])
 # Seconds that a command may take at the very most, on a machine that does much else.
 LONGEST = 300

@@ -12,7 +12,7 @@ from n2n.data.flat_noise import BlockSample
 from n2n.data.images.extremes import Extremes
 from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import misfit
+from n2n.denoiser.misfit import misfit
 
 # About one row in this many is compared with its denoised row, and the first of this many parts of each band is searched for
 # the largest median; more of small images.

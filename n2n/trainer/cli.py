@@ -39,8 +39,8 @@ from n2n.trainer.callbacks import BestCheckpoint, ImagePanel, LastCheckpoint
 from n2n.trainer.ending import report
 from n2n.trainer.help import HELP_ALL
 from n2n.trainer.interrupts import end_others
-from n2n.trainer.limits import check_numbers
 from n2n.trainer.logger import RunLogger, SaveConfig
+from n2n.trainer.numbers import check_numbers
 from n2n.trainer.parser import OneLineParser, refusal
 from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.resuming import check_resumed, is_of_restored_state

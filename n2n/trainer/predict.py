@@ -214,7 +214,7 @@ def main(args: list[str]) -> int:
 
     from n2n.system.hardware import keep_freed_memory
     from n2n.trainer.interrupts import StopAtOnce
-    from n2n.trainer.prediction import PredictionCLI
+    from n2n.trainer.prediction_cli import PredictionCLI
     from n2n.trainer.quiet import drop_irrelevant, silence
 
     def warn(line: str) -> None:

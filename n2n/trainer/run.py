@@ -23,7 +23,7 @@ from n2n.system.options import option, without_option
 from n2n.system.yaml_files import dump_yaml, load_yaml
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
-from n2n.trainer.parsing import ParsingOnly
+from n2n.trainer.parsing_only import ParsingOnly
 from n2n.trainer.quiet import drop_irrelevant
 
 # Lightning's error for a monitored figure that is not logged.

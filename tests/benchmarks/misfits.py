@@ -22,7 +22,7 @@ from n2n.checkpoints.bundled import pretrained
 from n2n.data.corruption import Camera, Corruption, SampleCells
 from n2n.data.flat_noise import BlockSample
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import misfit
+from n2n.denoiser.misfit import misfit
 from tests.benchmarks.setting import table
 
 Pixels = NDArray[np.uint8]

@@ -161,9 +161,7 @@ def test_nothing_is_imported_from_the_current_folder() -> None:
         torch.save(content(**spec(f"{name}.Net")), f"{name}.ckpt")
     Path("elsewhere").mkdir()
     # From elsewhere, because other libraries import torchvision by themselves if it is there.
-    code = (
-        "import os, sys, n2n.trainer.prediction; from n2n.cli import main; os.chdir('..'); assert sys.path[0] == ''\n"
-    )
+    code = "import os, sys, n2n.trainer.prediction_cli; from n2n.cli import main; os.chdir('..'); assert sys.path[0] == ''\n"
     code += "options = '--input in --output out'.split()\n"
     code += "for name in sys.argv[1:]: assert main(['predict', '--ckpt_path', f'{name}.ckpt', *options]) == 2"
     done = subprocess.run([sys.executable, "-c", code, *names], cwd="elsewhere", capture_output=True, text=True)

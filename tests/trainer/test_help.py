@@ -15,7 +15,7 @@ import yaml
 from n2n.cli import main
 from n2n.system.config_files import bundled_names, describe_config
 from n2n.trainer.help import help_screen
-from n2n.trainer.parsing import ParsingOnly
+from n2n.trainer.parsing_only import ParsingOnly
 from n2n.trainer.run import parse_fit
 
 

@@ -18,7 +18,7 @@ from n2n.system.options import option
 from n2n.system.yaml_files import dump_yaml, load_yaml
 from n2n.trainer.callbacks import default_monitor
 from n2n.trainer.help import HELP_ALL
-from n2n.trainer.parsing import ParsingOnly
+from n2n.trainer.parsing_only import ParsingOnly
 from n2n.trainer.quiet import silence
 
 # Options that may differ between the machines that share a study, or concern only the display.

@@ -19,7 +19,7 @@ from n2n.cli import main
 from n2n.data.flat_noise import BlockSample, NoiseLevel
 from n2n.data.noise import TrainedNoise
 from n2n.data.value_range import ValueRange
-from n2n.denoiser.noise import misfit
+from n2n.denoiser.misfit import misfit
 from tests.images import SHARED
 from tests.write_checkpoints import same, write_checkpoint
 

@@ -28,7 +28,7 @@ from n2n.data.image_files import ImageFiles
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
 from n2n.trainer.image_writer import WriteImages
-from n2n.trainer.prediction import PredictionCLI
+from n2n.trainer.prediction_cli import PredictionCLI
 from tests.conftest import write_photos
 from tests.images import read_image
 from tests.networks import Slow
