@@ -88,4 +88,6 @@ def check_validation_loss(loss: float, lowest: float, trainer: L.Trainer) -> Non
 def _saved(trainer: L.Trainer) -> str:
     """Return a sentence that names the last checkpoint of a training that fails."""
     paths = [str(path) for one in trainer.checkpoint_callbacks if (path := getattr(one, "best_model_path", ""))]
-    return f"What was saved before stays: {paths[-1]}" if paths else "Nothing had been saved yet"
+    if not paths:
+        return "Nothing had been saved yet"
+    return f"What was saved before stays, and a new training may begin with it: --model.start_from {paths[-1]}"

@@ -47,7 +47,8 @@ class SceneSource(PairSource, ABC):
             and signed integers 0 and 1 if all values lie between and some are above 0.25, else the smallest (0 if none is
             negative) and the largest value. Outliers, such as hot pixels, do not count (see
             :class:`n2n.data.images.extremes.Extremes`); those outside the range are limited to it, with a line that names
-            their files.
+            their files. Prediction does not denoise what lies beyond the range by more than its width, so let the range of
+            renderings contain their bright parts.
         patch: side in pixels of the patches to train on.
         patches: number of patches an epoch.
         flips: whether patches are flipped and rotated at random.
