@@ -153,5 +153,7 @@ def test_a_network_that_collapses_stops_the_training_and_its_best_checkpoint_sta
     assert "the training diverged: val/loss is " in error
     assert " after epoch 2, and was " in error
     best = tmp_path / "lightning_logs/run/version_0/checkpoints/best.ckpt"
-    assert "What was saved before stays, and a new training may begin with it: --model.start_from lightning_logs/" in error
+    assert (
+        "What was saved before stays, and a new training may begin with it: --model.start_from lightning_logs/" in error
+    )
     assert torch.load(best, weights_only=True)["epoch"] == 0

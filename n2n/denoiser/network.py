@@ -12,23 +12,11 @@ from torch import Tensor, nn
 
 from n2n.denoiser.receptive_field import ReceptiveField, measure
 from n2n.errors import InputError, reason
-from n2n.system.hardware import default_accelerator, default_device
+from n2n.system.hardware import default_accelerator, default_device, is_out_of_memory
 
 # The network sees values up to this many times the range beyond it, more than noise reaches. What lies farther is not denoised.
 FARTHEST = 1.0
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
-# From messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
-_OUT_OF_MEMORY = (
-    *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "STATUS_NOT_INITIALIZED", "unable to find an engine"),
-    *("DefaultCPUAllocator", "could not allocate memory"),
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or its libraries means that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 class TrainedNetwork:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from n2n.errors import InputError
+from n2n.system.hardware import is_out_of_memory
 from n2n.system.torch_files import STORED_DTYPES
 
 
@@ -57,6 +58,8 @@ def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
         with torch.no_grad(), evaluating(network):
             network(torch.zeros(1, *shape, device=device_of(network)))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         name = type(getattr(network, "backbone", network)).__name__
         raise InputError(
             f"the backbone {name} cannot take images of {shape[0]}×{shape[1]}×{shape[2]} "

@@ -127,6 +127,20 @@ def release_memory() -> None:
     torch.cuda.empty_cache()
 
 
+# From messages of CUDA, HIP, MPS and XPU; of cuDNN and cuBLAS; of cuDNN without room for a workspace; of the CPU.
+_OUT_OF_MEMORY = (
+    *("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "STATUS_NOT_INITIALIZED", "unable to find an engine"),
+    *("DefaultCPUAllocator", "could not allocate memory"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or its libraries means that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the host to a device. The host does not wait until a CUDA device has finished its work."""
     if device.type not in CUDA:

@@ -26,11 +26,10 @@ from n2n.checkpoints.config import checkpoint_config, read_checkpoint
 from n2n.checkpoints.on_disk import LAST, WholeCheckpoints, last_checkpoint
 from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
-from n2n.denoiser.network import is_out_of_memory
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.system.config_files import named_configs
-from n2n.system.hardware import default_accelerator, default_precision
+from n2n.system.hardware import default_accelerator, default_precision, is_out_of_memory
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.system.text import counted
 from n2n.system.yaml_files import load_yaml
@@ -262,8 +261,9 @@ class TrainingCLI(LightningCLI):
                     "for example)"
                 ) from error
             if is_out_of_memory(error):
-                option, device = "batch_size" if fit else "val_batch_size", self.trainer.strategy.root_device
-                advice = f"give a --data.{option} below {self.config.data[option]}"
+                device, sizes = self.trainer.strategy.root_device, ("batch_size", "val_batch_size")[not fit :]
+                advice = " or ".join(f"--data.{size} (now {self.config.data[size]})" for size in sizes)
+                advice = f"make {advice} smaller, or the images or the network"
                 if device.type != "cpu":
                     advice += ", or keep the images in the host's memory (--data.on_device false)"
                 raise InputError(f"the memory of {device} is too small ({reason(error)}): {advice}") from error

@@ -26,11 +26,17 @@ def check_resumed(asked: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     for part in _KEPT:
         key = f"model.{part}"
         for name, before, now in differences(saved[key], asked.get(part), key) if key in saved else ():
+            option = name.replace(".init_args", "").removesuffix(".class_path")
             raise InputError(
-                f"a resumed training keeps its optimiser and its schedule, and --{name.replace('.init_args', '')} is {now} "
-                f"where the checkpoint has {before}: leave it out, or start a new training from the weights, with "
+                f"a resumed training keeps its optimiser and its schedule, and --{option} is {_short(now)} where the "
+                f"checkpoint has {_short(before)}: leave it out, or start a new training from the weights, with "
                 "--model.start_from in place of --ckpt_path"
             )
+
+
+def _short(value: Any) -> Any:
+    """Return the name of a class that is given with its arguments."""
+    return value.get("class_path", value) if isinstance(value, dict) else value
 
 
 def is_of_restored_state(error: Exception) -> bool:

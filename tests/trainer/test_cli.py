@@ -24,10 +24,10 @@ def test_too_little_memory_is_one_line(
     checkpoint = "lightning_logs/run/version_0/checkpoints/last.ckpt"
     options = ["--ckpt_path", checkpoint, "--trainer.accelerator", "cpu"]
     assert main([command, *options, *(["--epochs", "2"] if command == "fit" else [])]) == 2
-    option = "batch_size below 20" if command == "fit" else "val_batch_size below"
+    sizes = "--data.batch_size (now 20) or --data.val_batch_size" if command == "fit" else "--data.val_batch_size (now "
     line = capsys.readouterr().err.splitlines()[-1]
     assert f"n2n {command}: error: the memory of cpu is too small (CUDA out of memory" in line
-    assert f": give a --data.{option}" in line
+    assert f": make {sizes}" in line
     assert "on_device" not in line
 
 

@@ -410,9 +410,9 @@ def test_a_complete_training_says_that_nothing_was_trained(caplog: pytest.LogCap
     ("options", "name", "before", "now"),
     [
         ("--model.optimizer.lr 1e-5", "model.optimizer.lr", "0.001", "1e-05"),
-        ("--model.optimizer AdamW", "model.optimizer.class_path", "n2n.optimizers.Muon", "torch.optim.AdamW"),
+        ("--model.optimizer AdamW", "model.optimizer", "n2n.optimizers.Muon", "torch.optim.AdamW"),
         ("--model.scheduler.rise 0.9", "model.scheduler.rise", "0.2", "0.9"),
-        ("--model.scheduler null", "model.scheduler", "{", "None"),
+        ("--model.scheduler null", "model.scheduler", "n2n.schedules.OneCycle", "None"),
         ("--model.scheduler_interval epoch", "model.scheduler_interval", "step", "epoch"),
     ],
 )

@@ -16,7 +16,15 @@ from tqdm.auto import tqdm
 from n2n.data.cache import Allocate
 from n2n.data.images.extremes import Extremes
 from n2n.data.scenes.frames import Frame, ImageFormat, SceneFiles, first_few, nothing_left, survey
-from n2n.data.scenes.inspection import CORRELATED, PairReport, compare, mismatch, remarks, show_different_scenes
+from n2n.data.scenes.inspection import (
+    CORRELATED,
+    PairReport,
+    compare,
+    largest_group,
+    mismatch,
+    remarks,
+    show_different_scenes,
+)
 from n2n.data.scenes.opening import Opener
 from n2n.data.scenes.outliers import Place, find_outliers
 from n2n.data.scenes.pages import OpenFile, copy_page
@@ -28,6 +36,8 @@ from n2n.system.text import counted
 _COMPARED = 1024
 # The same where it is only asked whether they show one scene.
 _GLANCED = 512
+# A series is said to jump from scene to scene if it does so at this part of its frames at most.
+_MOST_CUTS = 0.1
 # Pairs of neighbours of a time series that are compared, spread over it.
 _NEIGHBOURS = 4
 
@@ -84,7 +94,7 @@ class _Gathering:
     files: list[str] = field(default_factory=list)
     repeats: list[tuple[int, int, str]] = field(default_factory=list)
     reports: list[tuple[str, PairReport]] = field(default_factory=list)
-    # Of captures that show another scene than the first one of their scene: number of the scene, start, and name.
+    # Of captures that show something else than most of their scene: number of the scene, start, and name.
     strangers: list[tuple[int, int, str]] = field(default_factory=list)
     # Where neighbours in a time series show different scenes.
     cuts: list[str] = field(default_factory=list)
@@ -169,16 +179,24 @@ class _Gathering:
             top, left = (max(0, (side - most) // 2) for side in shape)
             return self._image(start, shape)[top : top + most, left : left + most]
 
-        pairs = [(starts[0], start) for start in starts[1:]] if self.window is None else list(pairwise(starts))
-        apart = [later for one, later in pairs if show_different_scenes(centre(one, _GLANCED), centre(later, _GLANCED))]
+        def differ(one: int, other: int) -> bool:
+            return show_different_scenes(centre(one, _GLANCED), centre(other, _GLANCED))
+
         if self.window is None:
+            kept = largest_group(starts, differ)
             # At least two captures must be left, or the scene as a whole is of no use.
-            if len(starts) - len(apart) >= 2:
-                self.strangers += [(number, start, names[start]) for start in apart]
-                pairs = [pair for pair in pairs if pair[1] not in apart]
-            couples = [pairs[0], pairs[-1]]
+            if len(kept) < 2:
+                kept = list(starts)
+            self.strangers += [(number, start, names[start]) for start in starts if start not in kept]
+            couples = [(kept[0], kept[1]), (kept[0], kept[-1])]
         else:
-            self.cuts += [f"{names[later]} in {name}" for later in apart]
+            pairs = list(pairwise(starts))
+            cut = [pair for pair in pairs if differ(*pair)]
+            # If there are many, the scene itself changes, as where neurons flash.
+            if len(cut) <= max(1, _MOST_CUTS * len(pairs)):
+                self.cuts += [f"{names[later]} in {name}" for _, later in cut]
+            if 2 * len(cut) <= len(pairs):
+                pairs = [pair for pair in pairs if pair not in cut] or pairs
             couples = [pairs[int(at)] for at in np.linspace(0, len(pairs) - 1, _NEIGHBOURS)]
         reports = [compare(centre(one), centre(later)) for one, later in dict.fromkeys(couples)]
         different = [report for report in reports if not report.identical] or reports
@@ -231,7 +249,7 @@ def gather(
         ``files``: for each scene the file of its first capture. ``correlated``: for each scene whether its noise is correlated
         between neighbouring pixels; empty for single captures.
         ``repeats``: numbers of two scenes that share an image, and a text. ``mismatched``: numbers of the scenes whose captures
-        show different scenes. ``strangers``: captures that show another scene than the first one of their scene: number of the
+        show different scenes. ``strangers``: captures that show something else than most of their scene: number of the
         scene, index of the first pixel, and name. ``mismatch``: a line if the captures of most scenes differ, or None.
 
     Raises:

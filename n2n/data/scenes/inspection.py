@@ -9,7 +9,7 @@ different scenes differ by more than noise: their difference is as smooth as a s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ _MEAN = 4
 _ALIKE = 0.7
 _SMOOTH = 0.5
 _MEANS = 64
+# Groups of captures that are looked for in a scene.
+_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,19 @@ def show_different_scenes(first: NDArray[Any], second: NDArray[Any]) -> bool:
     """Whether two captures, H×W×C, differ like captures of different scenes."""
     found = _greys(first, second)
     return found is not None and _are_different(*_alike_and_smooth(*found[:2]))
+
+
+def largest_group(starts: Sequence[int], differ: Callable[[int, int], bool]) -> list[int]:
+    """Return most of the captures of a scene that show the same, compared with the first one of each group."""
+    largest: list[int] = []
+    rest = list(starts)
+    for _ in range(_GROUPS):
+        if len(rest) <= len(largest):
+            break
+        group = [rest[0], *(start for start in rest[1:] if not differ(rest[0], start))]
+        rest = [start for start in rest if start not in group]
+        largest = max(largest, group, key=len)
+    return largest
 
 
 def compare(first: NDArray[Any], second: NDArray[Any]) -> PairReport:

@@ -213,9 +213,9 @@ class SceneSource(PairSource, ABC):
         if strangers:
             names = [f"{name} in {scenes[number].name}" for number, _, name in note["strangers"]]
             lines.append(
-                f"warning: left out {counted(len(names), 'capture')} that do not show what the first one of their scene does: "
-                f"{first_few(names)}; check the names of the files and their orientation, or set the source's check to false "
-                "(--data.source.check false)"
+                f"warning: left out {counted(len(names), 'capture')}, because most captures of the scene show something else: "
+                f"{first_few(names)}; check the names of the files, their orientation, and whether the camera moved, or set "
+                "the source's check to false (--data.source.check false)"
             )
         repeats = [(scenes[one], scenes[other], text) for one, other, text in note["repeats"]]
         both = [text for one, other, text in repeats if not wrong & {one, other} and (one in held) != (other in held)]

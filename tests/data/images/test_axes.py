@@ -214,15 +214,16 @@ def test_channels_together_and_apart() -> None:
 
 @pytest.mark.parametrize("kind", ["ome", "shaped"])
 @pytest.mark.parametrize(
-    ("positions", "axes"), [(((6, 9, 8), (6, 9, 8)), "RTYX"), (((6, 9, 8), (5, 9, 8)), "QYX"), (((6, 9, 8),), "TYX")]
+    ("positions", "axes"),
+    [(((6, 9, 8), (6, 9, 8)), "RTYX"), (((6, 9, 8), (5, 9, 8)), "QYX"), (((6, 9, 8),), "TYX"), (((9, 8),) * 3, "QYX")],
 )
 def test_positions_in_a_tiff_are_an_axis(kind: str, positions: Sequence[tuple[int, ...]], axes: str) -> None:
     pixels = [np.full(shape, number, np.uint16) for number, shape in enumerate(positions)]
     with tifffile.TiffWriter("x.ome.tif" if kind == "ome" else "x.tif", shaped=kind == "shaped") as tiff:
         for one in pixels:
-            tiff.write(one, metadata={"axes": "TYX"})
+            tiff.write(one, metadata={"axes": "TYX"[-one.ndim :]})
     with open_image(Path("x.ome.tif" if kind == "ome" else "x.tif")) as image:
         assert image.axes == axes
         assert [int(image.rows(page, 0, 9).max()) for page in range(image.pages)] == [
-            number for number, one in enumerate(pixels) for _ in one
+            number for number, one in enumerate(pixels) for _ in range(one.size // 72)
         ]

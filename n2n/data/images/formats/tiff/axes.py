@@ -50,7 +50,14 @@ def _from_series(tiff: tifffile.TiffFile) -> tuple[str, tuple[int, ...]] | None:
     axes, shape, count = series.axes, tuple(series.shape), len(tiff.series)
     if series.kind not in _KINDS or any((one.axes, tuple(one.shape)) != (axes, shape) for one in tiff.series):
         return None
-    return (f"R{axes}", (count, *shape)) if count > 1 else (axes, shape)
+    return _of_several(axes, shape, count)
+
+
+def _of_several(axes: str, shape: tuple[int, ...], count: int) -> tuple[str, tuple[int, ...]] | None:
+    """Return the axes of several images alike. Programs also write a stack as images of one plane each, which have no name."""
+    if count == 1:
+        return axes, shape
+    return (f"R{axes}", (count, *shape)) if set(axes) & set("TZC") else None
 
 
 def _from_ome(tiff: tifffile.TiffFile, page: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:
@@ -66,7 +73,7 @@ def _from_ome(tiff: tifffile.TiffFile, page: Sequence[int]) -> tuple[str, tuple[
     found = {_axes_of(pixels, space, number, page) for number, pixels in enumerate(images)}
     if len(found) != 1 or (axes := found.pop()) is None:
         return None
-    return axes if len(images) == 1 else (f"R{axes[0]}", (len(images), *axes[1]))
+    return _of_several(*axes, len(images))
 
 
 def _axes_of(pixels: ET.Element, space: str, number: int, page: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:

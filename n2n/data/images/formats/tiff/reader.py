@@ -142,7 +142,8 @@ class TiffReader(ImageReader):
             ]
         elif axes == "SYX" and text.startswith('{"shape"') and '"axes"' not in text:
             self.remarks = [
-                f"its {self._planes} planes are read as {colours}, as it says; if they are slices, give --axes ZYX"
+                f"its {self._planes} planes are read as {colours}, as it says; if they are slices, give --axes ZYX "
+                "(in training --data.source.axes ZYX)"
             ]
 
     def _find_offsets(self, size: int) -> list[int]:
