@@ -62,11 +62,6 @@ def load_module(
     return module
 
 
-def _only_one(devices: object) -> bool:
-    """Whether devices are a list of one."""
-    return isinstance(devices, list) and len(devices) == 1
-
-
 class PredictionCLI(LightningCLI):
     """LightningCLI for ``Trainer.predict``.
 
@@ -126,7 +121,8 @@ class PredictionCLI(LightningCLI):
             InputError: if it refuses an option.
         """
         config = self.config_init.trainer
-        alone = config.num_nodes == 1 and (config.devices in (1, "1") or _only_one(config.devices))
+        devices = len(config.devices) if isinstance(config.devices, list) else config.devices
+        alone = config.num_nodes == 1 and devices in (1, "1")
         if config.strategy == "ddp" or (config.strategy == "auto" and not alone):
             kwargs.setdefault("strategy", DDPStrategy(timeout=_LONGEST_WAIT))
         try:
