@@ -70,6 +70,11 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def warning(names: Sequence[str], noun: str, text: str, limit: int = 5) -> list[str]:
+    """Return a line on the files or scenes that are left out, or no line if there are none."""
+    return [f"warning: left out {counted(len(names), noun)} {text}: {first_few(names, limit)}"] if names else []
+
+
 def _clean_fits(clean: ImageFormat, captures: ImageFormat, channels: int) -> bool:
     """Whether a clean image fits its captures. Floats fit any dtype and are rounded: the mean of many captures is a float."""
     same = clean.dtype == captures.dtype or np.dtype(clean.dtype).kind == "f"
@@ -142,17 +147,12 @@ def survey(
             alone.append(scene.name)
             continue
         kept.append(SceneFiles(scene.name, tuple(usable), clean))
-    left_out = [
-        (unreadable, 3, counted(len(unreadable), "file") + " that cannot be read"),
-        (other, 5, f"{counted(len(other), 'image')} unlike the others, which are {wanted}-channel {dtype}"),
-        (
-            differing,
-            5,
-            f"{counted(len(differing), 'scene')} whose images have different sizes (register and crop them)",
-        ),
-        (alone, 5, counted(len(alone), "scene") + " with one capture only"),
+    lines = [
+        *warning(unreadable, "file", "that cannot be read", 3),
+        *warning(other, "image", f"unlike the others, which are {wanted}-channel {dtype}"),
+        *warning(differing, "scene", "whose images have different sizes (register and crop them)"),
+        *warning(alone, "scene", "with one capture only"),
     ]
-    lines = [f"warning: left out {text}: {first_few(n, limit)}" for n, limit, text in left_out if n]
     if not kept:
         raise nothing_left(lines or ["no scene has two captures"])
     lines += [f"warning: {first_few(names, 3)}: {remark}" for remark, names in remarks.items()]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from n2n.data.images import find_images, is_image, split_part, without_suffix
-from n2n.data.scenes.frames import Frame, SceneFiles, first_few
+from n2n.data.scenes.frames import Frame, SceneFiles, first_few, warning
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
@@ -48,11 +48,6 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
 def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[str, Path]]:
     """Return the names and paths of the images in several folders; see :func:`images_in`."""
     return [pair for root in roots for pair in images_in(root, without).items()]
-
-
-def warning(names: Sequence[str], noun: str, text: str, limit: int = 5) -> list[str]:
-    """Return a line on the files or scenes that are left out, or no line if there are none."""
-    return [f"warning: left out {counted(len(names), noun)} {text}: {first_few(names, limit)}"] if names else []
 
 
 def match_pages(

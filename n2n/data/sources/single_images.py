@@ -13,10 +13,10 @@ from n2n.data.batch import Batch
 from n2n.data.corruption import Corruption
 from n2n.data.flat_noise import BlockSample, neighbours
 from n2n.data.images.gaps import find_gaps
-from n2n.data.scenes.frames import Frame, SceneFiles
+from n2n.data.scenes.frames import Frame, SceneFiles, warning
 from n2n.data.scenes.inspection import CORRELATED
 from n2n.data.scenes.opening import Opener, describe_axes, find_pages
-from n2n.data.sources.folders import all_images, images_in, warning
+from n2n.data.sources.folders import all_images, images_in
 from n2n.data.sources.scene_source import SceneSource
 from n2n.data.stores.base import Store
 from n2n.data.value_range import ValueRange

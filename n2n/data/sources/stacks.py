@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from n2n.data.scenes.frames import Frame, SceneFiles, first_few
+from n2n.data.scenes.frames import Frame, SceneFiles, first_few, warning
 from n2n.data.scenes.opening import FilePages, Opener, describe_axes, find_pages
-from n2n.data.sources.folders import all_images, images_in, warning
+from n2n.data.sources.folders import all_images, images_in
 from n2n.data.sources.scene_source import SceneSource
 from n2n.errors import InputError
 from n2n.system.text import counted
