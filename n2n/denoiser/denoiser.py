@@ -64,7 +64,7 @@ class Denoiser:
         noise: the noise of the training images; images with another noise cause a warning. None if unknown.
 
     Attributes:
-        backbone: on its device and frozen.
+        backbone: on its device, in evaluation mode.
 
     Raises:
         InputError: if an argument is invalid, or the device cannot be used.

@@ -36,7 +36,7 @@ class TrainedNetwork:
         # Whether calls return the spread of the results in place of their mean.
         self.spread = False
         self.device, self._dtype = _device(device), PRECISIONS[str(precision or "32")]
-        backbone = backbone.eval().requires_grad_(False)
+        backbone = backbone.eval()
         # Convolutions run faster in this memory format. Training uses it, too. Weights in half precision ("bf16-true") take no
         # float32 images; autocast rounds both.
         self.backbone: nn.Module = backbone.float().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

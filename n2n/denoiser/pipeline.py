@@ -6,16 +6,13 @@ behind. A few strips wait between them, so memory stays flat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from n2n.data.images import ImageReader
-from n2n.data.noise import TrainedNoise
 from n2n.data.reading import (
     End,
     Event,
@@ -26,7 +23,6 @@ from n2n.data.reading import (
     skip,
     until_end,
 )
-from n2n.data.value_range import TrainedRange
 from n2n.denoiser.denoiser import Denoiser
 from n2n.denoiser.streaming import check_image, denoise_image, remarks, survey_image
 from n2n.denoiser.watch import Watch
@@ -125,39 +121,6 @@ class FileWriter:
 
     def __exit__(self, *exception: Any) -> None:
         self._behind.__exit__(*exception)
-
-
-# Names of a Trainer's precision, and the denoiser's for them.
-_PRECISIONS = {"32-true": "32", "bf16-mixed": "bf16", "bf16-true": "bf16", "16-mixed": "16", "16-true": "16"}
-
-
-def trainer_denoiser(
-    backbone: nn.Module,
-    channels: int | None,
-    device: torch.device,
-    precision: str,
-    image_format: Mapping[str, Any],
-    options: Mapping[str, Any],
-    noise: TrainedNoise | None,
-) -> Denoiser:
-    """Return the denoiser for a Trainer's device and precision.
-
-    Args:
-        backbone: the network.
-        channels: C of its images; None for any.
-        device: of its weights.
-        precision: the Trainer's, such as "bf16-mixed".
-        image_format: ``range`` and ``dtype`` of the training images.
-        options: further arguments of :class:`Denoiser`.
-        noise: of the training images; None if unknown.
-
-    Raises:
-        InputError: if the precision or an option cannot be used.
-    """
-    if precision not in _PRECISIONS:
-        raise InputError(f"precision is {precision}: expected one of {', '.join(_PRECISIONS)}")
-    values = TrainedRange.from_plain(image_format.get("range"), image_format.get("dtype"))
-    return Denoiser(backbone, channels, device, _PRECISIONS[precision], trained=values, noise=noise, **options)
 
 
 def _write(events: Iterator[Event]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from n2n.data.batch import Batch, as_batch
 from n2n.data.noise import TrainedNoise
 from n2n.data.reading import FileBatch
+from n2n.data.value_range import TrainedRange
 from n2n.errors import InputError
 from n2n.metrics import BlindEstimate
 from n2n.module.scores import Scores
@@ -50,7 +51,6 @@ class EvaluationModule(L.LightningModule):
         self.noise: TrainedNoise | None = None
         self.denoiser_options: dict[str, Any] = {}
         self._denoiser: Any = None
-        self._unfrozen: list[nn.Parameter] = []
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise N×C×H×W in [0, 1]; the output is not clipped.
@@ -81,25 +81,27 @@ class EvaluationModule(L.LightningModule):
             The denoised images, float32 N×C×H×W, not clipped; for a file a :class:`n2n.denoiser.pipeline.Prediction`.
         """
         if isinstance(batch, FileBatch):
-            # Imported here: only the prediction of files needs it.
-            from n2n.denoiser.pipeline import Prediction, trainer_denoiser
+            # Imported here: only the prediction of files needs them.
+            from n2n.denoiser import Denoiser
+            from n2n.denoiser.pipeline import Prediction
 
             if self._denoiser is None:
-                # The denoiser freezes the parameters.
-                self._unfrozen = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-                self._denoiser = trainer_denoiser(
-                    *(self.backbone, self.image_channels, self.device, str(self.trainer.precision)),
-                    *(self.image_format, self.denoiser_options, self.noise),
+                # The Trainer calls them bf16-mixed, 32-true and so on.
+                precision = str(self.trainer.precision).partition("-")[0]
+                trained = TrainedRange.from_plain(self.image_format.get("range"), self.image_format.get("dtype"))
+                self._denoiser = Denoiser(
+                    *(self.backbone, self.image_channels, self.device, precision),
+                    **self.denoiser_options,
+                    trained=trained,
+                    noise=self.noise,
                 )
             return Prediction(self._denoiser, batch)
         denoised: Tensor = self(as_batch(batch).noisy)
         return denoised.float()
 
     def on_predict_end(self) -> None:
-        """Drop the denoiser, and let the backbone learn again."""
-        for parameter in self._unfrozen:
-            parameter.requires_grad_(True)
-        self._denoiser, self._unfrozen = None, []
+        """Drop the denoiser."""
+        self._denoiser = None
 
     def _score(self, batch: Batch) -> Tensor:
         noisy, other, clean = batch.noisy, batch.target, batch.clean

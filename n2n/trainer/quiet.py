@@ -31,21 +31,13 @@ _READERS = ("astropy", "mrcfile", "nd2", "zarr")
 _UNWANTED = ("Tip:", "vailable: False", "estimate number of stepping batches", "that has Tensor Cores")
 
 
-class _Quiet(logging.Filter):
-    """Drops lines of Lightning's log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        return not any(part in line for part in _UNWANTED)
-
-
-_QUIET = _Quiet()
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in _UNWANTED)
 
 
 def drop_irrelevant() -> None:
     """Hide warnings and lines of Lightning that do not concern the user."""
-    # The same object each time, so that it is added once.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_QUIET)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_wanted)  # once, because it is the same function each time
     for message in _IRRELEVANT:
         warnings.filterwarnings("ignore", message)
     for module in _READERS:

@@ -161,7 +161,7 @@ def test_tensors_from_python(checkpoint: Path) -> None:
 def test_a_precision_that_files_cannot_have(checkpoint: Path) -> None:
     write_photos(Path("in"), 1)
     module, _ = trained(checkpoint)
-    with pytest.raises(InputError, match="precision is 64-true"):
+    with pytest.raises(InputError, match="precision is 64"):
         trainer(WriteImages(), precision="64-true").predict(module, datamodule=ImageFiles("in", "out"))
     assert not Path("out").exists()
 
