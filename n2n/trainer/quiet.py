@@ -37,7 +37,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 def drop_irrelevant() -> None:
     """Hide warnings and lines of Lightning that do not concern the user."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_wanted)  # once, because it is the same function each time
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_wanted)  # the same each time: once
     for message in _IRRELEVANT:
         warnings.filterwarnings("ignore", message)
     for module in _READERS:

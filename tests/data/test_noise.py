@@ -32,7 +32,7 @@ def scenes(side: int, count: int = 64) -> Tensor:
 def described(corruption: Corruption, side: int = 64) -> TrainedNoise:
     generator, noise = torch.Generator().manual_seed(1), PairNoise()
     clean = scenes(side, 256)
-    noise.add(*corruption.views(clean, generator))
+    noise.add(*corruption.pair(clean, generator)[:2])
     found = noise.describe()
     assert found is not None
     assert TrainedNoise.from_plain(found.plain()) == found

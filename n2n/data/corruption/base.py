@@ -51,20 +51,16 @@ class Corruption(ABC):
                 same noise on the same kind of device.
         """
 
-    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw two noisy views with independent noise; arguments and shapes as for a call.
-
-        By default each view draws its own level. Noise that one camera makes draws its parameters once for both.
-        """
-        return self(clean, generator), self(clean, generator)
-
     def clean(self, images: Tensor) -> Tensor:
         """Return the ideal result of denoising: N×C×H×W -> N×C×(H/scale)×(W/scale)."""
         return images
 
     def pair(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw two views, and the ideal result of denoising them, which may depend on what was drawn."""
-        return *self.views(images, generator), self.clean(images)
+        """Draw two noisy views with independent noise, and the ideal result of denoising them, which may depend on the draw.
+
+        By default each view draws its own level. Noise that one camera makes draws its parameters once for both.
+        """
+        return self(images, generator), self(images, generator), self.clean(images)
 
 
 # A range from YAML can also be a list.

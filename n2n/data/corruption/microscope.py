@@ -56,15 +56,10 @@ class Microscope(Corruption):
         light, black = self._scene(clean, generator)
         return black + self._noise()(light, generator)
 
-    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Make two micrographs of each image, with the same parameters and independent noise."""
-        noisy, target, _ = self.pair(clean, generator)
-        return noisy, target
-
     def pair(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Make two micrographs of each image; returns them and their scene."""
         light, black = self._scene(images, generator)
-        noisy, target = self._noise().views(light, generator)
+        noisy, target, light = self._noise().pair(light, generator)
         return black + noisy, black + target, black + light
 
     def _noise(self) -> SensorNoise:

@@ -42,10 +42,10 @@ class SensorNoise(Corruption):
         """Add the noise: N×C×H×W -> the same shape."""
         return self._add(clean, *self._draw(clean, generator), generator)
 
-    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw two views with independent noise of one strength, N×C×H×W each."""
-        levels = self._draw(clean, generator)
-        return self._add(clean, *levels, generator), self._add(clean, *levels, generator)
+    def pair(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw two views with independent noise of one strength, N×C×H×W each; returns them and the images."""
+        levels = self._draw(images, generator)
+        return self._add(images, *levels, generator), self._add(images, *levels, generator), images
 
     def _draw(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Draw sigma in the range [0, 1] of images, and the share, N×1×1×1 each."""

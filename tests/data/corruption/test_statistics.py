@@ -79,7 +79,7 @@ def test_nothing_is_clipped(corruption: Corruption) -> None:
 
 def test_both_views_of_sensor_noise_have_one_strength() -> None:
     clean = torch.full((40, 1, 100, 100), 0.5)
-    views = SensorNoise((0.0, 50.0), (0.0, 1.0)).views(clean, torch.Generator().manual_seed(0))
+    views = SensorNoise((0.0, 50.0), (0.0, 1.0)).pair(clean, torch.Generator().manual_seed(0))[:2]
     one, other = (view.std((1, 2, 3)) for view in views)
     assert torch.allclose(one, other, rtol=0.08)
     assert one.max() > 4 * one.min()

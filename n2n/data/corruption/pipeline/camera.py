@@ -112,11 +112,6 @@ class Camera(Corruption):
         """Capture each image once: N×C×H×W in [0, 1] -> the same, multiples of 1/255."""
         return self._capture(clean, generator, 1)[0]
 
-    def views(self, clean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Capture each image twice with the same parameters."""
-        noisy, target, _ = self._capture(clean, generator, 2)
-        return noisy, target
-
     def pair(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Capture each image twice; returns the two views and what the camera renders without noise."""
         noisy, target, clean = self._capture(images, generator, 2)
