@@ -119,9 +119,15 @@ def _data_last(paths: list[Path]) -> list[Path]:
 
 
 def named_configs(args: Sequence[str]) -> list[Path]:
-    """Return the files after ``--config`` and ``-c`` in command line arguments; a configuration may be given as text, too."""
-    values = [*options(args, "--config"), *options(args, "-c")]
+    """Return the files that arguments from :func:`resolve_configs` name; a configuration may be given as text, too."""
+    values = options(args, "--config")
     return [Path(value) for value in values if os.path.isfile(value)]  # noqa: PTH113  # Path.is_file fails for long texts
+
+
+def config_contents(args: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the contents of these files; those that hold no names and values are left out."""
+    contents = [load_yaml(path, "a configuration") for path in named_configs(args)]
+    return [content for content in contents if isinstance(content, dict)]
 
 
 def overridden(args: Sequence[str]) -> list[str]:

@@ -96,13 +96,13 @@ def _given(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _content(option: str, value: str) -> Any:
     """Return what an option sets, as nested dicts."""
     content: Any = None
-    if option in ("-c", "--config") and os.path.isfile(value):  # noqa: PTH113  # Path.is_file fails for long texts
+    if option == "--config" and os.path.isfile(value):  # noqa: PTH113  # Path.is_file fails for long texts
         return load_yaml(Path(value), "a configuration")
     try:
         content = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         content = value
-    if option in ("-c", "--config"):
+    if option == "--config":
         return content
     for name in reversed(plain_key(option).split(".")):
         content = {name: content}
@@ -113,7 +113,7 @@ def chosen_class(args: Sequence[str], key: str) -> str | None:
     """Return the class that a command line chooses last for an option, such as ``data.source``, as it is written there."""
     chosen = None
     for option, value in _given(args):
-        if option not in ("-c", "--config") and not f"{key}.".startswith(f"{plain_key(option)}."):
+        if option != "--config" and not f"{key}.".startswith(f"{plain_key(option)}."):
             continue
         try:
             content = _content(option, value)

@@ -28,11 +28,10 @@ from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
-from n2n.system.config_files import named_configs
+from n2n.system.config_files import config_contents
 from n2n.system.hardware import default_accelerator, default_precision, is_out_of_memory
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.system.text import counted
-from n2n.system.yaml_files import load_yaml
 from n2n.trainer.advice import advise
 from n2n.trainer.callbacks import BestCheckpoint, ImagePanel, LastCheckpoint
 from n2n.trainer.ending import report
@@ -60,12 +59,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def _trusted_by_configs(args: Sequence[str]) -> list[str]:
     """Return the packages that the configurations on a command line trust, so that a saved one is enough to resume its run."""
-    names: list[str] = []
-    for path in named_configs(args):
-        content = load_yaml(path, "a configuration")
-        given = content.get("trust") if isinstance(content, dict) else None
-        names += [str(name) for name in given] if isinstance(given, list) else []
-    return names
+    given = [content["trust"] for content in config_contents(args) if isinstance(content.get("trust"), list)]
+    return [str(name) for names in given for name in names]
 
 
 class TrainingCLI(LightningCLI):

@@ -17,10 +17,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from n2n.checkpoints.on_disk import last_checkpoint, last_run, not_written
 from n2n.errors import InputError
-from n2n.system.config_files import named_configs, overridden, resolve_configs
+from n2n.system.config_files import config_contents, named_configs, overridden, resolve_configs
 from n2n.system.hardware import keep_freed_memory
 from n2n.system.options import option, without_option
-from n2n.system.yaml_files import dump_yaml, load_yaml
+from n2n.system.yaml_files import dump_yaml
 from n2n.trainer.cli import TrainingCLI
 from n2n.trainer.interrupts import StopAndSave
 from n2n.trainer.parsing_only import ParsingOnly
@@ -94,8 +94,7 @@ def _quiet_threads() -> Iterator[None]:
 
 def _configured_checkpoint(args: Sequence[str]) -> str | None:
     """Return the ``ckpt_path`` of the configurations on a command line: that of the last one that has this key."""
-    contents = [load_yaml(path, "a configuration") for path in named_configs(args)]
-    named = [content["ckpt_path"] for content in contents if isinstance(content, dict) and "ckpt_path" in content]
+    named = [content["ckpt_path"] for content in config_contents(args) if "ckpt_path" in content]
     return str(named[-1]) if named and named[-1] is not None else None
 
 

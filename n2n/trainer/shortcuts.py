@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from n2n.errors import InputError
-from n2n.system.config_files import named_configs
+from n2n.system.config_files import config_contents
 from n2n.system.options import options, without_option
-from n2n.system.yaml_files import load_yaml
 from n2n.trainer.classes import chosen_class, find_named_class
 
 _EPOCHS = "--trainer.max_epochs"
@@ -69,9 +68,8 @@ def _root_options(roots: list[str], source: str) -> list[str]:
 def names_images(args: Sequence[str]) -> bool:
     """Whether a command line, or a configuration on it, chooses a source of images and no ``val_source`` beside it."""
     named = {argument.partition("=")[0] for argument in args}
-    for path in named_configs(args):
-        content = load_yaml(path, "a configuration")
-        data = content.get("data") if isinstance(content, dict) else None
-        named |= {f"--data.{part}" for part in data} if isinstance(data, dict) else set()
+    for content in config_contents(args):
+        if isinstance(data := content.get("data"), dict):
+            named |= {f"--data.{part}" for part in data}
     parts = {name.removeprefix("--data.").partition(".")[0] for name in named}
     return "val_source" not in parts and ("source" in parts or "--root" in parts)

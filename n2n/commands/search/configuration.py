@@ -46,20 +46,17 @@ def take_section(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """
     kept: list[str] = []
     section: dict[str, Any] = {}
-    found = expected = False
+    found = is_path = False
     for argument in resolve_configs(list(args)):
-        name, equals, value = argument.partition("=")
-        path = argument if expected else value if name in ("--config", "-c") and equals else None
-        expected = not expected and argument in ("--config", "-c")
-        if path is not None:
-            content = load_yaml(Path(path), "a configuration")
+        if is_path:
+            content = load_yaml(Path(argument), "a configuration")
             if isinstance(content, dict) and "search" in content:
                 found, own = True, content.pop("search")
                 if not isinstance(own, dict):
-                    raise InputError(f"{path}: the section search is {own!r}: expected sampler, space, ...")
+                    raise InputError(f"{argument}: the section search is {own!r}: expected sampler, space, ...")
                 section |= own
-                content = yaml.safe_dump(content, sort_keys=False)
-                argument = content if argument == path else f"{name}={content}"
+                argument = dump_yaml(content)
+        is_path = not is_path and argument == "--config"
         kept.append(argument)
     if not found:
         raise InputError(
