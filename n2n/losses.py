@@ -28,15 +28,13 @@ class AnnealedL0(nn.Module):
         InputError: unless eps is above 0.
     """
 
-    # The result after some steps depends on the length of the training.
-    anneals = True
+    progress = 0.0
 
     def __init__(self, eps: float = 1e-8) -> None:
         super().__init__()
         if not eps > 0:
             raise InputError(f"eps is {eps}: expected a number above 0")
         self.eps = eps
-        self.progress = 0.0
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Compare two tensors of one shape; returns a scalar."""
@@ -134,14 +132,13 @@ class Neighbor2Neighbor(NetworkLoss):
         InputError: if the weight is negative; in training, if the source is not :class:`n2n.data.SingleImages`.
     """
 
-    anneals = True
+    progress = 0.0
 
     def __init__(self, weight: float = 2.0) -> None:
         super().__init__()
         if not weight >= 0:
             raise InputError(f"weight is {weight}: expected 0 or more")
         self.weight = weight
-        self.progress = 0.0
 
     def forward(
         self,

@@ -100,8 +100,8 @@ def _class_of(spec: Any) -> tuple[Any, str]:
 
 
 def anneals(spec: Any) -> bool:
-    """Return whether a class has a true attribute ``anneals``, which means that it depends on the length of the training."""
-    return bool(getattr(_class_of(spec)[0], "anneals", False))
+    """Return whether a loss depends on the length of the training: then its class has an attribute ``progress``."""
+    return hasattr(_class_of(spec)[0], "progress")
 
 
 def needs_end(config: dict[str, Any]) -> str | None:
