@@ -65,17 +65,15 @@ class Batch(NamedTuple):
         images = [image for image in (self.noisy, self.target, self.clean) if image is not None]
         return torch.stack([image.isfinite().all(1, keepdim=True) for image in images]).all(0)
 
-    def selection(self) -> Callable[[Tensor], Tensor]:
-        """Return a function that takes the pixels where all the images have data: N×C×H×W -> 1×C×1×K."""
-        known = self.known.squeeze(1)
-        return lambda images: images.movedim(1, -1)[known].T[None, :, None]
-
     def around_network(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """Return what fills pixels without data before a network, and what takes the others of its output, to be measured.
 
-        Without gaps, both change nothing.
+        N×C×H×W -> 1×C×1×K. Without gaps, both change nothing.
         """
-        return (fill_gaps, self.selection()) if self.gaps else (_all, _all)
+        if not self.gaps:
+            return _all, _all
+        known = self.known.squeeze(1)
+        return fill_gaps, lambda images: images.movedim(1, -1)[known].T[None, :, None]
 
 
 def _all(images: Tensor) -> Tensor:

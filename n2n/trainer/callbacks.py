@@ -197,7 +197,7 @@ class ImagePanel(Callback):
         # From all over the batch: neighbours are often cut from one photograph.
         step = max(1, len(outputs) // room)
         # With pixels without data, a batch has one image.
-        count = batch.selection() if batch.gaps else torch.Tensor.float
+        _, count = batch.around_network()
         for i in range(0, len(outputs), step)[:room]:
             psnr = None
             if batch.clean is not None:
