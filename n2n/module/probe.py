@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.system.hardware import is_out_of_memory
 from n2n.system.torch_files import STORED_DTYPES
 
@@ -63,7 +63,7 @@ def probe(network: nn.Module, shape: tuple[int, int, int]) -> None:
         name = type(getattr(network, "backbone", network)).__name__
         raise InputError(
             f"the backbone {name} cannot take images of {shape[0]}×{shape[1]}×{shape[2]} "
-            f"({str(error).splitlines()[0]}): set its channels, or the source's, so that they agree"
+            f"({reason(error)}): set its channels, or the source's, so that they agree"
         ) from error
 
 

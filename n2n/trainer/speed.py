@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_warn
 
-from n2n.errors import InputError
+from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
 from n2n.module.probe import evaluating
 
@@ -74,8 +74,7 @@ class Speed(Callback):
             with trainer.precision_plugin.forward_context(), torch.no_grad(), evaluating(pl_module):
                 pl_module(torch.zeros(1, *shape, device=pl_module.device))
         except RuntimeError as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(f"the network cannot be compiled ({first}): leave speed.compile out") from error
+            raise InputError(f"the network cannot be compiled ({reason(error)}): leave speed.compile out") from error
 
     def _mode(self, trainer: L.Trainer) -> tuple[str | None, str]:
         """Return the mode that the Trainer's options allow, and what does not allow the chosen one."""

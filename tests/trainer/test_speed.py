@@ -160,7 +160,7 @@ def test_network_that_cannot_be_compiled_is_one_line(
 ) -> None:
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: self.register_forward_pre_hook(_fail))
     assert fit("--speed.compile", "true", root=write_course(tmp_path / "data")) == 2
-    assert "the network cannot be compiled (no compiler): leave speed.compile out" in capsys.readouterr().err
+    assert "the network cannot be compiled (no compiler and more): leave speed.compile out" in capsys.readouterr().err
 
 
 def _fail(*_: object) -> None:
