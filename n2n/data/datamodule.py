@@ -145,11 +145,6 @@ class PairDataModule(L.LightningDataModule):
         )
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """C, H, W of the images, after ``setup``."""
-        return self.image_info.shape
-
-    @property
     def has_clean(self) -> bool:
         """Whether there are clean images to validate against, after ``setup``."""
         return self._val is not None and self._val.has_clean

@@ -44,11 +44,6 @@ _UINT8: np.dtype[Any] = np.dtype(np.uint8)
 UNIT = ValueRange(0.0, 1.0)
 
 
-def full_range(dtype: np.dtype[Any]) -> ValueRange:
-    """Return the range from the least to the largest value of an integer dtype."""
-    return ValueRange(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
-
-
 @dataclass(frozen=True)
 class TrainedRange:
     """The range and the dtype of the images that a network was trained on."""
@@ -99,7 +94,7 @@ class TrainedRange:
                 f"{dtype} values for a network trained on {self.dtype} values from {self.values}: say with --range LOW HIGH "
                 "(range= in Python) which of them mean the same"
             )
-        return full_range(dtype) if white is None else ValueRange(0.0, white)
+        return ValueRange(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if white is None else ValueRange(0.0, white)
 
 
 def _is_number(value: object) -> bool:

@@ -38,7 +38,6 @@ class Scores(nn.Module):
             }
         )
         self.blind = BlindPSNR()
-        self._clean = False
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Scores:
         """Move to a device, but keep float32 in a network of half precision: a sum would soon be too large for more values."""
@@ -51,7 +50,6 @@ class Scores(nn.Module):
 
     def add(self, noisy: Tensor, denoised: Tensor, clean: Tensor) -> None:
         """Add images with clean ones, N×C×H×W in [0, 1] each; noisy and denoised images are clipped here."""
-        self._clean = True
         for name, metric in self.against_clean.items():
             assert isinstance(metric, Metric)
             if name == "ssim" and min(noisy.shape[-2:]) < _SSIM_WINDOW:
@@ -75,14 +73,13 @@ class Scores(nn.Module):
             # Of SSIM if no image of this process was large enough, and of the loss if no pixel was known.
             warnings.filterwarnings("ignore", "The ``compute`` method of metric")
             figures = {"loss": float(self.loss.compute())}
-            if self._clean:
+            if self.against_clean["psnr"].update_called:
                 figures |= {name: float(metric.compute()) for name, metric in self.against_clean.items()}  # type: ignore[operator]
         if math.isnan(figures.get("ssim", 0.0)):
             del figures["ssim"]
         blind = self.blind.compute() if self.blind.update_called else None
         if blind is not None:
             figures |= blind.figures()
-        self._clean = False
         for metric in (self.loss, self.blind, *self.against_clean.values()):
             metric.reset()  # type: ignore[operator]
         return figures, blind

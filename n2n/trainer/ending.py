@@ -63,7 +63,7 @@ def report(
         rank_zero_info("Comparing it with classical filters on the held-out images. Ctrl-C stops only this.")
     compare_best(trainer, module, data, held_out, best)
     if is_worse_than_noisy(kept):
-        constant = " Its output is the same for any input." * is_constant(module, data.image_shape)
+        constant = " Its output is the same for any input." * is_constant(module, data.image_info.shape)
         rank_zero_info(
             f"Warning: the result is worse than the noisy input.{constant} Train longer or with a lower learning rate, and "
             "check the pairs and their value_range (above)."
@@ -83,7 +83,7 @@ def _log_final(
     if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
         return
     best = {name.replace("val/", "best/"): float(value) for name, value in figures.items() if name.startswith("val/")}
-    cost = network_cost(module, data.image_shape)
+    cost = network_cost(module, data.image_info.shape)
     count = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
     device = {"device": count + device_name(trainer.strategy.root_device)}
     log_hyperparameters(logger, hyperparameters(config) | cost | device | best, trainer.global_step)
