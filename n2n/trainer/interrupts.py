@@ -73,9 +73,8 @@ class _Signals(Callback):
                 signal.signal(number, before[number])
 
     def _listen(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in self._handled:
-                signal.signal(number, self._take)
+        for number in self._handled:
+            signal.signal(number, self._take)
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
         raise NotImplementedError
