@@ -94,7 +94,6 @@ def denoise_image(
         InputError: if the network cannot take the image or its values, the memory is too small, or the image is damaged.
     """
     device = denoiser.network.device
-    check_image(denoiser, image)
     # One by one, the channels are a batch of grey images.
     axis = 0 if _one_by_one(denoiser, image) else 1
     scale = _range(denoiser, image)
