@@ -97,6 +97,39 @@ class ImageWriter(ABC):
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         """Write the whole file to another path."""
 
+    def _accept(
+        self,
+        name: str,
+        dtypes: Collection[str],
+        channels: Collection[int] = (1, 3),
+        extra: int = 0,
+        paged: bool = False,
+        pixels: int | None = None,
+        side: int | None = None,
+    ) -> None:
+        """Refuse an image that a format of whole pictures cannot hold.
+
+        Args:
+            name: of the format, for the message.
+            dtypes: that it holds.
+            channels: numbers of channels that it holds.
+            extra: most extra samples of a pixel.
+            paged: whether it may have several pages.
+            pixels: most pixels of a page; None for any number.
+            side: most pixels of a row or column; None for any number.
+        """
+        like, wrong = self.like, None
+        if str(like.dtype) not in dtypes:
+            wrong = f"{like.dtype} values"
+        elif like.pages > 1 and not paged:
+            wrong = f"{like.pages} pages"
+        elif like.channels not in channels or like.extra > extra:
+            wrong = f"{like.channels} channels{f' and {like.extra} of opacity' if like.extra else ''}"
+        elif (pixels and like.height * like.width > pixels) or (side and max(like.height, like.width) > side):
+            wrong = f"{like.width}×{like.height} pixels"
+        if wrong:
+            raise self._refuse(f"{name} cannot hold {wrong}", "a .tif file")
+
     def _refuse(self, what: str, other: str) -> InputError:
         return InputError(f"{self.path}: {what}, as {self.like.path} has; name {other}")
 

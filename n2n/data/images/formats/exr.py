@@ -13,7 +13,6 @@ from n2n.data.images.base import Array, ImageReader, check_piece, refusing_damag
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.whole import join_strips
 from n2n.data.images.writer import ImageWriter
-from n2n.errors import InputError
 from n2n.system.files import file_size
 
 _COLOURS, _GREY, _OPACITY = ("R", "G", "B"), ("Y",), "A"
@@ -82,15 +81,7 @@ class ExrWriter(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        wrong = None
-        if str(like.dtype) not in ("float16", "float32"):
-            wrong = f"{like.dtype} values"
-        elif like.pages > 1:
-            wrong = f"{like.pages} pages"
-        elif like.channels not in (1, 3) or like.extra > 1:
-            wrong = f"{like.channels} channels{f' and {like.extra} more' if like.extra else ''}"
-        if wrong:
-            raise InputError(f"{path}: n2n writes no {wrong} into OpenEXR, as {like.path} has; name a .tif file")
+        self._accept("OpenEXR", ("float16", "float32"), extra=1)
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

@@ -142,20 +142,9 @@ class FramesWriter(ImageWriter):
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
         self._kind = kind = _PLUGINS[path.suffix.lower()]
-        largest = _LARGEST.get(kind, 65535)
-        wrong = None
-        if like.dtype != np.uint8:
-            wrong = f"hold {like.dtype} values"
-        elif like.pages > 1 and not (isinstance(like, FramesReader) and kind in _ANIMATED):
-            wrong = (
-                f"hold {like.pages} pages that are no animation" if kind in _ANIMATED else f"hold {like.pages} pages"
-            )
-        elif like.channels not in (1, 3) or like.extra > (kind != "BMP"):
-            wrong = f"hold {like.channels} channels{f' and {like.extra} of opacity' if like.extra else ''}"
-        elif like.height * like.width > MAX_PIXELS or max(like.height, like.width) > largest:
-            wrong = f"hold {like.width}×{like.height} pixels"
-        if wrong:
-            raise self._refuse(f"{kind} cannot {wrong}", "a .tif file")
+        animated = isinstance(like, FramesReader) and kind in _ANIMATED
+        side = _LARGEST.get(kind, 65535)
+        self._accept(kind, ("uint8",), extra=int(kind != "BMP"), paged=animated, pixels=MAX_PIXELS, side=side)
         if kind == "PNG" and isinstance(like, FramesReader) and like.texts:
             self.remarks.append("the text in an animation is not written")
 

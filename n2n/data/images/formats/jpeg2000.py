@@ -79,17 +79,7 @@ class Jpeg2000Writer(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        wrong = None
-        if str(like.dtype) not in ("uint8", "uint16"):
-            wrong = f"hold {like.dtype} values"
-        elif like.pages > 1:
-            wrong = f"hold {like.pages} pages"
-        elif like.channels not in (1, 3) or like.extra > 1:
-            wrong = f"hold {like.channels} channels{f' and {like.extra} more' if like.extra else ''}"
-        elif like.height * like.width > MAX_PIXELS:
-            wrong = f"be written for {like.width}×{like.height} pixels"
-        if wrong:
-            raise self._refuse(f"JPEG 2000 cannot {wrong}", "a .tif file")
+        self._accept("JPEG 2000", ("uint8", "uint16"), extra=1, pixels=MAX_PIXELS)
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like

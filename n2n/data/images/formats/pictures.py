@@ -187,17 +187,10 @@ class PictureWriter(ImageWriter):
         # Metadata that are not written.
         self._without: dict[str, None] = {}
         self._png = path.suffix.lower() == ".png"
-        wrong = None
-        if str(like.dtype) not in (("uint8", "uint16") if self._png else ("uint8",)):
-            wrong = f"cannot hold {like.dtype} values"
-        elif like.pages > 1:
-            wrong = f"cannot hold {like.pages} pages"
-        elif like.channels not in (1, 3) or like.extra > self._png:
-            wrong = f"cannot hold {like.channels} channels{f' and {like.extra} of opacity' if like.extra else ''}"
-        elif like.height * like.width > MAX_PIXELS or (not self._png and max(like.height, like.width) > 65500):
-            wrong = f"is no format for {like.width}×{like.height} pixels"
-        if wrong:
-            raise self._refuse(f"{'PNG' if self._png else 'JPEG'} {wrong}", "a .tif file")
+        if self._png:
+            self._accept("PNG", ("uint8", "uint16"), extra=1, pixels=MAX_PIXELS)
+        else:
+            self._accept("JPEG", ("uint8",), pixels=MAX_PIXELS, side=65500)
         palette = like.metadata.palette
         fits = self._png and like.dtype == np.uint8 and like.channels + like.extra == 1
         self._palette = palette if palette is not None and fits and len(palette) == 256 else None

@@ -55,15 +55,8 @@ class PnmWriter(ImageWriter):
 
     def __init__(self, path: Path, like: ImageReader) -> None:
         super().__init__(path, like)
-        wrong = None
-        if str(like.dtype) not in ("uint8", "uint16"):
-            wrong = f"{like.dtype} values"
-        elif like.pages > 1:
-            wrong = f"{like.pages} pages"
-        elif like.channels not in {".pgm": (1,), ".ppm": (3,)}.get(path.suffix.lower(), (1, 3)) or like.extra:
-            wrong = f"{like.channels} channels{' and opacity' if like.extra else ''}"
-        if wrong:
-            raise self._refuse(f"{path.suffix[1:].upper()} cannot hold {wrong}", "a .tif file")
+        suffix = path.suffix.lower()
+        self._accept(suffix[1:].upper(), ("uint8", "uint16"), {".pgm": (1,), ".ppm": (3,)}.get(suffix, (1, 3)))
 
     def _write(self, path: Path, strips: Iterator[Array]) -> None:
         like = self.like
