@@ -162,3 +162,13 @@ def regroup(strips: Iterator[Array], heights: Iterable[int]) -> Iterator[Array]:
     rows = Rows(strips)
     for height in heights:
         yield rows.take(height)
+
+
+def join_strips(like: ImageReader, strips: Iterator[Array]) -> Array:
+    """Return all strips of an image as one array, pages×H×W×(C + extra)."""
+    pixels = np.empty((like.pages, like.height, like.width, like.channels + like.extra), like.dtype)
+    rows, top = pixels.reshape(-1, *pixels.shape[2:]), 0
+    for strip in strips:
+        rows[top : top + len(strip)] = strip
+        top += len(strip)
+    return pixels

@@ -11,8 +11,7 @@ import OpenEXR
 
 from n2n.data.images.base import Array, ImageReader, check_piece, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
-from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.writer import ImageWriter
+from n2n.data.images.writer import ImageWriter, join_strips
 from n2n.system.files import file_size
 
 _COLOURS, _GREY, _OPACITY = ("R", "G", "B"), ("Y",), "A"

@@ -19,8 +19,7 @@ from n2n.data.images.formats.arrays import RawRows
 from n2n.data.images.formats.fits_values import Values
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.table import split_part
-from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.writer import ImageWriter, regroup
+from n2n.data.images.writer import ImageWriter, join_strips, regroup
 from n2n.errors import InputError
 
 _WANTED = "a whole FITS image"

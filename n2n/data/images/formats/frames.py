@@ -13,8 +13,7 @@ from PIL import Image, UnidentifiedImageError, features
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, refusing_damage
 from n2n.data.images.formats.fixed import FixedReader
 from n2n.data.images.formats.pictures import PictureReader, PictureWriter, picture_metadata
-from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.writer import ImageWriter
+from n2n.data.images.writer import ImageWriter, join_strips
 from n2n.errors import InputError
 from n2n.system.files import file_size
 

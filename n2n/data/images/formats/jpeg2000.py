@@ -12,8 +12,7 @@ import numpy as np
 
 from n2n.data.images.base import MAX_PIXELS, Array, ImageReader, Metadata, check_piece
 from n2n.data.images.formats.fixed import FixedReader
-from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.writer import ImageWriter
+from n2n.data.images.writer import ImageWriter, join_strips
 from n2n.system.files import file_size
 
 # A code stream starts with the markers SOC and SIZ; the latter has sizes and offsets of image and tiles, and the number of

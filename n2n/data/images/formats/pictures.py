@@ -20,8 +20,7 @@ from n2n.data.images.formats.lookup import is_lookup_table
 from n2n.data.images.formats.png_chunks import Png, chunks_of, describe, fitting, lost, scan_png
 from n2n.data.images.formats.png_chunks import splice as splice_png
 from n2n.data.images.formats.tags import Tag, pack_block, read_block
-from n2n.data.images.formats.whole import join_strips
-from n2n.data.images.writer import INKS_PROFILE, ImageWriter
+from n2n.data.images.writer import INKS_PROFILE, ImageWriter, join_strips
 from n2n.errors import InputError
 from n2n.system.files import file_size
 
