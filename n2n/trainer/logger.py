@@ -25,48 +25,9 @@ from n2n.system.files import replacing
 from n2n.trainer.callbacks import BestCheckpoint
 from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
-# In dB, of the PSNR of the noisy images that is estimated from pairs over the one that is measured against the clean images.
-_LARGEST_DIFFERENCE = 1.0
 # In run.yaml: the minutes until the last interruption.
 _MINUTES = "minutes"
 _FIRST_COLUMNS = ("epoch", "step", "minutes", "seconds", "best")
-
-
-def describe_figures(kept: Mapping[str, Any]) -> str:
-    """Say how good a checkpoint is on its validation set, from what ``checkpoint["n2n"]`` keeps of that."""
-    figures = kept["figures"]
-    lines = []
-    if "val/psnr_per_image" in figures:
-        score, noisy = figures["val/psnr_per_image"], figures["val/psnr_noisy_per_image"]
-        lines.append(
-            f"PSNR of the checkpoint: {score:.2f} dB per image on the validation set; its noisy input has {noisy:.2f} dB, "
-            f"so the gain is {score - noisy:.2f} dB."
-        )
-    if kept.get("psnr_blind"):
-        line = f"PSNR over all pixels, estimated without clean images: {kept['psnr_blind']}"
-        if "val/psnr_noisy_blind" in figures:
-            line += f"; of the noisy input {figures['val/psnr_noisy_blind']:.2f} dB"
-        lines.append(line + (f"; measured against the clean images {figures['val/psnr']:.2f} dB." if lines else "."))
-    measured, estimated = figures.get("val/psnr_noisy"), figures.get("val/psnr_noisy_blind")
-    # Only this way round: what is measured may be better, because values outside the range count as its ends there.
-    if measured is not None and estimated is not None and estimated - measured > _LARGEST_DIFFERENCE:
-        lines.append(
-            f"Warning: the noisy images have {measured:.2f} dB measured against the clean images, and {estimated:.2f} dB "
-            "estimated from pairs: the clean images may be of other scenes or another brightness, or the noise of the captures "
-            "is not independent."
-        )
-    nothing = (
-        "There are neither clean images nor pairs to validate on, so no PSNR can be given: look at the run's panels/."
-    )
-    return "\n".join(lines or [nothing])
-
-
-def is_worse_than_noisy(kept: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's PSNR, measured or else estimated without clean images, is below that of the noisy input."""
-    figures = kept["figures"]
-    pairs = (("val/psnr_per_image", "val/psnr_noisy_per_image"), ("val/psnr_blind", "val/psnr_noisy_blind"))
-    known = [figures[score] < figures[noisy] for score, noisy in pairs if score in figures and noisy in figures]
-    return bool(known) and known[0]
 
 
 def write_facts(folder: Path, **facts: Any) -> None:

@@ -21,7 +21,7 @@ def test_the_checkpoint_is_named_before_the_comparison(
     def interrupted(*args: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("n2n.trainer.baselines.best.compare_with_filters", interrupted)
+    monkeypatch.setattr("n2n.trainer.ending.compare_with_filters", interrupted)
     assert fit(root=write_course(Path("data"))) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "n2n fit: stopped"
     assert "Checkpoint: lightning_logs/run/version_0/checkpoints/best.ckpt" in caplog.text
