@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -104,7 +104,7 @@ class Reading:
 
 
 class FileReader:
-    """Reads files ahead in a thread, which starts with the first :meth:`open`; a context manager, which stops it.
+    """Reads files ahead in a thread, which starts with the first :meth:`open` and stops with :meth:`close`.
 
     Args:
         files: to be opened in this order.
@@ -135,12 +135,6 @@ class FileReader:
     def close(self) -> None:
         """Stop the thread."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class FileBatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -73,54 +73,46 @@ class Prediction:
         skip(self._read)
 
 
-class FileWriter:
-    """Writes predictions in a thread, one after the other; of a file that fails nothing is left. A context manager.
+def file_writer() -> WriteBehind[Event]:
+    """Return a thread that writes predictions, one after the other; of a file that fails nothing is left.
 
-    Where its body ends, all files are written; where it raises, the file at hand is dropped.
+    Where its context ends, all files are written; where it raises, the file at hand is dropped.
     """
+    return WriteBehind(_write, _WAITING)
 
-    def __init__(self) -> None:
-        self._behind: WriteBehind[Event] = WriteBehind(_write, _WAITING)
 
-    def write(
-        self,
-        prediction: Prediction,
-        progress: Callable[[float], object] | None,
-        warn: Callable[[Path, str], object],
-    ) -> None:
-        """Compute a prediction and hand it over to the thread, which says in ``prediction.file`` what became of it.
+def write(
+    prediction: Prediction,
+    behind: WriteBehind[Event],
+    progress: Callable[[float], object],
+    warn: Callable[[Path, str], object],
+) -> None:
+    """Compute a prediction and hand it over to the thread, which says in ``prediction.file`` what became of it.
 
-        Args:
-            prediction: to write.
-            progress: takes the share of the image that was finished, again and again; the shares add up to 1. May be None.
-            warn: takes the file and a line on what in the image differs from the training images, or does not suit the network.
-        """
-        opened = prediction.opened
-        if opened is None:
-            return
-        for line in opened.found.remarks:
+    Args:
+        prediction: to write.
+        behind: from :func:`file_writer`.
+        progress: takes the share of the image that was finished, again and again; the shares add up to 1.
+        warn: takes the file and a line on what in the image differs from the training images, or does not suit the network.
+    """
+    opened = prediction.opened
+    if opened is None:
+        return
+    for line in opened.found.remarks:
+        warn(prediction.file.source, line)
+    behind.put(opened)
+    end = End()
+    try:
+        for strip in prediction.strips:
+            behind.put(strip)
+            progress(len(strip) / (opened.image.pages * opened.image.height))
+        for line in prediction.remarks():
             warn(prediction.file.source, line)
-        self._behind.put(opened)
-        end = End()
-        try:
-            for strip in prediction.strips:
-                self._behind.put(strip)
-                if progress is not None:
-                    progress(len(strip) / (opened.image.pages * opened.image.height))
-            for line in prediction.remarks():
-                warn(prediction.file.source, line)
-        except (InputError, MemoryError) as error:
-            prediction.file.fail(error)  # so that the rest is not read
-            end = End(error)
-            prediction.drop()
-        self._behind.put(end)
-
-    def __enter__(self) -> Self:
-        self._behind.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._behind.__exit__(*exception)
+    except (InputError, MemoryError) as error:
+        prediction.file.fail(error)  # so that the rest is not read
+        end = End(error)
+        prediction.drop()
+    behind.put(end)
 
 
 def _write(events: Iterator[Event]) -> None:

@@ -14,7 +14,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from n2n.denoiser.pipeline import FileWriter, Prediction
+from n2n.denoiser.pipeline import Prediction, file_writer, write
 from n2n.system.terminal import shows_bars
 
 # A number in a line, but not that of a dtype.
@@ -41,7 +41,7 @@ class WriteImages(Callback):
         total = sum(int(count) for count in trainer.num_predict_batches)
         shown = self.progress and trainer.is_global_zero and shows_bars()
         self.start_bar(total, shown)
-        self._writer = self._stack.enter_context(FileWriter())
+        self._writer = self._stack.enter_context(file_writer())
 
     def on_predict_batch_end(
         self,
@@ -61,7 +61,7 @@ class WriteImages(Callback):
         def remark(source: Path, line: str) -> None:
             self._remarks.setdefault(_NUMBER.sub("", line), (line, []))[1].append(source)
 
-        self._writer.write(outputs, self.advance, remark)
+        write(outputs, self._writer, self.advance, remark)
 
     def start_bar(self, total: int, shown: bool, **options: Any) -> None:
         """Start a bar that parts of images advance. Its unit says how many images are done."""

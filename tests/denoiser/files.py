@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import closing
 
 from n2n.data.reading import FileBatch, FileReader, ImageFile
 from n2n.denoiser.denoiser import Denoiser
-from n2n.denoiser.pipeline import FileWriter, Prediction
+from n2n.denoiser.pipeline import Prediction, file_writer, write
 
 
 def denoise_files(
@@ -25,8 +25,12 @@ def denoise_files(
         warn: takes a line on what in an image differs from the training images.
         progress: takes the number of a file, from 0, and the share of its image that was finished.
     """
-    with FileWriter() as writer, FileReader(files) as reader:
+    with file_writer() as behind, closing(FileReader(files)) as reader:
         for number, file in enumerate(files):
             prediction = Prediction(denoiser, FileBatch(file, reader))
-            by = None if progress is None else partial(progress, number)
-            writer.write(prediction, by, lambda source, line: warn(f"{source}: {line}"))
+            write(
+                prediction,
+                behind,
+                lambda part, number=number: progress and progress(number, part),  # type: ignore[misc]
+                lambda source, line: warn(f"{source}: {line}"),
+            )
