@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 # Bytes of an item, and of the numbers in it, by the type of its tag. IFD types, 13 and 18, hold offsets.
-_ITEM = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
-_NUMBER = _ITEM | {5: 4, 10: 4}
+ITEM = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
+_NUMBER = ITEM | {5: 4, 10: 4}
 _RATIONAL = (5, 10)
 EXIF, GPS = 34665, 34853
 # Tags that hold the offset of another directory of tags, which says how and where the picture was taken.
@@ -48,7 +48,7 @@ class Tag(NamedTuple):
     @property
     def items(self) -> int:
         """Number of items."""
-        return len(self.data) // _ITEM[self.kind]
+        return len(self.data) // ITEM[self.kind]
 
     @property
     def numbers(self) -> tuple[int | float, ...]:
@@ -59,7 +59,7 @@ class Tag(NamedTuple):
         return struct.unpack(f"<{len(self.data) // _NUMBER[self.kind]}{letter}", self.data)
 
 
-def _structs(order: str, big: bool) -> tuple[struct.Struct, struct.Struct, struct.Struct]:
+def structs(order: str, big: bool) -> tuple[struct.Struct, struct.Struct, struct.Struct]:
     """Return the number of tags, a tag, and an offset."""
     number, tag, offset = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     return struct.Struct(order + number), struct.Struct(order + tag), struct.Struct(order + offset)
@@ -79,7 +79,7 @@ def read_tags(
         most: bytes to read at most; tags that would exceed it are left out.
         depth: of the directory below the file's own.
     """
-    number, entry, pointer = _structs(order, big)
+    number, entry, pointer = structs(order, big)
     file.seek(at)
     head = file.read(number.size)
     if len(head) < number.size:
@@ -101,7 +101,7 @@ def read_tags(
             file.seek(offset)
             tags.append(Tag(code, 4, file.read(_BLOCKS[code]), points=True))
             continue
-        length = items * _ITEM.get(kind, 0)
+        length = items * ITEM.get(kind, 0)
         if not 0 < length <= most:
             continue
         data = field[:length]
@@ -117,7 +117,7 @@ def read_tags(
 
 def pack_tags(tags: Sequence[Tag], at: int, big: bool = False) -> bytes:
     """Return a little-endian directory that will stand at the offset ``at``, with all values and inner directories."""
-    number, entry, pointer = _structs("<", big)
+    number, entry, pointer = structs("<", big)
     start = at + number.size + len(tags) * entry.size + pointer.size
     # Not bytes, which each addition would copy.
     entries, values = bytearray(number.pack(len(tags))), bytearray()

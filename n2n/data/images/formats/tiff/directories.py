@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import tifffile
 
+from n2n.data.images.formats.tags import ITEM, structs
 from n2n.errors import InputError
 
-# tifffile's own limit of tags in a directory; bytes of a value, by the type of its tag.
+# tifffile's own limit of tags in a directory; bytes of a value, by the type of its tag, also of offsets.
 _MOST_TAGS = 4096
-_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TYPE_BYTES = ITEM | {13: 4, 18: 8}
 # Bytes of tags that tifffile may load: from any file, and for each byte of the file, because pages may share a palette.
 _ALWAYS_ALLOWED, _ALLOWED_PER_BYTE = 2**26, 4
 
@@ -28,12 +28,8 @@ def check_directories(path: Path, size: int) -> None:
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
         if order is None or len(head) < 16:
             return
-        big = head[2:4] in (b"+\0", b"\0+")
-        # The number of tags, a tag, the offset of the next directory.
-        number, tag, after = (
-            struct.Struct(order + code) for code in (("Q", "HHQQ", "Q") if big else ("H", "HHII", "I"))
-        )
-        (at,) = after.unpack_from(head, 8 if big else 4)
+        number, tag, after = structs(order, head[2:4] in (b"+\0", b"\0+"))
+        (at,) = after.unpack_from(head, after.size)
         while 0 < at < size:
             if at in seen:
                 raise InputError(f"{path} is damaged: its directories are a loop; expected a whole TIFF image")
