@@ -49,12 +49,12 @@ TRANSFORM = _transform()
 LOW, REST = (_ORDER > 0) & (_ORDER < 3), _ORDER > 2
 
 
-def blocks(images: NDArray[Any]) -> NDArray[Any]:
-    """Cut ...×H×W into flattened blocks, ...×(number of blocks)×64; rows and columns that are left over are dropped."""
+def blocks(images: NDArray[Any], side: int = BLOCK) -> NDArray[Any]:
+    """Cut ...×H×W into flattened blocks, ...×(number of blocks)×side²; rows and columns that are left over are dropped."""
     *more, H, W = images.shape
-    rows, columns = H // BLOCK, W // BLOCK
-    cut = images[..., : rows * BLOCK, : columns * BLOCK].reshape(*more, rows, BLOCK, columns, BLOCK)
-    return cut.swapaxes(-2, -3).reshape(*more, rows * columns, BLOCK**2)
+    rows, columns = H // side, W // side
+    cut = images[..., : rows * side, : columns * side].reshape(*more, rows, side, columns, side)
+    return cut.swapaxes(-2, -3).reshape(*more, rows * columns, side**2)
 
 
 def correlation(spectrum: NDArray[Any]) -> tuple[float, float]:

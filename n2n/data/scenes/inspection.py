@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from n2n.data.noise import blocks
 from n2n.system.text import counted
 
 # Figure of a report; largest value without a warning; its standard error times the square root of the number of pixels; text
@@ -102,12 +103,6 @@ def _high_pass(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows[:, 1:] - rows[:, :-1]
 
 
-def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut H×W into blocks, one per row of the result."""
-    H, W = (side // _BLOCK * _BLOCK for side in image.shape)
-    return image[:H, :W].reshape(H // _BLOCK, _BLOCK, W // _BLOCK, _BLOCK).swapaxes(1, 2).reshape(-1, _BLOCK**2)
-
-
 def _means(image: NDArray[Any]) -> NDArray[Any]:
     """Average H×W over squares of 4×4 pixels."""
     H, W = (side // _MEAN for side in image.shape)
@@ -127,10 +122,10 @@ def _shared_noise(first: NDArray[np.float32], second: NDArray[np.float32]) -> fl
     """Correlate the high frequencies of two captures, H×W, in the flattest blocks; None if these are too few."""
     if min(first.shape) <= _BLOCK:
         return None
-    a, b = _blocks(_high_pass(first)), _blocks(_high_pass(second))
+    a, b = (blocks(_high_pass(image), _BLOCK) for image in (first, second))
     # The flat blocks are chosen by means of 4×4 pixels. Choosing them by the frequencies that are correlated below would select
     # for chance.
-    both = _blocks((first[1:, 1:] + second[1:, 1:]) / np.float32(2))
+    both = blocks((first[1:, 1:] + second[1:, 1:]) / np.float32(2), _BLOCK)
     mean = both.reshape(-1, _BLOCK // 4, 4, _BLOCK // 4, 4).mean((2, 4))
     roughness = mean.reshape(len(mean), -1).std(1)
     # Blocks without noise are saturated or masked.
