@@ -14,6 +14,7 @@ from n2n.system.files import file_size
 MOST_VALUES, _MOST_BYTES = 100_000, 2**20
 # Text that is a number to jsonargparse, as in YAML 1.2, and none to PyYAML, such as 1e5.
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+_FLOAT = "tag:yaml.org,2002:float", _NUMBER, list("-+0123456789")
 
 
 def nested_values(content: object) -> Iterator[object]:
@@ -53,6 +54,7 @@ def load_yaml(path: Path, wanted: str) -> Any:
             if len(node.value) > MOST_VALUES:
                 raise InputError(f"more than {MOST_VALUES:,} keys are merged")
 
+    Loader.add_implicit_resolver(*_FLOAT)
     if file_size(path, wanted) > _MOST_BYTES:
         raise InputError(f"{path} has more than {_MOST_BYTES:,} bytes: expected {wanted}")
     try:
@@ -71,5 +73,5 @@ def dump_yaml(content: Any) -> str:
     class Dumper(yaml.SafeDumper):
         """Writes such text in quotes."""
 
-    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
+    Dumper.add_implicit_resolver(*_FLOAT)
     return str(yaml.dump(content, Dumper=Dumper, allow_unicode=True, sort_keys=False))

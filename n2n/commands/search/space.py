@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -99,13 +98,6 @@ class Search:
         return content
 
 
-def _number(value: Any) -> Any:
-    """Return ``1e-3`` as a number: it is a string in YAML 1.1, which wants ``1.0e-3``, but a number for jsonargparse."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
-
-
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         close = difflib.get_close_matches(str(value), known, n=1)
@@ -117,7 +109,7 @@ def _range(where: str, given: dict[Any, Any], grid: bool) -> FloatDistribution |
     known = ("low", "high", "log", "step")
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"{where} has {unknown[0]!r}: a range has {', '.join(known)}, and choices are a list")
-    numbers = {name: _number(given[name]) for name in ("low", "high", "step") if given.get(name) is not None}
+    numbers = {name: given[name] for name in ("low", "high", "step") if given.get(name) is not None}
     plain = all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers.values())
     if not plain or not {"low", "high"} <= numbers.keys():
         raise InputError(f"{where} is {given}: low, high and step are numbers, and a range has at least low and high")
@@ -139,9 +131,8 @@ def _range(where: str, given: dict[Any, Any], grid: bool) -> FloatDistribution |
 def _choices(where: str, given: list[Any]) -> CategoricalDistribution:
     if not given:
         raise InputError(f"{where} has no values: list some, or give a range {{low: ..., high: ...}}")
-    values = [_number(value) for value in given]
     try:
-        plain = [json.dumps(v, allow_nan=False) if isinstance(v, list | dict) else v for v in values]
+        plain = [json.dumps(v, allow_nan=False) if isinstance(v, list | dict) else v for v in given]
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError):
         raise InputError(
