@@ -1,12 +1,11 @@
 """Corruptions, which make images noisy. A class is chosen by its import path (``class_path``)."""
 
 from n2n.data.corruption.base import Corruption
-from n2n.data.corruption.camera import Gaussian, Poisson, PoissonGaussian
 from n2n.data.corruption.cells import Pixels, PixelSampling, SampleCells
 from n2n.data.corruption.microscope import Microscope
 from n2n.data.corruption.pipeline import Camera
 from n2n.data.corruption.replacement import Bernoulli, Impulse
-from n2n.data.corruption.sensor import SensorNoise
+from n2n.data.corruption.sensor import Gaussian, Poisson, PoissonGaussian, SensorNoise
 from n2n.data.corruption.text import TextOverlay
 
 __all__ = [
