@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from n2n.module.probe import device_of, evaluating
+from n2n.system.config_files import flatten
 
 
 def hyperparameters(config: Namespace) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def hyperparameters(config: Namespace) -> dict[str, Any]:
     }
 
 
-def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], step: int) -> None:
+def log_hyperparameters(logger: TensorBoardLogger, params: dict[str, Any], step: int) -> None:
     """Show hyper-parameters in TensorBoard's HParams tab, one column each.
 
     The figures of the best epoch belong to ``params`` too. HParams can show them as metrics, but reads those from scalars, each
@@ -44,16 +44,13 @@ def log_hyperparameters(logger: TensorBoardLogger, params: Mapping[str, Any], st
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
-    def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-        for name, value in content.items():
-            if isinstance(value, Mapping):
-                yield from flat(value, f"{above}{name}/")
-            else:
-                yield above + name, value if isinstance(value, bool | int | float | str) else str(value)
-
+    columns = {
+        key.replace(".", "/"): value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flatten(params).items()
+    }
     # The logger has closed its own writer by the end of the training.
     with SummaryWriter(logger.log_dir) as writer:
-        for summary in hparams(dict(flat(params)), {}):  # type: ignore[no-untyped-call]
+        for summary in hparams(columns, {}):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary, step)
 
 
