@@ -94,7 +94,11 @@ class TrainedRange:
                 f"{dtype} values for a network trained on {self.dtype} values from {self.values}: say with --range LOW HIGH "
                 "(range= in Python) which of them mean the same"
             )
-        return ValueRange(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if white is None else ValueRange(0.0, white)
+        return (
+            ValueRange(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+            if white is None
+            else ValueRange(0.0, white)
+        )
 
 
 def _is_number(value: object) -> bool:
