@@ -56,6 +56,20 @@ class _Mean(Metric):
         self.total += values.sum() * weight
         self.weight += values.numel() * weight
 
+    def compute(self) -> Tensor:
+        """Return the mean of everything added; NaN if there was nothing, or if any value was NaN."""
+        return self.total / self.weight
+
+
+class MeanLoss(_Mean):
+    """Mean of losses. Unlike torchmetrics' ``MeanMetric``, it keeps NaN, which says that the training diverged."""
+
+    higher_is_better = False
+
+    def update(self, loss: Tensor, images: int) -> None:
+        """Add the mean loss of some images."""
+        self._add(loss, images)
+
 
 class PSNR(_Mean):
     """PSNR in dB of the mean squared error over all pixels of all images (the paper's formula).
@@ -83,10 +97,6 @@ class PSNRPerImage(_Mean):
     def update(self, images: Tensor, clean: Tensor) -> None:
         """Add a batch."""
         self._add(psnr_from_mse(squared_error_per_image(images, clean)), 1.0)
-
-    def compute(self) -> Tensor:
-        """Return the mean PSNR in dB of the images added."""
-        return self.total / self.weight
 
 
 # Fewer scenes give no interval: it would cover the true value far less often than it says (tests/long/coverage.py).

@@ -90,19 +90,6 @@ Event = ImageFile | OpenImage | End | NDArray[Any]
 Prepare = Callable[[ImageReader], Preparation]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How files are read.
-
-    Attributes:
-        prepare: called in the thread for every file.
-        channels: C of the network. Pages that are the channels of one image are read together if they are as many.
-    """
-
-    prepare: Prepare
-    channels: int | None = None
-
-
 class FileReader:
     """Reads files ahead in a thread, which starts with the first :meth:`open` and stops with :meth:`close`.
 
@@ -115,15 +102,18 @@ class FileReader:
         self._files, self._axes, self._stack = files, axes, ExitStack()
         self._events: Iterator[Event] | None = None
 
-    def open(self, file: ImageFile, reading: Reading) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+    def open(
+        self, file: ImageFile, prepare: Prepare, channels: int | None
+    ) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
         """Return a file and its strips; None if it cannot be opened, and then it says why.
 
         Args:
             file: after those that were opened before; strips that are left of these are dropped.
-            reading: of all files; the first call of this method decides.
+            prepare: called in the thread for every file; that of the first call of this method is kept.
+            channels: C of the network. Pages that are the channels of one image are read together if they are as many.
         """
         if self._events is None:
-            events = _read(self._files, self._axes, reading)
+            events = _read(self._files, self._axes, prepare, channels)
             self._events = iter(self._stack.enter_context(Prefetch(events, _WAITING)))
         for event in self._events:
             if event is file:
@@ -148,9 +138,9 @@ class FileBatch:
     def __init__(self, file: ImageFile, reader: FileReader) -> None:
         self.file, self._reader = file, reader
 
-    def open(self, reading: Reading) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
+    def open(self, prepare: Prepare, channels: int | None) -> tuple[OpenImage, Iterator[NDArray[Any]]] | None:
         """Open the file, as :meth:`FileReader.open`."""
-        return self._reader.open(self.file, reading)
+        return self._reader.open(self.file, prepare, channels)
 
 
 class FileBatches:
@@ -171,13 +161,13 @@ class FileBatches:
         return (FileBatch(file, self._reader) for file in self._files)
 
 
-def _read(files: Sequence[ImageFile], axes: str | None, reading: Reading) -> Iterator[Event]:
+def _read(files: Sequence[ImageFile], axes: str | None, prepare: Prepare, channels: int | None) -> Iterator[Event]:
     """Open and read files."""
 
     def opened(file: ImageFile) -> ImageReader:
         image = open_image(file.source, axes)
         together = channels_together(image)
-        return together if together.channels == reading.channels else image
+        return together if together.channels == channels else image
 
     for file in files:
         try:
@@ -185,7 +175,7 @@ def _read(files: Sequence[ImageFile], axes: str | None, reading: Reading) -> Ite
                 # Tags are read while strips are: from a file of its own.
                 like = others.enter_context(opened(file))
                 writer = create_image(file.target, Floats(like) if file.spread else like)
-                found = reading.prepare(image)
+                found = prepare(image)
                 found.remarks.extend(writer.remarks)
                 yield OpenImage(file, image, writer, found, others.pop_all())
                 end = End()

@@ -19,7 +19,6 @@ from n2n.data.reading import (
     FileBatch,
     OpenImage,
     Preparation,
-    Reading,
     skip,
     until_end,
 )
@@ -58,7 +57,7 @@ class Prediction:
         self._watch: Watch | None = None
         self.strips: Iterator[NDArray[Any]] = iter(())
         self._read = self.strips
-        if (found := batch.open(Reading(prepare, denoiser.network.channels))) is not None:
+        if (found := batch.open(prepare, denoiser.network.channels)) is not None:
             self.opened, self._read = found
             image = self.opened.image
             self._watch = None if spread else denoiser.watch(image.dtype, image.white)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
-from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, PSNRPerImage
+from n2n.metrics import PSNR, BlindEstimate, BlindPSNR, MeanLoss, PSNRPerImage
 from n2n.system.hardware import CUDA
 
 # Side of SSIM's Gaussian window; smaller images have no SSIM (Wang et al. 2004).
@@ -27,7 +27,7 @@ class Scores(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loss = MeanMetric()
+        self.loss = MeanLoss()
         self.against_clean = nn.ModuleDict(
             {
                 "psnr": PSNR(),
@@ -46,7 +46,7 @@ class Scores(nn.Module):
 
     def add_loss(self, loss: Tensor, images: int) -> None:
         """Add the mean loss of some images."""
-        self.loss.update(loss, weight=images)
+        self.loss.update(loss, images)
 
     def add(self, noisy: Tensor, denoised: Tensor, clean: Tensor) -> None:
         """Add images with clean ones, N×C×H×W in [0, 1] each; noisy and denoised images are clipped here."""

@@ -153,6 +153,16 @@ def test_figures_are_of_all_images_and_both_views() -> None:
     assert module.scores.compute()[0]["ssim"] == pytest.approx(0.8, abs=1e-3)
 
 
+def test_a_loss_of_nan_stays_nan() -> None:
+    scores = Scores()
+    for loss in (1.0, math.nan, 3.0):
+        scores.add_loss(torch.tensor(loss), 2)
+    assert math.isnan(scores.compute()[0]["loss"])
+    for loss, images in ((1.0, 1), (5.0, 3)):
+        scores.add_loss(torch.tensor(loss), images)
+    assert scores.compute()[0]["loss"] == 4.0
+
+
 def test_the_data_module_tests_on_its_validation_pairs(tmp_path: Path, checkpoint: Path) -> None:
     module = DenoisingModule.load_from_checkpoint(checkpoint, weights_only=True, map_location="cpu")
     data = PairDataModule(CourseFiles(str(write_course(tmp_path / "data"))))
