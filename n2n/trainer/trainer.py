@@ -10,9 +10,9 @@ import lightning as L
 class Trainer(L.Trainer):
     """Lightning's Trainer, with whole numbers read as numbers of batches.
 
-    In Python, ``limit_train_batches=1`` is one batch and 1.0 all of them. Lightning's own types are ``Union[int, float]``, which Python may hand out as
-    ``Union[float, int]`` if another module asked for that one first. Then jsonargparse reads 1 as 1.0, which is every batch.
-    The types here keep their order.
+    In Python, ``limit_train_batches=1`` is one batch and 1.0 all of them. Lightning states ``Union[int, float]``, which
+    Python may hand out as ``Union[float, int]`` if another module asked for that one first. Then jsonargparse reads 1 as 1.0,
+    which is every batch. The types here keep their order.
 
     Args:
         limit_train_batches: batches of an epoch: a number of them (1, 2, ...), or their share (0.0 to 1.0).

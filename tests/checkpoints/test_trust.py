@@ -13,8 +13,10 @@ import torch
 from n2n import Denoiser, DenoisingModule, PairDataModule
 from n2n.backbones import ModelFinal
 from n2n.checkpoints.config import checkpoint_config
+from n2n.checkpoints.trust import HOMES
 from n2n.cli import main
 from n2n.errors import InputError
+from n2n.trainer import classes
 from tests.conftest import write_photos
 from tests.hostile import POPEN, SHELL_BY_TRACING, content, run, spec
 from tests.networks import Residual, Windowed
@@ -26,6 +28,10 @@ ASKED = "which is no class of n2n.backbones: add --trust {} if you trust all of 
 NO_PATH = "it names a class by "
 # Modules of the attacks below, none of which is imported.
 UNTOUCHED = {"antigravity", "test", "test.crashers", "pip.__main__", "nowhere", "local", "tests.fuzz.__main__"}
+
+
+def test_every_part_that_can_be_chosen_has_a_home_in_checkpoints() -> None:
+    assert classes.PARTS.keys() == HOMES.keys()
 
 
 def opened(made: dict[str, Any], *trust: str) -> list[str]:
