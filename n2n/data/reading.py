@@ -186,7 +186,7 @@ def _read(files: Sequence[ImageFile], axes: str | None, prepare: Prepare, channe
                         yield strip
                 except (InputError, MemoryError) as error:
                     end = End(error)
-                yield end
+            yield end  # the image is closed: Windows replaces no open file
         except (InputError, MemoryError) as error:
             file.fail(error)
             yield file

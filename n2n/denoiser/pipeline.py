@@ -119,11 +119,17 @@ def _write(events: Iterator[Event]) -> None:
     for opened in events:
         assert isinstance(opened, OpenImage)
         strips = until_end(events)
+
+        def close(opened: OpenImage = opened, strips: Iterator[NDArray[Any]] = strips) -> None:
+            # A writer that has all rows does not ask for the end. With the end, the reading thread has closed the other image.
+            skip(strips)
+            opened.files.close()
+
         with opened.files:
             try:
-                opened.writer.write(strips)
+                opened.writer.write(strips, close)
                 opened.file.done = True
             except (InputError, MemoryError) as error:
                 opened.file.fail(error)
-            # A writer that has all rows does not ask for the end, and one that failed not for the rest.
+            # A writer that failed does not ask for the rest.
             skip(strips)

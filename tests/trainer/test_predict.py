@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -134,6 +135,37 @@ def test_outputs_are_replaced_only_if_asked() -> None:
     assert np.array_equal(read_image(Path("out/0.png")), read_image(Path("in/0.png")))
     assert predict("in", "in", "--overwrite") == 0
     assert np.array_equal(read_image(Path("in/0.png"))[0], np.asarray(Image.open("in/0.png")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed on Linux alone")
+@pytest.mark.parametrize(
+    "name", ["x.png", "x.jpg", "x.tif", "x.npy", "x.npz", "x.fits", "x.h5", "x.mrc", "x.exr", "x.pgm"]
+)
+def test_no_file_is_open_when_it_is_replaced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows replaces no file that is open."""
+    needed = {"fits": "astropy", "h5": "h5py", "mrc": "mrcfile", "exr": "OpenEXR"}
+    if (suffix := name.partition(".")[2]) in needed:
+        pytest.importorskip(needed[suffix])
+    dtype = np.float32 if suffix in ("exr", "mrc", "fits") else np.uint8
+    np.save("first.npy", np.random.default_rng(0).integers(0, 256, (200, 70)).astype(dtype))
+    if name != "x.npy":
+        assert predict("first.npy", name, "--range", "0", "255", ckpt="same.ckpt") == 0
+    else:
+        Path("first.npy").rename(name)
+    replace, replaced = os.replace, []
+
+    def checked(source: Path, target: Path) -> None:
+        replaced.append(target)
+        held = {str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and os.path.lexists(fd)}
+        assert str(Path(target).resolve()) not in held
+        assert str(Path(source).resolve()) not in held
+        assert str(Path(target).resolve()) not in Path("/proc/self/maps").read_text()
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", checked)
+    for options in ((), ("--tile", "64")):
+        assert predict(name, name, "--overwrite", "--range", "0", "255", *options) == 0
+    assert replaced
 
 
 def test_outputs_inside_the_input_are_no_inputs() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +60,14 @@ class ImageWriter(ABC):
         """Return the attributes of :class:`~n2n.data.images.base.Metadata` that are written, or that other remarks name."""
         return ()
 
-    def write(self, strips: Iterable[Array]) -> None:
+    def write(self, strips: Iterable[Array], before_replacing: Callable[[], object] = lambda: None) -> None:
         """Write all rows of all pages in order.
 
         Args:
             strips: arrays of rows×W×(C + extra), of any number of rows of one page, in the dtype of the file. Each is read when
                 it is written. If reading one raises an error, no file is left.
+            before_replacing: called when all is written, before the file takes its place. Windows replaces no file that is
+                open: if the other image is the one to replace, this closes it.
 
         Raises:
             InputError: if the file cannot be written.
@@ -84,6 +86,7 @@ class ImageWriter(ABC):
         try:
             with replacing(self.path) as part:
                 self._write(part, noted())
+                before_replacing()
         except OSError as error:
             raise InputError(f"cannot write {self.path} ({error.strerror or error})") from error
         except (InputError, MemoryError):
