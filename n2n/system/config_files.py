@@ -12,7 +12,7 @@ from typing import Any
 
 from n2n.errors import InputError
 from n2n.system.options import options
-from n2n.system.yaml_files import load_yaml
+from n2n.system.yaml_files import dump_yaml, is_utf8_here, load_yaml
 
 # The bundled folder of configurations that choose the images.
 _DATA = "data"
@@ -122,6 +122,18 @@ def named_configs(args: Sequence[str]) -> list[Path]:
     """Return the files that arguments from :func:`resolve_configs` name; a configuration may be given as text, too."""
     values = options(args, "--config")
     return [Path(value) for value in values if os.path.isfile(value)]  # noqa: PTH113  # Path.is_file fails for long texts
+
+
+def in_ascii(args: Sequence[str]) -> list[str]:
+    """Replace configurations that jsonargparse would misread by their text in ASCII.
+
+    It reads files in the encoding of the system, which on Windows is not UTF-8. A name such as "Zelle ß" would become another.
+
+    Args:
+        args: from :func:`resolve_configs`.
+    """
+    paths = {str(path) for path in named_configs(args) if not is_utf8_here() and not path.read_bytes().isascii()}
+    return [dump_yaml(load_yaml(Path(one), "a configuration")) if one in paths else one for one in args]
 
 
 def config_contents(args: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import locale
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,12 +68,20 @@ def load_yaml(path: Path, wanted: str) -> Any:
     return content
 
 
+def is_utf8_here() -> bool:
+    """Whether files without a stated encoding, as jsonargparse opens them, are UTF-8. On Windows they are not."""
+    return codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+
+
 def dump_yaml(content: Any) -> str:
-    """Return plain values as YAML of a configuration, in which text such as 1e5, the name of a folder, stays text."""
+    """Return plain values as YAML of a configuration, in which text such as 1e5, the name of a folder, stays text.
+
+    Where jsonargparse would not write it as UTF-8, it is ASCII: other letters are escaped.
+    """
     import yaml
 
     class Dumper(yaml.SafeDumper):
         """Writes such text in quotes."""
 
     Dumper.add_implicit_resolver(*_FLOAT)
-    return str(yaml.dump(content, Dumper=Dumper, allow_unicode=True, sort_keys=False))
+    return str(yaml.dump(content, Dumper=Dumper, allow_unicode=is_utf8_here(), sort_keys=False))

@@ -28,7 +28,7 @@ from n2n.checkpoints.trust import packages
 from n2n.data.datamodule import PairDataModule
 from n2n.errors import InputError, reason
 from n2n.module import DenoisingModule
-from n2n.system.config_files import config_contents
+from n2n.system.config_files import config_contents, in_ascii
 from n2n.system.hardware import default_accelerator, default_precision, is_out_of_memory
 from n2n.system.options import TRUST_HELP, option, option_names, options, shorten, with_suggestion
 from n2n.system.text import counted
@@ -104,7 +104,7 @@ class TrainingCLI(LightningCLI):
         if self.command == "validate" and names_images(args):
             # Images that are named take the place of those that the training was validated on.
             self._checkpoint.pop("data.val_source", None)
-        args = expand(args, self._checkpoint)
+        args = in_ascii(expand(args, self._checkpoint))
         super().__init__(
             DenoisingModule,
             PairDataModule,
