@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import difflib
 import importlib
+import io
 import os
-import shlex
 import sys
 
 from n2n import __version__
 from n2n.errors import InputError, Interrupted, one_line, reason
 from n2n.system.config_files import bundled_names
+from n2n.system.text import command_line
 
 # The environment variable that turns on tracebacks.
 DEBUG = "N2N_DEBUG"
@@ -76,6 +77,9 @@ def main(args: list[str] | None = None) -> int:
         otherwise, or some of the networks of a comparison did; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     args = sys.argv[1:] if args is None else args
+    # In place of letters that a pipe of Windows cannot take, such as ×.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     if not args:
         _parser().print_help()
         return 2
@@ -113,5 +117,5 @@ def _stopped(stop: Interrupted) -> str:
     if stop.saved is None:
         return "stopped"
     config = stop.saved.parent.parent / "config.yaml"
-    command = shlex.join(["n2n", "fit", "--config", str(config), "--ckpt_path", "last"])
+    command = command_line(["n2n", "fit", "--config", str(config), "--ckpt_path", "last"])
     return f"stopped {stop.where}, saved in {stop.saved}; to go on: {command}"

@@ -43,6 +43,8 @@ def style(number: int) -> tuple[str, Any]:
 def labels(folders: Sequence[Path]) -> list[str]:
     """Return a short name for each folder, all different: its path below their common parent."""
     paths = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  # follows no link
+    if len({path.drive for path in paths}) > 1:  # of Windows, which have no common parent
+        return shortened([path.as_posix() for path in paths])
     if len(set(paths)) > 1:
         shared = os.path.commonpath([path.parent for path in paths])
         return shortened([path.relative_to(shared).as_posix() for path in paths])

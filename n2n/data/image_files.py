@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from n2n.data.images import (
 )
 from n2n.data.reading import FileBatches, FileReader, ImageFile
 from n2n.errors import InputError
+from n2n.system.files import expanded
 
 
 def match_files(source: Path, output: Path, overwrite: bool, spread: bool = False) -> list[ImageFile]:
@@ -88,9 +91,12 @@ def describe_suffixes(files: Sequence[ImageFile]) -> str:
 
 def _check_distinct(files: Sequence[ImageFile]) -> None:
     """Refuse inputs that would get one output or one map, because they differ in their suffixes only."""
-    first: dict[Path, Path] = {}
+    first: dict[str, Path] = {}
     for file in files:
-        if (other := first.setdefault(file.target, file.source)) != file.source:
+        target = str(file.target)
+        if sys.platform in ("darwin", "win32"):  # A.png and a.png are one file there
+            target = unicodedata.normalize("NFC", target).casefold()
+        if (other := first.setdefault(target, file.source)) != file.source:
             raise InputError(f"{other} and {file.source} would both be written as {file.target}: rename one of them")
 
 
@@ -139,7 +145,7 @@ class ImageFiles(L.LightningDataModule):
         if not (input and output):
             raise InputError(f"--input is {input!r} and --output {output!r}: expected names that are not empty")
         self.spread = spread
-        self.input, self.output, self.overwrite, self.axes = Path(input), Path(output), overwrite, axes
+        self.input, self.output, self.overwrite, self.axes = expanded(input), expanded(output), overwrite, axes
         # All files; after the prediction each says what became of it, in all processes.
         self.files: list[ImageFile] = []
         # A line on the files that n2n does not read; known to the first process.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,15 +40,28 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: if a folder stands in the place of a file, or the other way round; it stays there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".n2n-"))
+    # Not by tempfile: on Windows, what it makes, and what is moved out of it, can be read by its owner alone.
+    folder = path.parent / f".n2n-{secrets.token_hex(6)}"
+    folder.mkdir()
     try:
         part = folder / path.name
         yield part
         if path.is_dir() and part.is_dir():  # a folder cannot be replaced in one step
-            path.replace(folder / "old")
-        part.replace(path)
+            _replace(path, folder / "old")
+        _replace(part, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename a file or folder. On Windows, wait up to two seconds for a virus scanner that has just opened it."""
+    for _ in range(20 if os.name == "nt" else 0):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(0.1)
+    source.replace(target)
 
 
 def write_text(path: Path, content: str) -> None:

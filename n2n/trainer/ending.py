@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from n2n.data.sources.scene_source import noisy_images
 from n2n.module import DenoisingModule
 from n2n.module.probe import is_constant
 from n2n.system.hardware import device_name
-from n2n.system.text import counted
+from n2n.system.text import command_line, counted
 from n2n.trainer.baselines.comparison import compare_with_filters, describe
 from n2n.trainer.hyperparameters import hyperparameters, log_hyperparameters, network_cost
 from n2n.trainer.logger import RunLogger, write_facts
@@ -78,7 +77,7 @@ def report(
     noisy = noisy_images(data.source) or "noisy/"
     command = ["n2n", "predict", "--ckpt_path", str(best), "--input", noisy, "--output", "denoised/"]
     command += [word for package in config.trust or () for word in ("--trust", package)]
-    rank_zero_info(f"Denoise with it: {shlex.join(command)}")
+    rank_zero_info(f"Denoise with it: {command_line(command)}")
 
 
 def _log_final(

@@ -18,8 +18,8 @@ from n2n.checkpoints.on_disk import LAST
 from n2n.errors import Interrupted
 from n2n.trainer.logger import RunLogger
 
-# SIGHUP comes when a terminal is closed or a connection lost. Windows does not have it.
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# SIGHUP comes when a terminal is closed or a connection lost. Windows has SIGBREAK in its place.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 # Least steps between two checks whether another process was interrupted, each of which is a message among all processes.
 _STEPS = 20
 
@@ -169,7 +169,8 @@ def end_others(trainer: L.Trainer) -> Iterator[None]:
         yield
     except (Exception, _Stop) as error:
         if (launcher := trainer.strategy.launcher) is not None:
-            launcher.kill(signal.SIGTERM if isinstance(error, _Stop) else signal.SIGKILL)
+            # Windows has no SIGKILL; SIGTERM ends a process there at once.
+            launcher.kill(signal.SIGTERM if isinstance(error, _Stop) else getattr(signal, "SIGKILL", signal.SIGTERM))
             # Lightning's thread that watches them would end this process, too, which may have more to do.
             getattr(launcher, "procs", []).clear()
         raise

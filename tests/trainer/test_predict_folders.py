@@ -25,7 +25,8 @@ def predict(source: str, target: str, *options: str) -> int:
 
 
 def write_others(folder: str) -> None:
-    for name in ("a.heic", "deep/b.HEIC", "c.lif", "README", ".hidden.heic", ".git/d.lif", "array.zarr/e.lif"):
+    hidden = (".hidden.heic", ".git/d.lif", "array.zarr/e.lif", "Thumbs.db", "deep/desktop.ini")
+    for name in ("a.heic", "deep/b.HEIC", "c.lif", "README", *hidden):
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")

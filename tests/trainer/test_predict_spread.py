@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,20 @@ def test_images_that_would_share_a_map_are_refused(capsys: pytest.CaptureFixture
     assert predict(ckpt="mean.ckpt") == 2
     line = "in/X.PNG and in/X.tif would both be written as out/X.spread.ome.tif: rename one of them"
     assert line in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_names_that_are_one_file_elsewhere_are_refused(
+    system: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint("mean.ckpt", mean)
+    Path("in").mkdir()
+    for name in ("A.gif", "a.png"):
+        Image.new("RGB", (40, 50)).save(f"in/{name}")
+    monkeypatch.setattr(sys, "platform", system)
+    assert predict(ckpt="mean.ckpt") == 2
+    assert "would both be written as" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

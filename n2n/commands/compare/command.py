@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from n2n.system.config_files import matching
 from n2n.system.files import write_text
 from n2n.system.options import CommandParser, option_names
 from n2n.system.terminal import shows_bars
+from n2n.system.text import command_line
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
 
@@ -167,7 +167,7 @@ def main(args: Sequence[str]) -> int:
     further = sorted(option_names(parser))
     jobs = plan(list(matching(args[:first])), variations, own.seeds, options, own.name, further, own.base)
     folder = jobs[0].folder.parent
-    command = shlex.join(["n2n", "compare", *(argument for argument in args if argument != "--show")])
+    command = command_line(["n2n", "compare", *(argument for argument in args if argument != "--show")])
     failures: dict[Job, str] = {}
     try:
         if not own.show:

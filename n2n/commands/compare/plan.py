@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,8 +21,8 @@ from n2n.system.config_files import find_config
 from n2n.system.options import option
 from n2n.system.text import without_package
 
-# Bytes of a folder's name; file systems allow 255.
-_MOST_BYTES = 200
+# Bytes of a folder's name; file systems allow 255, and Windows 260 for the whole path of a file.
+_MOST_BYTES = 80 if os.name == "nt" else 200
 _NO_CHECKPOINT = "--ckpt_path is not for a comparison: what was interrupted goes on by itself"
 
 

@@ -43,7 +43,9 @@ def write_torch(program: ExportedProgram, path: Path, card: dict[str, str]) -> N
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={CARD: json.dumps(card)})
     path.write_bytes(content.getbuffer())
-    network: Network = torch.export.load(path).module()
+    # Read back from the file, but opened by Python: on Windows, torch cannot open names with other than English letters.
+    content = io.BytesIO(path.read_bytes())
+    network: Network = torch.export.load(content).module()
     return network
 
 

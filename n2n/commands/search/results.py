@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from n2n.commands.search.attempts import REASON
 from n2n.commands.search.space import Search, Value, text
 from n2n.commands.search.trial import CONFIG, MINUTES
 from n2n.system.files import write_text
-from n2n.system.text import without_package
+from n2n.system.text import command_line, without_package
 from n2n.system.yaml_files import dump_yaml
 
 # Trials in the table of search.md.
@@ -144,7 +143,7 @@ def report(trials: list[FrozenTrial], search: Search, name: str, folder: Path, p
     lines += ["", "Importance of each parameter (PED-ANOVA, what distinguishes the best tenth of the trials):", ""]
     lines += [f"- {key}: {share:.2f}" for key, share in shares.items()] or ["- too few different trials"]
     if done:
-        lines += ["", f"Train the best: `n2n fit --config {shlex.quote(str(folder / 'best.yaml'))}`"]
+        lines += ["", f"Train the best: `{command_line(['n2n', 'fit', '--config', str(folder / 'best.yaml')])}`"]
     failed = [f"- trial {t.number}: {t.user_attrs.get(REASON)}" for t in trials if t.state == TrialState.FAIL]
     lines += ["", "Failed:", "", *failed] if failed else []
     lines += ["", *(f"![{path.stem}]({path.name})" for path in plots if path.suffix == ".png")] if plots else []

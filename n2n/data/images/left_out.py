@@ -12,14 +12,17 @@ from n2n.data.images.formats.table import EXPECTED, find_suffix
 from n2n.system.files import expanded
 from n2n.system.text import counted
 
+# Files that Windows writes beside images.
+_OF_WINDOWS = {"thumbs.db", "desktop.ini"}
 # Kinds of files that a line names.
 _NAMED = 8
 
 
 def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = None) -> str | None:
-    """Count the files in folders and all their subfolders that are no images which n2n reads; hidden files are not counted.
+    """Count the files in folders and all their subfolders that are no images which n2n reads.
 
-    Folders that cannot be read, and links to folders, which are not followed, are counted too.
+    Hidden files, and those that Windows writes beside images, are not counted. Folders that cannot be read are, and so are
+    links to folders, which are not followed.
 
     Args:
         roots: folders; other paths are passed over.
@@ -35,7 +38,7 @@ def left_out(roots: Iterable[str | os.PathLike[str]], without: Path | None = Non
         if not folder.is_dir() or is_image(folder):
             continue
         for at, folders, files in os.walk(folder, onerror=lambda _: kinds.update(["unreadable folder"])):
-            shown = (Path(name) for name in files if not name.startswith("."))
+            shown = (Path(name) for name in files if not name.startswith(".") and name.lower() not in _OF_WINDOWS)
             kinds.update(name.suffix.lower() for name in shown if find_suffix(name.name) is None)
             folders[:] = [
                 name

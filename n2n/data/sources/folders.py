@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -38,11 +39,16 @@ def images_in(root: str | Path, without: str | None = None) -> dict[str, Path]:
     for file in find_images([path]):
         if out and file.resolve().is_relative_to(out):
             continue
-        name = file.relative_to(path).with_name(without_suffix(file.name)).as_posix()
+        name = _composed(file.relative_to(path).with_name(without_suffix(file.name)).as_posix())
         if name in found:
             raise InputError(f"{found[name]} and {file} have the same name but for the suffix: keep one of them")
         found[name] = file
     return found
+
+
+def _composed(name: str) -> str:
+    """Return a name with accents as parts of their letters; macOS may store them apart, and other systems do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def all_images(roots: Iterable[str], without: str | None = None) -> list[tuple[str, Path]]:
@@ -164,7 +170,7 @@ class Captures(SceneSource):
         whole = path if suffix and "{" not in suffix else path.with_name(without_suffix(path.name))
         with_folders = "/" in self.pattern
         found = self._expression.fullmatch(whole.as_posix() if with_folders else whole.name)
-        return found and (found["scene"] if with_folders else (path.parent / found["scene"]).as_posix())
+        return found and _composed(found["scene"] if with_folders else (path.parent / found["scene"]).as_posix())
 
     def find(self) -> tuple[list[SceneFiles], list[str]]:
         """Group the files of the folder by scene."""

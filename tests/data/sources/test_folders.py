@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_folders_match_by_name_whatever_the_suffix() -> None:
     kept = [train(source).pixels[start : start + 480].reshape(20, 24) for start in x.starts]
     assert np.array_equal(kept[0], a)
     assert np.array_equal(kept[1], b)
+
+
+def test_names_match_whatever_way_a_system_stores_accents() -> None:
+    """macOS may store a letter and its accent apart."""
+    for name in ("Zellkörper", "é"):
+        write(f"a/{name}.png")
+        for folder in ("b", "clean"):
+            write(f"{folder}/{unicodedata.normalize('NFD', name)}.png")
+    write("c/Zelle ü_1.png")
+    write(f"c/{unicodedata.normalize('NFD', 'Zelle ü')}_2.png")
+    source = Folders(["a", "b"], clean="clean", val_fraction=0.5, **SMALL)
+    assert "2 scenes with 4 captures" in text(source)
+    assert val(source).has_clean
+    assert [(scene.name, len(scene.captures)) for scene in Captures("c", **SMALL).find()[0]] == [("Zelle ü", 2)]
 
 
 def test_pattern_sorts_captures_by_scene(tmp_path: Path) -> None:

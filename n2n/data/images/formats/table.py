@@ -15,6 +15,7 @@ axes that the user gave, or None. It is imported when a file with this suffix is
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ def split_part(path: Path) -> tuple[Path, str | None]:
     found = _PARTED.fullmatch(str(path))
     if found is None or path.exists():
         return path, None
-    return Path(found[1]), found[2]
+    # On Windows, Path has turned the slashes.
+    return Path(found[1]), found[2].replace(os.sep, "/")
 
 
 def written_name(path: Path) -> str:
