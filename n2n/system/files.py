@@ -13,6 +13,8 @@ from pathlib import Path
 
 from n2n.errors import InputError
 
+WINDOWS = os.name == "nt"
+
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with the home folder in place of ``~``; names of no user, such as ``~a.png``, stay as they are."""
@@ -55,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _replace(source: Path, target: Path) -> None:
     """Rename a file or folder. On Windows, wait up to two seconds for a virus scanner that has just opened it."""
-    for _ in range(20 if os.name == "nt" else 0):
+    for _ in range(20 if WINDOWS else 0):
         try:
             source.replace(target)
             return

@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from n2n.checkpoints.on_disk import claim_version
 from n2n.errors import InputError
 from n2n.module import DenoisingModule
-from n2n.system.files import replacing
+from n2n.system.files import WINDOWS, replacing
 from n2n.trainer.callbacks import BestCheckpoint
 from n2n.trainer.run_folder import FACTS, METRICS, Row, read_facts, read_metrics
 
@@ -117,6 +117,17 @@ class Metrics:
             if self._epoch_end is not None:
                 row["seconds"] = now - self._epoch_end
             self._epoch_end = now
+        try:
+            self._write()
+        except PermissionError:
+            if not WINDOWS:
+                raise
+            # Another program may show it, such as Excel. The training goes on, and the next epoch writes all rows.
+            rank_zero_info(
+                f"Warning: {self._path} is in use by another program; it lacks epoch {epoch:g} until this closes it"
+            )
+
+    def _write(self) -> None:
         with replacing(self._path) as part, part.open("w", encoding="utf-8", newline="") as file:
             others = sorted({name for row in self.rows for name in row} - set(_FIRST_COLUMNS))
             table = csv.DictWriter(file, [*_FIRST_COLUMNS, *others], lineterminator="\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ def test_too_little_memory_is_one_line(
     assert f"n2n {command}: error: the memory of cpu is too small (CUDA out of memory" in line
     assert f": make {sizes}" in line
     assert "on_device" not in line
+
+
+def test_a_table_that_another_program_holds_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Excel does on Windows."""
+    root = write_course(tmp_path / "data")
+    replace = os.replace
+
+    def held(source: Path, target: Path) -> None:
+        if Path(target).name == "metrics.csv" and "epoch 1" not in caplog.text:
+            raise PermissionError(13, "in use", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr("n2n.trainer.logger.WINDOWS", True)
+    assert fit("--epochs", "2", root=root) == 0
+    assert "metrics.csv is in use by another program; it lacks epoch 1 until this closes it" in caplog.text
+    rows = Path("lightning_logs/run/version_0/metrics.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "1", "2"]
+    monkeypatch.setattr("n2n.trainer.logger.WINDOWS", False)
+    caplog.clear()
+    assert fit("--epochs", "2", root=root) == 2
 
 
 @pytest.mark.parametrize(("text", "steps"), [("1", 1), ("1.0", 6), ("0.5", 3), ("2", 2)])
