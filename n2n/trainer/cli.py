@@ -44,7 +44,6 @@ from n2n.trainer.progress import EpochBar, NetworkSize
 from n2n.trainer.resuming import check_resumed, is_of_restored_state
 from n2n.trainer.shortcuts import DEFAULT_SOURCE, expand, names_images
 from n2n.trainer.speed import NoProfiler, Speed
-from n2n.trainer.trainer import Trainer
 
 # The paper's number of epochs, if no limit is given.
 _EPOCHS = 30
@@ -111,7 +110,6 @@ class TrainingCLI(LightningCLI):
             # Validation writes nothing.
             save_config_callback=SaveConfig if self.command == "fit" else None,
             save_config_kwargs={"overwrite": folder is not None},
-            trainer_class=Trainer,
             seed_everything_default=0,
             parser_class=OneLineParser,
             parser_kwargs={

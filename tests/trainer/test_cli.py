@@ -55,14 +55,6 @@ def test_a_table_that_another_program_holds_does_not_end_a_training(
     assert fit("--epochs", "2", root=root) == 2
 
 
-@pytest.mark.parametrize(("text", "steps"), [("1", 1), ("1.0", 6), ("0.5", 3), ("2", 2)])
-def test_a_whole_number_counts_batches_and_another_is_their_share(text: str, steps: int, tmp_path: Path) -> None:
-    root = write_course(tmp_path / "data")
-    assert fit("--trainer.limit_train_batches", text, "--data.batch_size", "10", root=root) == 0
-    kept = torch.load("lightning_logs/run/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert kept["global_step"] == steps
-
-
 @pytest.mark.parametrize("launched", [False, True])
 def test_one_device_unless_several_are_asked_for(
     launched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
