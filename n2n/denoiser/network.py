@@ -123,7 +123,9 @@ class TrainedNetwork:
         # If the sides are multiples of the stride, the rotated image lies on the network's grid as the image itself does.
         stride = self.field.stride if self.field is not None else 1
         if h % stride or w % stride:
-            noisy = nn.functional.pad(noisy, (0, -w % stride, 0, -h % stride), mode="replicate")
+            # Mirrored rather than repeated: noise in stripes is no noise to the network.
+            rows, columns = (_mirrored(side, side + -side % stride).to(noisy.device) for side in (h, w))
+            noisy = noisy[..., rows, :][..., columns]
         total, results = torch.zeros_like(noisy), []
         for turns in range(4):
             for mirrored in (False, True):
@@ -155,6 +157,13 @@ class TrainedNetwork:
         with torch.no_grad(), autocast:
             denoised: Tensor = self.backbone(near.contiguous(memory_format=torch.channels_last))
         return denoised.float() + (noisy - near)
+
+
+def _mirrored(side: int, padded: int) -> Tensor:
+    """Return the positions in an axis of ``side`` pixels that extend it to ``padded`` ones: 0 1 2 1 0 1 for 3 and 6."""
+    period = max(1, 2 * side - 2)
+    positions = torch.arange(padded) % period
+    return torch.where(positions < side, positions, period - positions)
 
 
 def _device(name: str | torch.device | None) -> torch.device:

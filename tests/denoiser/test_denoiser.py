@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from n2n import Denoiser, DenoisingModule, backbones
 from n2n.data.reading import ImageFile
+from n2n.data.sources.dead_leaves import draw, texture_bank
 from n2n.data.value_range import TrainedRange, ValueRange
 from n2n.denoiser import streaming
 from n2n.errors import InputError
@@ -65,6 +66,19 @@ def test_ensemble_is_the_mean_over_the_8_flips_and_rotations() -> None:
         outs.append(network(torch.rot90(noisy, turns, (2, 3)).flip(2)).flip(2).rot90(-turns, (2, 3)))
     denoised = Denoiser(network, 3, "cpu", ensemble=True).denoise(noisy)
     assert torch.allclose(denoised, torch.stack(outs).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(97, 160), (33, 161), (13, 65), (96, 96)])
+def test_the_ensemble_gains_at_all_sizes(size: tuple[int, int]) -> None:
+    """Sides that are no multiples of 32: what they are extended by must be like an image with noise, without stripes."""
+    rng = np.random.default_rng(0)
+    clean = draw(256, np.random.default_rng(3), texture_bank(0, 4, 128))[: size[0], : size[1]].mean(-1)
+    noisy = np.clip(clean + rng.normal(0, 25, size), 0, 255).astype(np.uint8)
+    one, several = (
+        float(((Denoiser.from_checkpoint("gaussian", "cpu", ensemble=ensemble)(noisy) - clean) ** 2).mean())
+        for ensemble in (False, True)
+    )
+    assert several < one
 
 
 @pytest.mark.parametrize("size", [(17, 32), (16, 30)])
