@@ -15,8 +15,9 @@ class AnnealedL0(nn.Module):
     """Annealed L0 loss: the mean of (|f − y| + ε)^γ, where γ falls from 2 to 0 during training.
 
     The squared error leads to the mean of the noisy targets, the absolute error to their median, and γ near 0 to their mode.
-    For random-valued impulse noise, the mode is the clean image; mean and median are not. From Lehtinen et al. 2018
-    (section 3.2), with their ε. γ starts at 2, because far from the mode the loss with γ near 0 has no gradient.
+    For random-valued impulse noise of more than half of the pixels, the mode is the clean image; mean and median are not.
+    From Lehtinen et al. 2018 (section 3.2), with their ε. γ starts at 2, because far from the mode the loss with γ near 0 has
+    no gradient.
 
     Args:
         eps: keeps the gradient finite where output and target agree.

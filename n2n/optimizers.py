@@ -16,7 +16,7 @@ from torch.optim.adam import adam
 from n2n.errors import InputError
 from n2n.system.hardware import CUDA, has_fast_bf16
 
-# Matrices with a smaller side (depthwise filters, layers to and from the image's channels) are too flat to orthogonalise.
+# Matrices with a smaller side (depthwise filters, layers to the image's channels) are too flat to orthogonalise.
 _LEAST_SIDE = 16
 # Coefficients of the polynomial a·x + b·x³ + c·x⁵, which maps singular values between 0 and 1 to about 1 (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -24,7 +24,10 @@ _STEPS = 5
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Map the singular values of matrices, B×rows×columns, to between 0.7 and 1.2, by Newton–Schulz iteration."""
+    """Map the singular values of matrices, B×rows×columns, to about 1 by Newton–Schulz iteration.
+
+    Most end between 0.7 and 1.2; those that are far below the largest one stay smaller.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT.contiguous() if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -43,11 +46,11 @@ def _iterated_in(device_type: str) -> torch.dtype:
 class Muon(Optimizer):
     """Muon for weights that are matrices, Adam for all others.
 
-    The matrix of a convolution has a row for each output channel. Muon orthogonalises its momentum before the step, so that
-    weak directions of the gradient count as much as strong ones (Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon). Its step has the root mean square of Adam's step (Liu et al. 2025, arXiv
-    2502.16982), so that both use one learning rate. Adam updates biases, depthwise filters, and layers to and from few
-    channels.
+    The matrix of a convolution has a row for each entry of the first axis of its weight: an output channel, or an input
+    channel if it is transposed. Muon orthogonalises its momentum before the step, so that weak directions of the gradient
+    count as much as strong ones (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon). Its step has the root mean
+    square of Adam's step (Liu et al. 2025, arXiv 2502.16982), so that both use one learning rate. Adam updates biases,
+    depthwise filters, layers to few channels, and layers whose kernels have fewer than 16 entries for each output channel.
 
     Args:
         params: as for all optimisers.

@@ -147,8 +147,8 @@ class PairSwap(Augmentation):
 class PixelExchange(Augmentation):
     """Exchanges half of the pixels between the two views, at random, all channels of a pixel together.
 
-    Any such mixture is again a view with the same noise, so a pair gives 2^(H·W) pairs. The noise must be independent from
-    pixel to pixel: otherwise the input shows a part of the target's noise.
+    Any such mixture is again a view of the same scene with zero-mean noise, so a pair gives 2^(H·W) pairs. The noise must be
+    independent from pixel to pixel: otherwise the input shows a part of the target's noise.
     """
 
     needs_noisy_target = True

@@ -21,7 +21,7 @@ class Corruption(ABC):
     """Draws noise for clean images, on their device.
 
     Each call draws new noise, independent for each image, so two calls on the same images give the two views that Noise2Noise
-    needs. The result is never clipped, which would bias the noise.
+    needs. The result is not clipped, which would bias the noise; only :class:`Camera` clips, as cameras do.
 
     To add your own, inherit from this class, write ``__call__``, and set the attributes that differ. It is chosen by its import
     path (``class_path``) and needs no registration.

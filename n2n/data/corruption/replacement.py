@@ -49,10 +49,10 @@ class Bernoulli(Corruption):
 class Impulse(Corruption):
     """Replaces pixels by random colours (random-valued impulse noise).
 
-    A replaced pixel is uniform over [0, 1] in each channel, so the mean of a noisy pixel is (1 − p)·x + p/2. Neither its mean
-    nor its median is x, but its mode is. MSE and L1 would give greyish images; the right loss is
-    :class:`n2n.losses.AnnealedL0`, which seeks the mode (Lehtinen et al. 2018, section 3.2; they trained with p drawn from
-    [0, 0.95]).
+    A replaced pixel is uniform over [0, 1] in each channel, so the mean of a noisy pixel is (1 − p)·x + p/2. Its mean is not
+    x, and neither is its median if p is above 0.5, but its mode is. MSE, and L1 for such p, would give greyish images; the
+    right loss is :class:`n2n.losses.AnnealedL0`, which seeks the mode (Lehtinen et al. 2018, section 3.2; they trained with p
+    drawn from [0, 0.95]).
 
     Args:
         p: probability that a pixel is replaced. A number, or a range [low, high] from which that of each image is drawn

@@ -20,15 +20,15 @@ from n2n.data.noise import blocks
 from n2n.system.text import counted
 
 # Figure of a report; largest value without a warning; its standard error times the square root of the number of pixels; text
-# and advice. A drift of 0.1 adds 1 % to the error of the network. It is the mean of a difference, which has the noise of both
-# captures.
+# and advice. A drift of 0.1 adds 0.5 % of the noise's variance to the error that is estimated without clean images. It is
+# the mean of a difference, which has the noise of both captures.
 _PROBLEMS = (
     (
         "drift",
         0.1,
         2**0.5,
         "brightness drifts between captures, by {:.2f} times the noise",
-        "the network learns their mean, and PSNR without clean images is too low",
+        "PSNR without clean images is too low",
     ),
     (
         "space",
